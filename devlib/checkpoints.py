@@ -1,0 +1,123 @@
+"""Checkpoints: which steps, how they are stored, and how a bad one is refused.
+
+A run's directory holds `manifest.json` (settings, seed, versions, and for each step the file's
+sha256, its time and the training loss) and `step_0000984.safetensors` files. Nothing is pickled:
+a checkpoint from a stranger cannot run code.
+"""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from devlib.errors import CheckpointError
+from devlib.files import provenance, settings_hash, sha256, write_atomic, write_json
+
+MANIFEST = "manifest.json"
+
+
+def schedule(steps, log_count, linear_count, stop=None) -> list[int]:
+    """The paper's checkpoint steps: {int(s) for s in logspace(0, log10 T)} and
+    {int(s) for s in linspace(0, T)}, at the numbers of the preset (F.2, code).
+
+    The last step of a run of T updates is T - 1. A run that ends at `stop` keeps those before it
+    and its own last step.
+    """
+    stop = steps if stop is None else stop
+    spaced = np.concatenate([np.logspace(0, np.log10(steps), log_count),
+                             np.linspace(0, steps, linear_count)])
+    return sorted({min(int(s), steps - 1) for s in spaced if int(s) < stop} | {stop - 1})
+
+
+def thin(steps: list[int], count: int) -> list[int]:
+    """At most `count` of the steps, spread evenly over log(step + 1) and the two ends kept."""
+    if len(steps) <= count:
+        return list(steps)
+    position = np.log1p(steps)
+    chosen, left = {steps[0], steps[-1]}, dict(zip(steps[1:-1], position[1:-1], strict=True))
+    # Fill the widest gaps first: where checkpoints are dense in log time, few are needed.
+    while len(chosen) < count:
+        taken = np.log1p(sorted(chosen))
+        best = max(left, key=lambda step: np.abs(taken - left[step]).min())
+        chosen.add(best)
+        del left[best]
+    return sorted(chosen)
+
+
+class CheckpointStore:
+    """The checkpoints of one run in one directory.
+
+    Raises CheckpointError if the directory already holds a run with other settings.
+    """
+
+    def __init__(self, directory, settings: dict | None = None):
+        self.directory = Path(directory)
+        self._path = self.directory / MANIFEST
+        if self._path.exists():
+            self.manifest = _read_manifest(self._path)
+            if settings is not None and self.manifest["hash"] != settings_hash(settings):
+                raise CheckpointError(
+                    f"{self.directory} holds a run with other settings; give this run another "
+                    "directory, or delete that one")
+        elif settings is None:
+            raise CheckpointError(f"no run in {self.directory}: {MANIFEST} is missing; train it "
+                                  "first, or correct the path")
+        else:
+            self.manifest = {"hash": settings_hash(settings), "settings": settings,
+                             "made with": provenance(), "checkpoints": {}}
+            write_json(self._path, self.manifest)
+
+    @property
+    def steps(self) -> list[int]:
+        return sorted(int(step) for step in self.manifest["checkpoints"])
+
+    def path(self, step) -> Path:
+        return self.directory / f"step_{step:07d}.safetensors"
+
+    def save(self, step, tensors, **facts):
+        """Stores one checkpoint: the file first, then its line in the manifest."""
+        data = save(tensors, {"run": self.manifest["hash"], "step": str(step)})
+        write_atomic(self.path(step), data)
+        self.manifest["checkpoints"][str(step)] = {
+            "sha256": sha256(data), "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            **facts}
+        write_json(self._path, self.manifest)
+
+    def load(self, step) -> dict:
+        """The tensors of one checkpoint. Raises CheckpointError, naming the file, if it is
+        missing, damaged or foreign."""
+        path = self.path(step)
+        entry = self.manifest["checkpoints"].get(str(step))
+        if entry is None:
+            raise CheckpointError(f"{self.directory} has no checkpoint of step {step}; it has "
+                                  f"{_spell(self.steps)}")
+        if not path.exists():
+            raise CheckpointError(f"checkpoint {path} is missing; train the run again (finished "
+                                  "steps are kept)")
+        data = path.read_bytes()
+        if sha256(data) != entry["sha256"]:
+            raise CheckpointError(f"checkpoint {path} is damaged or of another run: its sha256 is "
+                                  "not the manifest's; delete it and train the run again")
+        try:
+            return load(data)
+        except SafetensorError as error:
+            raise CheckpointError(f"checkpoint {path} is no safetensors file ({error})") from error
+
+
+def _read_manifest(path):
+    try:
+        manifest = json.loads(path.read_text())
+        manifest["hash"], manifest["checkpoints"]  # noqa: B018  both must be there
+        if manifest["hash"] != settings_hash(manifest["settings"]):
+            raise ValueError("its hash is not that of its settings")
+        return manifest
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); delete its directory and train the "
+                              "run again") from error
+
+
+def _spell(steps):
+    return "none" if not steps else f"{len(steps)}, from {steps[0]} to {steps[-1]}"

@@ -1,0 +1,9 @@
+"""The errors a user can mend. The command line prints them as one line and exits with 2."""
+
+
+class UserError(ValueError):
+    """Something a user gave is wrong; the message says what to do instead."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint is missing, damaged, or belongs to another run; the message names the file."""

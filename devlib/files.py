@@ -1,0 +1,96 @@
+"""Writes that are whole or absent, hashes, and what made a file."""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+from devlib.errors import UserError
+
+
+def write_atomic(path, data: bytes):
+    """Writes `data` so that `path` holds either its old content or all of the new, also after a
+    kill or a power cut."""
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def write_json(path, value):
+    """JSON with a fixed key order, written atomically."""
+    write_atomic(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def settings_hash(settings: dict) -> str:
+    """Twelve hex digits that change when any setting does."""
+    return sha256(json.dumps(settings, sort_keys=True).encode())[:12]
+
+
+def make_directory(path) -> Path:
+    """Creates a directory and proves that it can be written. Raises UserError if it cannot."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write to {path} ({error.strerror}); name another directory, "
+                        "with --runs or the variable DEVLIB_RUNS") from error
+    return path
+
+
+def runs_directory() -> Path:
+    """Where runs go: $DEVLIB_RUNS, or runs/ in the project (ignored by git)."""
+    return Path(os.environ.get("DEVLIB_RUNS") or project_root() / "runs")
+
+
+def project_root() -> Path:
+    """The checkout that holds this library."""
+    return Path(__file__).resolve().parent.parent
+
+
+def provenance() -> dict:
+    """What made a result: commit, versions, machine."""
+    return {"commit": _commit(), "python": platform.python_version(), "processor": _processor(),
+            **{name: _version(name) for name in ("torch", "numpy", "scipy", "scikit-learn")}}
+
+
+def _version(name):
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit():
+    run = subprocess.run(["git", "-C", project_root(), "rev-parse", "--short=12", "HEAD"],
+                         capture_output=True, text=True)
+    return run.stdout.strip() or None
+
+
+def _processor():
+    if sys.platform.startswith("linux"):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":")[1].strip()
+    return platform.processor() or platform.machine()

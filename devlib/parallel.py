@@ -1,0 +1,34 @@
+"""Independent pieces of work, over the cores of this machine."""
+
+import os
+
+import torch
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def each(function, items, *, jobs=None, label="") -> list:
+    """[function(item) for item in items], in `jobs` processes of one torch thread each (default:
+    one a core), with a progress bar on a terminal. Results come in the order of the items."""
+    items = list(items)
+    jobs = min(cores() if jobs is None else jobs, len(items))
+    if jobs <= 1:
+        work = (_one_thread(function, item) for item in items)
+    else:
+        work = Parallel(jobs, return_as="generator")(
+            delayed(_one_thread)(function, item) for item in items)
+    return list(tqdm(work, total=len(items), desc=label, disable=None))
+
+
+def _one_thread(function, item):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return function(item)
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,219 @@
+"""Every number of the paper, and of the smaller presets, once.
+
+A field's metadata holds its symbol in the paper, its unit and the section it comes from;
+`describe(settings)` lists them. Values follow the paper and, where the paper is silent, the
+authors' public code (github.com/timaeus-research/icl).
+"""
+
+import dataclasses
+from dataclasses import dataclass, field, fields, replace
+
+from devlib.errors import UserError
+
+
+def number(default, symbol, unit, section):
+    """A dataclass field that knows its symbol, its unit and its place in the paper."""
+    return field(default=default, metadata={"symbol": symbol, "unit": unit, "section": section})
+
+
+# ---------------------------------------------------------------- in-context linear regression
+
+
+@dataclass(frozen=True)
+class RegressionTask:
+    """The distribution of contexts (Section 3, F.2.2)."""
+
+    task_dim: int = number(4, "D", "components", "3, F.2")
+    examples: int = number(8, "K", "pairs in a context", "3, F.2")
+    noise_variance: float = number(0.125, "sigma^2", "squared target units", "3")
+
+
+@dataclass(frozen=True)
+class RegressionModel:
+    """The regression transformer (F.2.1)."""
+
+    layers: int = number(2, "L", "blocks", "F.2.1")
+    heads: int = number(4, "H", "heads a block", "F.2.1")
+    embed_dim: int = number(64, "d_embed", "components", "F.2")
+    mlp_dim: int = number(64, "d_mlp", "components", "F.2")
+    residual: str = number(
+        "doubled", "-", "'doubled': x' = 2x + attn + mlp, the authors' released code; "
+        "'standard': x' = x + attn + mlp, the paper's text", "F.2.1")
+
+
+@dataclass(frozen=True)
+class RegressionTraining:
+    """Adam under OneCycleLR (F.2). `stop` below `steps` takes the first part of the same run."""
+
+    steps: int = number(500_000, "T", "updates the schedule is made for", "F.2")
+    stop: int = number(500_000, "-", "updates taken", "F.2")
+    batch: int = number(256, "m", "contexts", "F.2")
+    max_lr: float = number(0.003, "eta", "-", "F.2")
+    beta1: float = number(0.9, "beta_1", "-", "F.2")
+    beta2: float = number(0.999, "beta_2", "-", "F.2")
+    pct_start: float = number(0.5, "-", "share of the steps before the peak", "F.2, code")
+    div_factor: float = number(249_999.0, "-", "peak over first learning rate", "code")
+    log_checkpoints: int = number(100, "-", "steps spaced evenly in log t", "F.2, code")
+    linear_checkpoints: int = number(100, "-", "steps spaced evenly in t", "F.2, code")
+
+
+@dataclass(frozen=True)
+class LLCSettings:
+    """SGLD and the estimator (A.3, A.4), for the update
+    w <- w - (eps/2)(nbeta grad L + gamma (w - w0)) + sqrt(eps) xi."""
+
+    eps: float = number(3e-4, "epsilon", "step size", "A.4.2")
+    nbeta: float = number(200 / 3, "n beta", "inverse temperature times samples", "A.4.2, code")
+    gamma: float = number(20 / 3, "gamma", "localisation strength", "A.4.2, code")
+    batch: int = number(1024, "m", "samples", "A.4.2")
+    samples: int = number(2**20, "n", "samples in the fixed set", "A.4.2")
+    chains: int = number(10, "C", "chains", "A.4.2")
+    draws: int = number(5000, "T", "SGLD steps a chain, burn-in included", "A.4.2")
+    burn_in: int = number(1000, "-", "first draws left out of the average", "A.4.2")
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """Plateaus of the smoothed LLC curve (B.1); the kernel is the authors' choice in code."""
+
+    tolerance: float = number(8.0, "-", "LLC per unit of log(step + 1)", "B.1, code")
+    amplitude_low: float = number(1e-3, "-", "least kernel constant", "code")
+    amplitude_high: float = number(1e3, "-", "greatest kernel constant", "code")
+    length: float = number(3.0, "-", "first length scale, log(step + 1)", "code")
+    length_low: float = number(0.5, "-", "least length scale, log(step + 1)", "code")
+    length_high: float = number(1e3, "-", "greatest length scale, log(step + 1)", "code")
+    restarts: int = number(10, "-", "restarts of the kernel's optimiser", "code")
+
+
+@dataclass(frozen=True)
+class RegressionEvaluation:
+    """What is measured on a checkpoint besides its LLC."""
+
+    samples: int = number(2**15, "-", "test contexts", "3")
+    curve_checkpoints: int = number(190, "-", "checkpoints that get an LLC, at most", "A.4.2")
+
+
+@dataclass(frozen=True)
+class RegressionSettings:
+    """Everything a regression page needs."""
+
+    task: RegressionTask = RegressionTask()
+    model: RegressionModel = RegressionModel()
+    training: RegressionTraining = RegressionTraining()
+    llc: LLCSettings = LLCSettings()
+    evaluation: RegressionEvaluation = RegressionEvaluation()
+    stages: StageSettings = StageSettings()
+
+
+# ------------------------------------------------------------------------------ language models
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """Attention-only transformer with shortformer positions (F.1.1)."""
+
+    layers: int = number(2, "L", "blocks; 1 in Appendix E", "F.1.1")
+    heads: int = number(8, "H", "heads a block", "F.1.1")
+    embed_dim: int = number(256, "d_model", "components", "F.1.1")
+    head_dim: int = number(32, "d_head", "components", "F.1")
+    context: int = number(1024, "T", "tokens", "F.1.1")
+    vocabulary: int = number(5000, "d_vocab", "tokens", "F.1.2")
+    init_sd: float = number(0.05, "-", "sd of the initial weights, 0.8 / sqrt(d_model)", "code")
+
+
+@dataclass(frozen=True)
+class LanguageTraining:
+    """AdamW at a constant rate (F.1.3)."""
+
+    steps: int = number(50_000, "-", "updates", "F.1.3")
+    batch: int = number(100, "m", "contexts", "F.1.3")
+    lr: float = number(1e-3, "eta", "-", "F.1")
+    weight_decay: float = number(0.05, "-", "-", "F.1")
+    beta1: float = number(0.9, "beta_1", "-", "F.1")
+    beta2: float = number(0.999, "beta_2", "-", "F.1")
+    checkpoint_every: int = number(10, "-", "updates", "F.1.3")
+    analyse_every: int = number(100, "-", "updates", "F.1.3")
+
+
+@dataclass(frozen=True)
+class LanguageSettings:
+    """Everything a language page needs. eps and gamma differ between one and two layers (A.4.1)."""
+
+    model: LanguageModel = LanguageModel()
+    training: LanguageTraining = LanguageTraining()
+    llc: LLCSettings = LLCSettings(
+        eps=0.001, nbeta=21.7, gamma=100.0, batch=100, samples=1_000_000, chains=20, draws=200,
+        burn_in=0)
+    stages: StageSettings = StageSettings(tolerance=2.0)
+
+
+# -------------------------------------------------------------------------------------- presets
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One scale of the whole book. `words` is what a figure says of it."""
+
+    name: str
+    words: str
+    regression: RegressionSettings = RegressionSettings()
+    language: LanguageSettings = LanguageSettings()
+
+
+PAPER = Preset("paper", "the paper's settings throughout")
+
+# The paper's own run, cut off: the schedule is still made for 500,000 steps, so the checkpoints
+# up to `stop` are those of a full run.
+LAPTOP = Preset(
+    "laptop",
+    "the first 6,300 of the paper's 500,000 steps; LLC from smaller batches and fewer draws",
+    RegressionSettings(
+        training=RegressionTraining(stop=6_300),
+        llc=LLCSettings(batch=64, samples=2**14, chains=4, draws=350, burn_in=150),
+        evaluation=RegressionEvaluation(samples=2**13, curve_checkpoints=30)))
+
+PUBLISHED = Preset(
+    "published",
+    "the paper's training run in full; LLC from smaller batches and fewer draws",
+    RegressionSettings(
+        llc=LLCSettings(batch=128, samples=2**16, chains=8, draws=1000, burn_in=250),
+        evaluation=RegressionEvaluation(samples=2**16)))
+
+# Too small to show a stage: it keeps every line of the computation alive in a test.
+SMOKE = Preset(
+    "smoke",
+    "a few steps of a tiny model: it shows that the page runs, and nothing of the paper",
+    RegressionSettings(
+        task=RegressionTask(examples=4),
+        model=RegressionModel(embed_dim=16, mlp_dim=16),
+        training=RegressionTraining(steps=600, stop=600, batch=64, log_checkpoints=8,
+                                    linear_checkpoints=4),
+        llc=LLCSettings(batch=32, samples=256, chains=2, draws=60, burn_in=20),
+        evaluation=RegressionEvaluation(samples=512, curve_checkpoints=10),
+        stages=StageSettings(restarts=0)))
+
+PRESETS = {preset.name: preset for preset in (SMOKE, LAPTOP, PUBLISHED, PAPER)}
+
+
+def get(name: str) -> Preset:
+    """The preset of that name. Raises UserError with the names there are."""
+    if name not in PRESETS:
+        raise UserError(f"no preset {name!r}; choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def describe(settings) -> list[dict]:
+    """One row for each number of a settings dataclass: name, value, symbol, unit, section."""
+    return [{"name": f.name, "value": getattr(settings, f.name), **f.metadata}
+            for f in fields(settings)]
+
+
+def as_dict(settings) -> dict:
+    """Settings as plain nested dictionaries, for manifests and hashes."""
+    return dataclasses.asdict(settings)
+
+
+__all__ = [
+    "PRESETS", "Preset", "RegressionTask", "RegressionModel", "RegressionTraining", "LLCSettings",
+    "RegressionEvaluation", "RegressionSettings", "StageSettings", "LanguageModel",
+    "LanguageTraining", "LanguageSettings", "get", "describe", "as_dict", "replace"]

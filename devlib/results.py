@@ -1,0 +1,166 @@
+"""Result tables with provenance: computed once, kept as CSV, read by notebooks.
+
+Committed tables live in data/results/<preset>/<name>/, a user's own in the runs directory under
+the same path. Each folder's manifest.json holds the settings, what made the tables, how long it
+took, and a sha256 of each table, so that a table that was changed by hand or torn is refused.
+"""
+
+import functools
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from devlib import presets
+from devlib.checkpoints import CheckpointStore, thin
+from devlib.errors import UserError
+from devlib.files import (
+    make_directory,
+    project_root,
+    provenance,
+    runs_directory,
+    settings_hash,
+    sha256,
+    write_atomic,
+    write_json,
+)
+from devlib.presets import RegressionSettings, as_dict
+
+MANIFEST = "manifest.json"
+COMMITTED = project_root() / "data" / "results"
+DIGITS = "%.6g"  # in every table: enough for any reader, and the same text on every machine
+
+
+@dataclass(frozen=True)
+class Results:
+    """Tables by name, the settings that made them, and the manifest's other facts."""
+
+    tables: dict[str, pd.DataFrame]
+    manifest: dict
+
+    def __getitem__(self, name) -> pd.DataFrame:
+        return self.tables[name]
+
+    @property
+    def words(self) -> str:
+        """What a figure says of its origin."""
+        preset = presets.get(self.manifest["preset"])
+        return f"{preset.name} preset, seed {self.manifest['seed']}: {preset.words}"
+
+
+def regression(preset: str, seed: int, recompute=False, residual=None) -> Results:
+    """Tables of one regression run: "evaluation" (loss, predictions, norms at each checkpoint)
+    and "llc" (the LLC curve).
+
+    Reads the committed tables, or else those in the runs directory. With `recompute` it computes
+    whatever the runs directory does not hold yet: training, then evaluation, then the LLC of each
+    checkpoint, each resumable. Raises UserError if nothing is there and `recompute` is off.
+    """
+    settings = regression_settings(preset, residual)
+    name = f"regression-{settings.model.residual}-seed{check_seed(seed)}"
+    identity = {"preset": preset, "seed": seed, "settings": as_dict(settings)}
+    own = runs_directory() / preset / name
+    places = [own] if recompute else [COMMITTED / preset / name, own]
+    for place in places:
+        if (place / MANIFEST).exists():
+            return load(place, identity)
+    if not recompute:
+        raise UserError(f"no results for preset {preset!r}, seed {seed}; compute them with "
+                        "recompute=True, or python -m devlib run NOTEBOOK --preset "
+                        f"{preset} --seed {seed}")
+    return _compute_regression(settings, seed, own, identity)
+
+
+def regression_settings(preset: str, residual=None) -> RegressionSettings:
+    """The regression settings of a preset, with another residual if one is named."""
+    settings = presets.get(preset).regression
+    if residual is None:
+        return settings
+    if residual not in ("doubled", "standard"):
+        raise UserError(f"residual must be 'doubled' or 'standard', not {residual!r}")
+    return presets.replace(settings, model=presets.replace(settings.model, residual=residual))
+
+
+def training_directory(settings: RegressionSettings, seed, preset: str, runs=None) -> Path:
+    """Where the checkpoints of a run go."""
+    name = f"regression-{settings.model.residual}-seed{check_seed(seed)}"
+    return Path(runs or runs_directory()) / preset / name / "checkpoints"
+
+
+def check_seed(seed) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise UserError(f"seed must be a whole number of 0 or more, not {seed!r}")
+    return seed
+
+
+def _compute_regression(settings, seed, place, identity) -> Results:
+    from devlib.curve import evaluation_table, llc_table  # torch: only where something is computed
+    from devlib.training import train
+
+    make_directory(place)
+    timed = functools.partial(_timed, place / "seconds.json")
+    store = timed("training", lambda: train(
+        settings, seed, training_directory(settings, seed, identity["preset"])))
+    steps = thin(store.steps, settings.evaluation.curve_checkpoints)
+    tables = {
+        "evaluation": timed("evaluation", lambda: evaluation_table(
+            store, settings, seed, place / "evaluation")),
+        "llc": timed("llc", lambda: llc_table(store, steps, settings, seed, place / "llc"))}
+    seconds = json.loads((place / "seconds.json").read_text())
+    save(place, tables, identity | {"seconds": seconds})
+    return load(place, identity)
+
+
+def save(place, tables, facts):
+    """Writes the tables, then the manifest that makes them valid."""
+    place, hashes = make_directory(place), {}
+    for name, table in tables.items():
+        data = table.to_csv(index=False, float_format=DIGITS).encode()
+        write_atomic(place / f"{name}.csv", data)
+        hashes[name] = sha256(data)
+    write_json(place / MANIFEST, {**facts, "hash": settings_hash(facts["settings"]),
+                                  "made with": provenance(), "tables": hashes})
+
+
+def load(place, identity=None) -> Results:
+    """Reads a folder of tables. Raises UserError, naming the file, if one is missing or is not
+    what the manifest says, or if the folder was made with other settings."""
+    place = Path(place)
+    try:
+        manifest = json.loads((place / MANIFEST).read_text())
+        hashes = manifest["tables"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{place / MANIFEST} is missing or damaged ({error}); delete the folder "
+                        "and compute it again") from error
+    if identity and any(manifest.get(key) != value for key, value in _plain(identity).items()):
+        raise UserError(f"{place} was made with other settings than the preset's; delete it and "
+                        "compute it again")
+    tables = {}
+    for name, expected in hashes.items():
+        path = place / f"{name}.csv"
+        if not path.exists() or sha256(path.read_bytes()) != expected:
+            raise UserError(f"{path} is missing or not the table that its manifest describes; "
+                            "restore it, or delete the folder and compute it again")
+        tables[name] = pd.read_csv(path)
+    return Results(tables, manifest)
+
+
+def _plain(value):
+    return json.loads(json.dumps(value))
+
+
+def _timed(path, name, work):
+    """Runs a part and adds its seconds to those of earlier, interrupted goes."""
+    begun = time.monotonic()
+    try:
+        return work()
+    finally:
+        spent = json.loads(path.read_text()) if path.exists() else {}
+        spent[name] = round(spent.get(name, 0.0) + time.monotonic() - begun, 1)
+        write_json(path, spent)
+
+
+__all__ = ["CheckpointStore", "Results", "check_seed", "load", "regression",
+           "regression_settings", "save", "training_directory"]

@@ -1,0 +1,104 @@
+"""Stages: plateaus of the smoothed LLC curve (Section 5, B.1).
+
+The curve is smoothed by a Gaussian process in log(step + 1), its slope taken numerically at the
+checkpoints, and a boundary is a local minimum of |slope| below a tolerance.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from devlib.errors import UserError
+from devlib.presets import StageSettings
+
+# Stage ends of the paper (Fig. 1), for comparison only.
+PAPER_STAGE_ENDS = {
+    "LR": {"LR1": 1_000, "LR2": 40_000, "LR3": 126_000, "LR4": 320_000, "LR5": 500_000},
+    "LM": {"LM1": 900, "LM2": 6_500, "LM3": 8_500, "LM4": 17_000, "LM5": 50_000}}
+
+
+@dataclass(frozen=True)
+class SmoothCurve:
+    """A curve over training, smoothed. All (S,), S checkpoints; slopes are per unit of
+    log(step + 1)."""
+
+    steps: np.ndarray
+    mean: np.ndarray
+    sd: np.ndarray
+    slope: np.ndarray
+    kernel: str
+
+
+def smooth(steps, values, settings: StageSettings = StageSettings(), errors=None,
+           seed=0) -> SmoothCurve:
+    """Gaussian-process mean of a curve in log(step + 1), and its slope (B.1).
+
+    The kernel is C * RBF within the authors' bounds. `errors` (S,) are standard errors of the
+    values and become the process's noise; None is the authors' choice of no noise at all.
+    `sd` is that of the process's mean. Raises UserError for fewer than four checkpoints.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import RBF, ConstantKernel
+
+    steps, values = np.asarray(steps), np.asarray(values, float)
+    if len(steps) < 4:
+        raise UserError(f"stages need at least 4 checkpoints, not {len(steps)}")
+    if not np.isfinite(values).all():
+        raise UserError(f"the curve is not finite at step {steps[~np.isfinite(values)][0]}")
+    kernel = (ConstantKernel(1.0, (settings.amplitude_low, settings.amplitude_high))
+              * RBF(settings.length, (settings.length_low, settings.length_high)))
+    noise = 1e-10 if errors is None else np.maximum(np.asarray(errors, float), 1e-5) ** 2
+    process = GaussianProcessRegressor(kernel, alpha=noise, random_state=seed,
+                                       n_restarts_optimizer=settings.restarts)
+    x = np.log1p(steps)[:, None]
+    with warnings.catch_warnings():  # the authors' bounds are meant to bind
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        process.fit(x, values)
+    mean, sd = process.predict(x, return_std=True)
+    return SmoothCurve(steps, mean, sd, slope(steps, mean), str(process.kernel_))
+
+
+def slope(steps, values) -> np.ndarray:
+    """d value / d log(step + 1) at each checkpoint: the mean of the differences to the left and
+    to the right (one of them at the ends). (S,)"""
+    steps, values = np.asarray(steps), np.asarray(values)
+    between = np.diff(values) / np.diff(np.log1p(steps))
+    return (np.append(between[:1], between) + np.append(between, between[-1:])) / 2
+
+
+def plateaus(curve: SmoothCurve, tolerance) -> list[int]:
+    """Boundary steps: checkpoints whose |slope| is a local minimum and below the tolerance.
+
+    The run's two ends are stage ends anyway and are left out, and so is the plateau that the
+    curve begins on: no stage has ended before the curve has first risen or fallen faster than
+    the tolerance.
+    """
+    steep = np.abs(curve.slope)
+    moving = np.flatnonzero(steep >= tolerance)
+    first = moving[0] if len(moving) else len(steep)
+    inner = range(max(1, first), len(steep) - 1)
+    return [int(curve.steps[i]) for i in inner
+            if steep[i] < tolerance and steep[i - 1] >= steep[i] < steep[i + 1]]
+
+
+def stage_table(boundaries, curve: SmoothCurve, loss: pd.DataFrame, llc: pd.DataFrame,
+                prefix="LR") -> pd.DataFrame:
+    """One row a stage, as Table 1: start, end, and the change of loss and LLC over it with the
+    standard errors of both ends combined.
+
+    `loss` has columns step, loss, loss_se; `llc` has step, llc, mcse.
+    """
+    ends = [int(curve.steps[0]), *boundaries, int(curve.steps[-1])]
+    loss, llc = loss.set_index("step"), llc.set_index("step")
+    rows = []
+    for number, (start, end) in enumerate(zip(ends, ends[1:], strict=False), 1):
+        rows.append({
+            "stage": f"{prefix}{number}", "start": start, "end": end,
+            "loss_change": loss.loss[end] - loss.loss[start],
+            "loss_se": np.hypot(loss.loss_se[end], loss.loss_se[start]),
+            "llc_change": llc.llc[end] - llc.llc[start],
+            "llc_se": np.hypot(llc.mcse[end], llc.mcse[start])})
+    return pd.DataFrame(rows)

@@ -1,0 +1,161 @@
+"""Training of the regression transformer: one straight loop, resumable at any moment."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch.func import functional_call, grad_and_value
+from tqdm import tqdm
+
+from devlib.checkpoints import CheckpointStore, schedule
+from devlib.compiling import compiled
+from devlib.errors import CheckpointError
+from devlib.files import make_directory, settings_hash, write_atomic
+from devlib.models.regression import RegressionTransformer
+from devlib.presets import RegressionSettings, as_dict
+from devlib.rng import stream_seed
+from devlib.tasks import squared_errors, training_batch
+
+RESUME = "resume.safetensors"
+SAVE_EVERY = 30  # seconds; a kill loses at most this much work
+
+
+def build_model(settings: RegressionSettings, seed) -> RegressionTransformer:
+    """The untrained model of a seed: torch's default initialisation, from a stream of its own."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(seed, "init"))  # torch's layers take no generator
+        return RegressionTransformer(settings.model, settings.task)
+
+
+def per_sample_loss(model):
+    """The model's loss as a function of parameters: loss(params, (xs, ys)) -> (B,), the squared
+    error averaged over the K positions (eq. 2). What training and SGLD both descend."""
+    def loss(params, batch):
+        return squared_errors(functional_call(model, params, batch), batch[1]).mean(-1)
+    return loss
+
+
+@dataclass
+class Trainer:
+    """Model, Adam and OneCycleLR of one run, able to take one update."""
+
+    settings: RegressionSettings
+    seed: int
+    step: int = 0  # updates taken
+    compile: bool = True
+
+    def __post_init__(self):
+        training = self.settings.training
+        model = build_model(self.settings, self.seed)
+        self.params = {name: p.detach() for name, p in model.named_parameters()}
+        self.leaves = {name: p.requires_grad_() for name, p in model.named_parameters()}
+        self.optimizer = torch.optim.Adam(self.leaves.values(), lr=training.max_lr,
+                                          betas=(training.beta1, training.beta2), fused=True)
+        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, max_lr=training.max_lr, total_steps=training.steps,
+            pct_start=training.pct_start, anneal_strategy="linear", cycle_momentum=False,
+            div_factor=training.div_factor, final_div_factor=training.div_factor)
+        loss = per_sample_loss(model)
+        step = grad_and_value(lambda params, batch: loss(params, batch).mean())
+        self._gradient = compiled(step) if self.compile else step
+
+    def update(self) -> torch.Tensor:
+        """Takes update `step` on its batch; returns the loss before it."""
+        batch = training_batch(self.seed, self.step, self.settings.training.batch,
+                               self.settings.task)
+        grads, loss = self._gradient(self.params, batch)
+        for name, leaf in self.leaves.items():
+            leaf.grad = grads[name]
+        self.optimizer.step()
+        self.step += 1
+        if self.step < self.settings.training.steps:
+            self.scheduler.step()
+        return loss
+
+    def save_state(self, path, identity):
+        """All that the next update depends on, in one atomic file. Batches need no saving: they
+        are a function of (seed, step)."""
+        tensors = {f"param/{name}": p for name, p in self.params.items()}
+        for name, leaf in self.leaves.items():
+            state = self.optimizer.state[leaf]
+            tensors |= {f"{key}/{name}": state[key] for key in ("exp_avg", "exp_avg_sq", "step")}
+        schedule_state = {key: value for key, value in self.scheduler.state_dict().items()
+                          if isinstance(value, int | float | list)}
+        write_atomic(path, save(tensors, {"run": identity, "step": str(self.step),
+                                          "scheduler": json.dumps(schedule_state)}))
+
+    def load_state(self, path, identity):
+        """The inverse of `save_state`. Raises CheckpointError if the file is not this run's."""
+        try:
+            tensors = load_file(path)
+            with safe_open(path, "pt") as file:
+                facts = file.metadata() or {}
+        except SafetensorError as error:
+            raise CheckpointError(f"{path} is damaged ({error}); delete it, and training begins "
+                                  "again") from error
+        if facts.get("run") != identity:
+            raise CheckpointError(f"{path} belongs to another run; delete it, or name another "
+                                  "directory")
+        for name, p in self.params.items():
+            p.copy_(tensors[f"param/{name}"])
+            self.optimizer.state[self.leaves[name]] = {
+                key: tensors[f"{key}/{name}"] for key in ("exp_avg", "exp_avg_sq", "step")}
+        self.step = int(facts["step"])
+        self.scheduler.load_state_dict(json.loads(facts["scheduler"]))
+        for group, lr in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(),
+                             strict=True):
+            group["lr"] = lr
+
+
+def identity(settings: RegressionSettings, seed) -> dict:
+    """What makes two training runs the same run: they may share checkpoints."""
+    return {"kind": "regression", "seed": seed,
+            **{part: as_dict(getattr(settings, part)) for part in ("task", "model", "training")}}
+
+
+def train(settings: RegressionSettings, seed, directory, *, compile=True,
+          save_every=SAVE_EVERY) -> CheckpointStore:
+    """Trains to `settings.training.stop` and returns the checkpoints, continuing whatever the
+    directory holds of the same run.
+
+    Killed at any moment, it loses at most `save_every` seconds of work, and the resumed run ends
+    bit-identical to an unbroken one on the same machine. One torch thread: at this width a second
+    one gains little, and the other core is free for the LLC.
+    """
+    training = settings.training
+    who = identity(settings, seed)
+    store = CheckpointStore(make_directory(directory), who)
+    wanted = schedule(training.steps, training.log_checkpoints, training.linear_checkpoints,
+                      training.stop)
+    if store.steps == wanted:
+        return store
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        _train(Trainer(settings, seed, compile=compile), store, set(wanted),
+               Path(directory) / RESUME, settings_hash(who), save_every)
+    finally:
+        torch.set_num_threads(threads)
+    return store
+
+
+def _train(trainer, store, wanted, resume, name, save_every):
+    if resume.exists():
+        trainer.load_state(resume, name)
+    stop, saved = trainer.settings.training.stop, time.monotonic()
+    bar = tqdm(total=stop, initial=trainer.step, desc=f"training, seed {trainer.seed}",
+               unit="step", disable=None, mininterval=1)
+    while trainer.step < stop:
+        loss = trainer.update()
+        done = trainer.step - 1  # the checkpoint of step s is taken after update s
+        if done in wanted and done not in store.steps:
+            store.save(done, trainer.params, train_loss=float(loss))
+        if time.monotonic() - saved > save_every or trainer.step == stop:
+            trainer.save_state(resume, name)
+            saved = time.monotonic()
+        bar.update()
+    bar.close()

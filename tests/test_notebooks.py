@@ -1,0 +1,313 @@
+"""Every page keeps its contract, and the tools that run, compare and store pages do as they say."""
+
+import copy
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from devlib import notebooks
+from devlib.errors import UserError
+from devlib.files import project_root
+
+ROOT = project_root()
+CASES = Path(__file__).parent / "notebook_cases"
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
+
+
+def snapshot(folder):
+    """Every file below a folder with its content."""
+    return {path.relative_to(folder): path.read_bytes()
+            for path in Path(folder).rglob("*") if path.is_file()}
+
+
+# ------------------------------------------------------------------------------ the book's pages
+
+
+@pytest.mark.parametrize("name", notebooks.names())
+def test_page_keeps_the_contract(name):
+    assert notebooks.check(notebooks.find(name), notebooks.BOOTSTRAP) == []
+
+
+def test_the_book_lists_exactly_these_pages():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    listed = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    assert sorted(Path(f).name for f in listed if f.startswith("notebooks/")) == notebooks.names()
+
+
+# ----------------------------------------------------------------------------------- the contract
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    """A folder with one page that keeps the contract, made by `refresh`."""
+    folder = tmp_path_factory.mktemp("good")
+    text = (CASES / "01_sum.py").read_text().replace(
+        '# %% tags=["parameters"]',
+        f'# %% tags=["hide-input"]\n{notebooks.BOOTSTRAP}\n\n# %% tags=["parameters"]')
+    (folder / "01_sum.py").write_text(text)
+    assert notebooks.refresh(folder=folder) == [folder / "01_sum.ipynb"]
+    return folder
+
+
+def test_a_refreshed_page_keeps_the_contract(good):
+    assert notebooks.check(good / "01_sum.ipynb", notebooks.BOOTSTRAP) == []
+    assert nbformat.read(good / "01_sum.ipynb", 4).metadata["accelerator"] == "GPU"
+
+
+def put(cell, **values):
+    cell.update(values)
+
+
+OUTPUT = nbformat.v4.new_output
+BREAKS = {
+    "differs from its .py": lambda code: put(code[2], source="print(1)"),
+    "differs from its .py ": lambda code: put(code[1], metadata={"tags": ["parameters", "x"]}),
+    "differs from its .py  ": lambda code: code[3].metadata.mystnb.image.update(alt="another"),
+    "does not begin with BOOTSTRAP": lambda code: put(code[0], source=code[0].source + " "),
+    "is not in the canonical form": lambda code: put(code[2], id="cell-77"),
+    "code cell 3 was not run, or not in order": lambda code: put(code[2], execution_count=None),
+    "code cell 4 was not run, or not in order": lambda code: put(code[3], execution_count=9),
+    "code cell 3 shows an error": lambda code: code[2].outputs.append(
+        OUTPUT("error", ename="E", evalue="", traceback=[])),
+    "code cell 3 writes to stderr": lambda code: code[2].outputs.append(
+        OUTPUT("stream", name="stderr", text="warning")),
+    "code cell 3 has a picture without alternative text": lambda code: code[2].outputs.append(
+        OUTPUT("display_data", {"image/png": "aGk="})),
+    "has no parameter recompute: bool": lambda code: put(
+        code[1], source=code[1].source.replace("recompute", "anew")),
+    "has no parameter seed: int": lambda code: put(
+        code[1], source=code[1].source.replace("seed: int", "seed: float")),
+    "has no comment on parameter seed": lambda code: put(
+        code[1], source=code[1].source.replace("# added to the sum", "")),
+}
+
+
+@pytest.mark.parametrize("problem", BREAKS)
+def test_each_break_of_the_contract_is_named(good, tmp_path, problem):
+    shutil.copy(good / "01_sum.py", tmp_path)
+    nb = nbformat.read(good / "01_sum.ipynb", 4)
+    BREAKS[problem]([cell for cell in nb.cells if cell.cell_type == "code"])
+    notebooks.write(nb, tmp_path / "01_sum.ipynb")
+    assert problem.strip() in notebooks.check(tmp_path / "01_sum.ipynb", notebooks.BOOTSTRAP)
+
+
+def test_canonical_drops_what_a_run_leaves_and_is_a_fixed_point():
+    nb = nbformat.read(CASES / "01_sum.ipynb", 4)
+    raw = copy.deepcopy(nb)
+    raw.metadata |= {"papermill": {"duration": 3}, "widgets": {}, "language_info": {"version": "3"}}
+    injected = nbformat.v4.new_code_cell("# Parameters\nseed = 1", execution_count=8,
+                                         metadata={"tags": [notebooks.INJECTED]})
+    raw.cells.insert(2, injected)
+    for number, cell in enumerate(c for c in raw.cells if c.cell_type == "code"):
+        cell.metadata |= {"papermill": {"status": "completed"}, "execution": {}, "collapsed": True}
+        cell.id, cell.execution_count = f"random{number}", 7 + number
+    raw.cells[3].outputs = [OUTPUT("stream", text="sum "), OUTPUT("stream", text="3.000\n")]
+    assert notebooks.canonical(raw) == nb
+    assert notebooks.canonical(nb) == nb
+    kept = notebooks.canonical(raw, keep_injected=True)
+    assert len(kept.cells) == len(nb.cells) + 1
+    assert notebooks.canonical(kept) == nb
+
+
+# ------------------------------------------------------------------------- finding and parameters
+
+
+@pytest.mark.parametrize("name", ["01_sum", "sum", "01_sum.ipynb", "01_sum.py", CASES / "01_sum.py",
+                                  str(CASES / "01_sum.ipynb")])
+def test_find_takes_name_short_name_and_path(name):
+    assert notebooks.find(name, CASES) == CASES / "01_sum.ipynb"
+
+
+@pytest.mark.parametrize("name", ["3_sum", "summ", "", "1", "absent/01_sum.ipynb"])
+def test_find_names_the_pages_there_are(name):
+    with pytest.raises(UserError, match="choose one of 01_sum, 02_unsteady"):
+        notebooks.find(name, CASES)
+
+
+def test_parameters_have_type_default_and_help():
+    found = notebooks.parameters(CASES / "01_sum.ipynb")
+    assert list(found) == ["preset", "seed", "recompute", "count", "scale", "label", "terms", "end"]
+    assert found["scale"] == notebooks.Parameter("scale", "float", 0.5, "factor")
+
+
+@pytest.mark.parametrize("line", ["lr: float = 1e-3  # with = sign", "lr: int = 3 * 4  # product"])
+def test_a_parameter_that_papermill_would_leave_out_is_refused(tmp_path, line):
+    text = (CASES / "02_unsteady.py").read_text()
+    (tmp_path / "02_unsteady.py").write_text(text.replace("seed: int", f"{line}\nseed: int"))
+    with pytest.raises(UserError, match="definition of lr"):
+        notebooks.parameters(tmp_path / "02_unsteady.ipynb")
+
+
+def test_a_page_whose_two_files_differ_is_refused(tmp_path):
+    for name in ("01_sum.py", "01_sum.ipynb"):
+        shutil.copy(CASES / name, tmp_path)
+    (tmp_path / "01_sum.py").write_text((CASES / "01_sum.py").read_text().replace("total", "sum_"))
+    with pytest.raises(UserError, match="devlib refresh 01_sum"):
+        notebooks.run("sum", folder=tmp_path, runs_dir=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_failing_refresh_keeps_the_old_page(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEVLIB_RUNS", str(tmp_path / "runs"))
+    for name in ("02_unsteady.py", "02_unsteady.ipynb"):
+        shutil.copy(CASES / name, tmp_path)
+    source = tmp_path / "02_unsteady.py"
+    source.write_text(source.read_text().replace("import sys", "import sys\n1 / 0"))
+    before = (tmp_path / "02_unsteady.ipynb").read_bytes()
+    with pytest.raises(UserError, match="ZeroDivisionError"):
+        notebooks.refresh(["unsteady"], tmp_path)
+    assert (tmp_path / "02_unsteady.ipynb").read_bytes() == before
+    assert (tmp_path / "runs" / "refresh" / "02_unsteady.failed.ipynb").exists()
+
+
+# ------------------------------------------------------------------------------- the copied book
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout with one page."""
+    root = tmp_path / "checkout"
+    (root / "book").mkdir(parents=True)
+    (root / "notebooks").mkdir()
+    (root / "book" / "intro.md").write_text("# Intro\n")
+    (root / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/intro\nchapters:\n- file: notebooks/01_sum\n")
+    (root / "_config.yml").write_text('title: T\nexecute: {execute_notebooks: "off"}\n')
+    for name in ("01_sum.py", "01_sum.ipynb"):
+        shutil.copy(CASES / name, root / "notebooks")
+    return root
+
+
+@pytest.mark.parametrize("seed, hidden", [(0, True), (1, False)])
+def test_build_copy_holds_recomputed_pages(checkout, tmp_path, seed, hidden):
+    before = snapshot(checkout)
+    stale = tmp_path / f"runs/laptop-seed{seed}/book/book/old.md"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("# Old")
+    made = notebooks.build_copy("laptop", seed, tmp_path / "runs", root=checkout)
+    assert made == tmp_path / f"runs/laptop-seed{seed}/book"
+    assert sorted(map(str, snapshot(made))) == [
+        "_config.yml", "_toc.yml", "book/intro.md", "notebooks/01_sum.ipynb"]
+    nb = nbformat.read(made / "notebooks" / "01_sum.ipynb", 4)
+    tags = next(cell.metadata.tags for cell in nb.cells
+                if notebooks.INJECTED in cell.metadata.get("tags", []))
+    assert ("remove-cell" in tags) == hidden
+    assert [o.text for c in nb.cells if c.cell_type == "code" for o in c.outputs
+            if o.output_type == "stream"] == [f"sum {3 + seed}.000\n"]
+    assert json.loads((tmp_path / "runs" / "case.json").read_text())["seed"] == seed
+    assert snapshot(checkout) == before
+
+
+# ------------------------------------------------------------------------------------------ nbval
+
+
+def test_nbval_passes_unchanged_pages_and_fails_on_one_digit(tmp_path):
+    for page in CASES.glob("*.ipynb"):
+        shutil.copy(page, tmp_path)
+    changed = tmp_path / "changed.ipynb"
+    text = (CASES / "01_sum.ipynb").read_text()
+    assert text.count("sum 3.000") == 1
+    changed.write_text(text.replace("sum 3.000", "sum 3.001"))
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", "-rA",
+         "--color=no", "-p", "no:cacheprovider", "-p", "conftest", f"--rootdir={tmp_path}", "."],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, cwd=tmp_path, capture_output=True, text=True)
+    outcomes = re.findall(r"^(PASSED|FAILED|ERROR) (\S+\.ipynb)::Cell (\d)", result.stdout,
+                          re.MULTILINE)
+    assert [o[1:] for o in outcomes if o[0] != "PASSED"] == [("changed.ipynb", "1")], result.stdout
+    assert len(outcomes) == 4 + 2 + 4
+    assert "sum 3.001" in result.stdout
+
+
+# ------------------------------------------------------------------------------------------ Colab
+
+
+def test_bootstrap_carries_the_address_of_the_config():
+    assert f'"{CONFIG["repository"]["url"]}"' in notebooks.BOOTSTRAP
+
+
+def test_bootstrap_follows_the_config(tmp_path):
+    (tmp_path / "_config.yml").write_text("repository: {url: 'https://example.org/a/book.git/'}")
+    text = notebooks.bootstrap(tmp_path)
+    assert '"https://example.org/a/book.git"' in text
+    assert 'os.path.abspath("book")' in text
+
+
+PROGRAM = """\
+import json, sys, types
+facts = json.loads(sys.argv[1])
+sys.executable = facts["python"]
+if facts["colab"]:
+    sys.modules["google.colab"] = types.ModuleType("google.colab")
+if facts["numpy"]:
+    sys.modules["numpy"] = types.ModuleType("numpy")
+    sys.modules["numpy"].__version__ = facts["numpy"]
+for _ in range(2):  # a reader may run the first cell again
+    exec(facts["text"])
+print(json.dumps([path for path in sys.path if path.endswith(facts["folder"])]))
+"""
+
+
+@pytest.fixture
+def colab(tmp_path):
+    """Runs BOOTSTRAP where git and pip are stand-ins that note how they were called. It needs no
+    shell: the stand-ins are the two programs the cell starts."""
+    log, shims = tmp_path / "log", tmp_path / "bin"
+    shims.mkdir()
+    for name in ("git", "python"):
+        shim = shims / name
+        shim.write_text(
+            f'#!/bin/sh\necho {name} "$@" >> "{log}"\n'
+            'if [ "$1" = clone ]; then for last; do :; done; mkdir "$last"; fi\n')
+        shim.chmod(0o755)
+    folder = CONFIG["repository"]["url"].rstrip("/").rsplit("/", 1)[-1]
+
+    def start(colab, numpy=None):
+        facts = {"python": str(shims / "python"), "colab": colab, "numpy": numpy,
+                 "text": notebooks.BOOTSTRAP, "folder": folder}
+        result = subprocess.run(
+            [sys.executable, "-c", PROGRAM, json.dumps(facts)], cwd=tmp_path, text=True,
+            capture_output=True, env=os.environ | {"PATH": f"{shims}:{os.environ['PATH']}"})
+        return result, log.read_text().splitlines() if log.exists() else [], tmp_path / folder
+    return start
+
+
+def test_bootstrap_on_colab_clones_once_installs_and_finds_the_library(colab):
+    result, calls, root = colab(True, numpy=metadata.version("numpy"))
+    pip = f"python -m pip install --quiet -r {root}/requirements-colab.txt"
+    clone = f"git clone --quiet --depth 1 {CONFIG['repository']['url']} {root}"
+    assert calls == [clone, pip, pip]
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads(result.stdout) == [str(root)]
+
+
+def test_bootstrap_restarts_a_session_whose_numpy_changed(colab):
+    result, calls, _ = colab(True, numpy="1.0.0")
+    assert result.returncode == -9
+    assert len(calls) == 2
+    assert f"numpy changed from 1.0.0 to {metadata.version('numpy')}" in result.stdout
+
+
+def test_bootstrap_does_nothing_elsewhere(colab):
+    result, calls, root = colab(False, numpy="1.0.0")
+    assert (result.returncode, calls, root.exists()) == (0, [], False)
+
+
+def test_colab_requirements_leave_its_compiled_stack_alone():
+    lines = (ROOT / "requirements-colab.txt").read_text().splitlines()
+    named = {re.match(r"[\w-]+", line)[0] for line in lines if line and line[0] != "#"}
+    stack = {"torch", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}
+    assert not named & stack
+    assert needed - stack <= named
