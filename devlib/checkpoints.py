@@ -102,7 +102,7 @@ class CheckpointStore:
             raise CheckpointError(f"checkpoint {path} is damaged or of another run: its sha256 is "
                                   "not the manifest's; delete it and train the run again")
         try:
-            return load(data)
+            return dict(sorted(load(data).items()))  # safetensors' order is a process's own
         except SafetensorError as error:
             raise CheckpointError(f"checkpoint {path} is no safetensors file ({error})") from error
 

@@ -15,4 +15,9 @@ def can_compile() -> bool:
 def compiled(function):
     """The function compiled for fixed shapes, or as it is where nothing can compile it. Both give
     the same numbers up to rounding; on one machine each gives the same bits every time."""
-    return torch.compile(function, dynamic=False) if can_compile() else function
+    if not can_compile():
+        return function
+    import torch._inductor.config as inductor
+
+    inductor.compile_threads = 1  # else every process of a curve starts a pool of its own
+    return torch.compile(function, dynamic=False)

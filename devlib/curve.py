@@ -16,7 +16,7 @@ from devlib.files import make_directory, settings_hash, write_json
 from devlib.llc import estimate_llc
 from devlib.parallel import each
 from devlib.presets import RegressionSettings, as_dict
-from devlib.sampling import SGLD, sample_chains
+from devlib.sampling import COMPILE_FROM, SGLD, sample_chains
 from devlib.tasks import fixed_set
 from devlib.training import build_model, per_sample_loss
 
@@ -34,7 +34,8 @@ def llc_table(store: CheckpointStore, steps, settings: RegressionSettings, seed,
     """The LLC curve: one row a step with llc, mcse, ess, rhat, init_loss, the spread of the
     chains' means, and which chains escaped or diverged. The same seed at every checkpoint gives
     each the same batches and noise (A.5.2)."""
-    return rows(_LLC(settings, seed), store, steps, directory,
+    long = settings.llc.chains * settings.llc.draws * len(steps) >= COMPILE_FROM
+    return rows(_LLC(settings, seed, long), store, steps, directory,
                 {"task": as_dict(settings.task), "llc": as_dict(settings.llc), "seed": seed},
                 "LLC of checkpoints")
 
@@ -71,15 +72,16 @@ class _Evaluation:
 
 
 class _LLC:
-    def __init__(self, settings, seed):
-        self.settings, self.seed = settings, seed
+    def __init__(self, settings, seed, compile):
+        self.settings, self.seed, self.compile = settings, seed, compile
 
     def __call__(self, params):
         llc = self.settings.llc
         draws = sample_chains(
             _loss(self.settings), params, _llc_data(self.settings, self.seed),
             SGLD(llc.eps, llc.nbeta, llc.gamma), chains=llc.chains, draws=llc.draws,
-            burn_in=llc.burn_in, batch_size=llc.batch, seed=self.seed, on_divergence="keep")
+            burn_in=llc.burn_in, batch_size=llc.batch, seed=self.seed, compile=self.compile,
+            on_divergence="keep")
         estimate = estimate_llc(draws)
         return {"llc": estimate.mean, "mcse": estimate.mcse, "ess": estimate.ess,
                 "rhat": estimate.rhat, "init_loss": estimate.init_loss,

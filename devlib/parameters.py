@@ -9,14 +9,19 @@ from devlib.errors import UserError
 
 @dataclass(frozen=True)
 class Layout:
-    """How a parameter dictionary lies in one flat vector: names and shapes, in order."""
+    """How a parameter dictionary lies in one flat vector: names, sorted, and their shapes.
+
+    Sorted, because dictionaries come in any order (safetensors gives another one in each process)
+    and the noise that a weight receives must not depend on that.
+    """
 
     names: tuple[str, ...]
     shapes: tuple[torch.Size, ...]
 
     @classmethod
     def of(cls, params: dict) -> "Layout":
-        return cls(tuple(params), tuple(p.shape for p in params.values()))
+        names = tuple(sorted(params))
+        return cls(names, tuple(params[name].shape for name in names))
 
     def flatten(self, params: dict) -> torch.Tensor:
         """The parameters as one new vector (P,)."""

@@ -34,6 +34,7 @@ from devlib.parameters import Layout
 from devlib.rng import generator
 
 RANDOM_BLOCK = 2**16  # numbers drawn from one stream at a time, about
+COMPILE_FROM = 2_000  # steps in all: compiling takes half a minute
 VECTORISED_BELOW = 2_000  # parameters; above it a CPU is faster with one chain at a time
 
 
@@ -139,13 +140,15 @@ def sample_chains(loss, params, data, sampler: SGLD, *, chains, draws, burn_in=0
 
     `vectorised` runs all chains in one torch.func.vmap, else one after another; None chooses by
     size and device; either gives the same draws up to rounding. `compile` passes the step through
-    torch.compile (None: when chains run one after another). `init_losses` (n,) saves the pass
+    torch.compile; None does so where chains run one after another for long enough to pay for it. `init_losses` (n,) saves the pass
     over the whole set when it is known.
 
     Raises UserError for settings out of range before any work, and ChainDiverged, with the other
     chains' draws, when a loss stops being finite (`on_divergence="keep"` returns them instead).
     """
     samples = _check(params, data, chains, draws, burn_in, batch_size, on_divergence)
+    if compile is None:
+        compile = chains * draws >= COMPILE_FROM
     chain = Chains(loss, params, data, sampler, chains=chains, seed=seed, batch_size=batch_size,
                    mask=mask, vectorised=vectorised, compile=compile, init_losses=init_losses)
     chain.extend(draws, progress)
@@ -160,7 +163,7 @@ class Chains:
     chain equals one that was never interrupted."""
 
     def __init__(self, loss, params, data, sampler, *, chains, seed, batch_size=None, mask=None,
-                 vectorised=None, compile=None, init_losses=None):
+                 vectorised=None, compile=True, init_losses=None):
         params = {name: p.detach() for name, p in params.items()}
         self.data, self.sampler, self.seed, self.batch_size = data, sampler, seed, batch_size
         layout = Layout.of(params)
@@ -173,8 +176,7 @@ class Chains:
         if vectorised is None:
             vectorised = origin.is_cuda or self.size < VECTORISED_BELOW
         self.vectorised = vectorised
-        compile = not vectorised if compile is None else compile
-        self.step = _step_function(loss, layout, sampler, vectorised, compile,
+        self.step = _step_function(loss, layout, sampler, vectorised, compile and not vectorised,
                                    free is not None, batch_size is None)
         self.w = [self.anchor.clone() for _ in range(chains)]
         self.state = [sampler.start(self.anchor) for _ in range(chains)]

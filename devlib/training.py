@@ -22,6 +22,7 @@ from devlib.tasks import squared_errors, training_batch
 
 RESUME = "resume.safetensors"
 SAVE_EVERY = 30  # seconds; a kill loses at most this much work
+COMPILE_FROM = 2_000  # updates in the run: compiling takes half a minute
 
 
 def build_model(settings: RegressionSettings, seed) -> RegressionTransformer:
@@ -46,10 +47,12 @@ class Trainer:
     settings: RegressionSettings
     seed: int
     step: int = 0  # updates taken
-    compile: bool = True
+    compile: bool | None = None  # None: if the run is long enough to pay for it
 
     def __post_init__(self):
         training = self.settings.training
+        if self.compile is None:
+            self.compile = training.stop >= COMPILE_FROM
         model = build_model(self.settings, self.seed)
         self.params = {name: p.detach() for name, p in model.named_parameters()}
         self.leaves = {name: p.requires_grad_() for name, p in model.named_parameters()}
@@ -117,7 +120,7 @@ def identity(settings: RegressionSettings, seed) -> dict:
             **{part: as_dict(getattr(settings, part)) for part in ("task", "model", "training")}}
 
 
-def train(settings: RegressionSettings, seed, directory, *, compile=True,
+def train(settings: RegressionSettings, seed, directory, *, compile=None,
           save_every=SAVE_EVERY) -> CheckpointStore:
     """Trains to `settings.training.stop` and returns the checkpoints, continuing whatever the
     directory holds of the same run.
