@@ -4,6 +4,7 @@ A mistake of the user's gives one line on stderr and exit code 2, before any wor
 """
 
 import argparse
+import os
 import subprocess
 import sys
 
@@ -50,6 +51,7 @@ def parser() -> Parser:
     scale(sub)
     sub.add_argument("--residual", choices=("doubled", "standard"),
                      help="the residual stream (default: the preset's)")
+    scale(command(adopt, "for maintainers: copy finished tables from the runs into data/results"))
     sub = command(refresh, "for maintainers: make .ipynb files anew from their .py")
     sub.add_argument("names", nargs="*", help="pages (default: all)")
     command(list_presets, "list the presets", "presets")
@@ -65,6 +67,13 @@ def run(args):
     print(notebooks.run(args.notebook, args.preset, args.seed, extra, args.runs))
 
 
+def adopt(args):
+    from devlib import results
+
+    _choose_runs(args)
+    print(results.adopt(args.preset, args.seed))
+
+
 def refresh(args):
     from devlib import notebooks
 
@@ -72,8 +81,11 @@ def refresh(args):
 
 
 def reproduce(args):
-    from devlib import notebooks
+    from devlib import notebooks, results
 
+    _choose_runs(args)
+    # Here, and not first in a page's kernel, so that a terminal shows the progress.
+    results.regression(args.preset, args.seed, recompute=True)
     copy = notebooks.build_copy(args.preset, args.seed, args.runs)
     build = "from jupyter_book.cli.main import main; main()"
     # local extensions are found from the working directory
@@ -90,6 +102,11 @@ def train(args):
     directory = results.training_directory(settings, args.seed, args.preset, args.runs)
     training.train(settings, args.seed, directory)
     print(directory)
+
+
+def _choose_runs(args):
+    if args.runs:
+        os.environ["DEVLIB_RUNS"] = args.runs
 
 
 def list_presets(args):

@@ -7,6 +7,7 @@ took, and a sha256 of each table, so that a table that was changed by hand or to
 
 import functools
 import json
+import textwrap
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from devlib import presets
-from devlib.checkpoints import CheckpointStore, thin
+from devlib.checkpoints import thin
 from devlib.errors import UserError
 from devlib.files import (
     make_directory,
@@ -49,6 +50,15 @@ class Results:
         preset = presets.get(self.manifest["preset"])
         return f"{preset.name} preset, seed {self.manifest['seed']}: {preset.words}"
 
+    @property
+    def card(self) -> str:
+        """What a page says of its run before its first figure: scale, time, machine, commit."""
+        made, seconds = self.manifest["made with"], self.manifest["seconds"]
+        spent = ", ".join(f"{part} {value / 60:.1f} min" for part, value in seconds.items())
+        return "\n".join(textwrap.wrap(self.words.capitalize() + ".", 76) + [
+            f"Computed in: {spent}.",
+            f"On {made['processor']}, torch {made['torch']}, commit {made['commit']}."])
+
 
 def regression(preset: str, seed: int, recompute=False, residual=None) -> Results:
     """Tables of one regression run: "evaluation" (loss, predictions, norms at each checkpoint)
@@ -59,7 +69,7 @@ def regression(preset: str, seed: int, recompute=False, residual=None) -> Result
     checkpoint, each resumable. Raises UserError if nothing is there and `recompute` is off.
     """
     settings = regression_settings(preset, residual)
-    name = f"regression-{settings.model.residual}-seed{check_seed(seed)}"
+    name = run_name(settings, seed)
     identity = {"preset": preset, "seed": seed, "settings": as_dict(settings)}
     own = runs_directory() / preset / name
     places = [own] if recompute else [COMMITTED / preset / name, own]
@@ -85,8 +95,12 @@ def regression_settings(preset: str, residual=None) -> RegressionSettings:
 
 def training_directory(settings: RegressionSettings, seed, preset: str, runs=None) -> Path:
     """Where the checkpoints of a run go."""
-    name = f"regression-{settings.model.residual}-seed{check_seed(seed)}"
-    return Path(runs or runs_directory()) / preset / name / "checkpoints"
+    return Path(runs or runs_directory()) / preset / run_name(settings, seed) / "checkpoints"
+
+
+def run_name(settings: RegressionSettings, seed) -> str:
+    """The folder of a run below its preset's."""
+    return f"regression-{settings.model.residual}-seed{check_seed(seed)}"
 
 
 def check_seed(seed) -> int:
@@ -111,6 +125,17 @@ def _compute_regression(settings, seed, place, identity) -> Results:
     seconds = json.loads((place / "seconds.json").read_text())
     save(place, tables, identity | {"seconds": seconds})
     return load(place, identity)
+
+
+def adopt(preset, seed, residual=None) -> Path:
+    """Copies finished tables from the runs directory into data/results, to be committed."""
+    name = run_name(regression_settings(preset, residual), seed)
+    own, committed = runs_directory() / preset / name, COMMITTED / preset / name
+    tables = load(own).tables  # verifies them
+    make_directory(committed)
+    for file in (*(f"{table}.csv" for table in tables), MANIFEST):  # the manifest last
+        write_atomic(committed / file, (own / file).read_bytes())
+    return committed
 
 
 def save(place, tables, facts):
@@ -162,5 +187,3 @@ def _timed(path, name, work):
         write_json(path, spent)
 
 
-__all__ = ["CheckpointStore", "Results", "check_seed", "load", "regression",
-           "regression_settings", "save", "training_directory"]

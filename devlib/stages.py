@@ -6,6 +6,7 @@ checkpoints, and a boundary is a local minimum of |slope| below a tolerance.
 
 import warnings
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -94,7 +95,7 @@ def stage_table(boundaries, curve: SmoothCurve, loss: pd.DataFrame, llc: pd.Data
     ends = [int(curve.steps[0]), *boundaries, int(curve.steps[-1])]
     loss, llc = loss.set_index("step"), llc.set_index("step")
     rows = []
-    for number, (start, end) in enumerate(zip(ends, ends[1:], strict=False), 1):
+    for number, (start, end) in enumerate(pairwise(ends), 1):
         rows.append({
             "stage": f"{prefix}{number}", "start": start, "end": end,
             "loss_change": loss.loss[end] - loss.loss[start],

@@ -1,0 +1,42 @@
+# Every target sets up what it needs: a virtual environment with pinned versions, nothing else.
+PRESET ?= laptop
+SEED ?= 0
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help reproduce test test-slow book bench clean
+
+help:
+	@echo "make reproduce [PRESET=laptop] [SEED=0]  recompute everything, then build the book from it"
+	@echo "make test       every test but the slow ones"
+	@echo "make test-slow  the slow ones: minutes to an hour"
+	@echo "make book       build the book from what is committed"
+	@echo "make bench      measure speed and cost on this machine, into data/bench"
+
+$(READY): requirements.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+reproduce: $(READY)
+	$(BIN)/python -m devlib reproduce --preset $(PRESET) --seed $(SEED)
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest --nbval --nbval-current-env notebooks
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+book: $(READY)
+	$(BIN)/jupyter-book build . -W --keep-going --path-output runs/book
+	@echo "open $(CURDIR)/runs/book/_build/html/index.html"
+
+bench: $(READY)
+	$(BIN)/python -m tests.bench
+
+clean:
+	rm -rf $(VENV) runs/book

@@ -1,0 +1,173 @@
+# ---
+# jupyter:
+#   accelerator: GPU
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% tags=["remove-cell"]
+# On Google Colab: fetch the library that this page needs. Anywhere else, nothing happens here.
+import sys
+
+if "google.colab" in sys.modules:
+    import os
+    import subprocess
+    from importlib import metadata
+
+    root = os.path.abspath("stagewise")
+    if not os.path.isdir(root):
+        subprocess.run(["git", "clone", "--quiet", "--depth", "1",
+                        "https://github.com/devlib-companion/stagewise", root], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r",
+                    os.path.join(root, "requirements-colab.txt")], check=True)
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    loaded, installed = sys.modules.get("numpy"), metadata.version("numpy")
+    if loaded and loaded.__version__ != installed:
+        print(f"numpy changed from {loaded.__version__} to {installed}: the session restarts "
+              "now; then choose Runtime > Run all again.", flush=True)
+        os.kill(os.getpid(), 9)
+
+# %% [markdown]
+# # Stage boundaries
+#
+# Section 5, B.1 and B.3 of the paper. The LLC $\hat\lambda(w_t)$ is estimated at checkpoints $t$ of one
+# training run; the curve is smoothed by a Gaussian process in $\log(t + 1)$, and where its slope vanishes,
+# a stage ends:
+#
+# $$
+# \Big|\frac{d \hat\lambda}{d \log(t + 1)}\Big| \text{ has a local minimum at } t \text{, below a tolerance.}
+# $$
+
+# %% tags=["parameters"]
+preset: str = "laptop"  # the scale: smoke, laptop, published or paper
+seed: int = 0  # of initialisation, batches, test set and chains
+recompute: bool = False  # compute anew instead of reading stored tables
+tolerance: float = 8.0  # of the slope, in LLC per unit of log(step + 1)
+
+# %% tags=["hide-input"]
+import pandas as pd
+
+from devlib import plots, results
+from devlib.presets import replace
+from devlib.stages import PAPER_STAGE_ENDS, plateaus, smooth, stage_table
+from devlib.verdicts import verdict
+
+settings = results.regression_settings(preset)
+rule = replace(settings.stages, tolerance=tolerance)
+run = results.regression(preset, seed, recompute)
+evaluation, llc = run["evaluation"], run["llc"]
+reached = int(evaluation.step.max())
+paper = {name: end for name, end in PAPER_STAGE_ENDS["LR"].items() if end < 500_000}
+print(run.card)
+print(f"{len(llc)} checkpoints up to step {reached:,}, each with {settings.llc.chains} "
+      f"chains of {settings.llc.draws} draws,\n{settings.llc.burn_in} of them burn-in, "
+      f"batch {settings.llc.batch}.")
+
+# %% [markdown]
+# ## The curve and its stages
+#
+# Each estimate carries its Monte Carlo error, and the Gaussian process takes that error as its noise. The
+# dashed lines are the paper's boundaries for this model, as far as this run goes.
+
+# %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps, with the stages found as coloured bands and the paper's boundaries dashed"}}
+smoothed = smooth(llc.step, llc.llc, rule, errors=llc.mcse)
+boundaries = plateaus(smoothed, rule.tolerance)
+stages = stage_table(boundaries, smoothed, evaluation, llc)
+fig = plots.llc_curve(llc, smoothed, stages, paper, evaluation)
+plots.show(fig, llc, "llc", run.words)
+
+# %%
+print("boundaries found:", ", ".join(f"{step:,}" for step in boundaries) or "none")
+within = [f"{step:,}" for step in paper.values() if step < reached]
+print("the paper's:     ", ", ".join(within) or "none this early")
+print(f"worst R-hat {llc.rhat.max():.2f}; smallest ESS {llc.ess.min():.0f}; "
+      f"largest standard error {llc.mcse.max():.2f}\n"
+      f"chains that escaped: {llc.escaping.sum()}, diverged: {llc.diverged.sum()}")
+
+# %% [markdown]
+# ## Table 1, the regression half
+#
+# Change of test loss and LLC over each stage, with the standard errors of both ends combined. The last stage
+# ends where the run ends, which need not be the end of a stage.
+
+# %%
+print(stages.round({"loss_change": 3, "loss_se": 3, "llc_change": 1, "llc_se": 1})
+      .to_string(index=False))
+
+# %% [markdown]
+# The paper's numbers for the same stages (its released results, seed 1): LR1 loss -0.288, LLC +19.3;
+# LR2 loss -2.269, LLC +150.7; then -0.069 and -12.4, -0.047 and -44.2, -0.033 and +3.6.
+
+# %%
+def near(step, table):
+    """The row of the checkpoint nearest to a step."""
+    return table.iloc[(table.step - step).abs().argmin()]
+
+
+early, late = near(984, llc), llc.iloc[-1]
+rise = late.llc - early.llc
+fall = near(984, evaluation).loss - evaluation.loss.iloc[-1]
+print(f"LLC {early.llc:.1f} +- {early.mcse:.1f} at step {early.step:,.0f}, "
+      f"{late.llc:.1f} +- {late.mcse:.1f} at step {late.step:,.0f}")
+print("LR1 ends within a factor 1.5 of step 1,000:", verdict(
+    any(667 <= step <= 1_500 for step in boundaries), reached=reached >= 3_000))
+print("LLC at the end of LR1 is 19.2 (sd over the released seeds 0.8):", verdict(
+    abs(early.llc - 19.2) < 3 * (0.8 + early.mcse), reached=reached >= 3_000))
+climbs = verdict(rise > 50 and fall > 0, reached=reached >= 4_000)
+print("in LR2 the LLC climbs by more than 50 while the loss falls:", climbs)
+assert climbs != "differs"
+
+# %% [markdown]
+# ## Would loss or weight norm have told?
+#
+# Fig. B.2: each curve beside its slope per unit of $\log(t + 1)$. The plateau rule is applied to the LLC alone.
+
+# %% mystnb={"image": {"alt": "LLC, test loss and weight norm over training on the left, the slope of each per log step on the right, with the stage bands"}}
+panels = [("LLC", llc.step, llc.llc, smoothed)]
+for name, column, error in (("test loss", "loss", evaluation.loss_se),
+                            ("weight norm", "weight_norm", None)):
+    panels.append((name, evaluation.step, evaluation[column],
+                   smooth(evaluation.step, evaluation[column], rule, errors=error)))
+slopes = pd.concat([pd.DataFrame({"curve": name, "step": curve.steps, "smoothed": curve.mean,
+                                  "slope": curve.slope}) for name, _, _, curve in panels])
+fig = plots.curves_and_slopes(panels, stages, rule.tolerance)
+plots.show(fig, slopes, "slopes", run.words)
+
+# %% [markdown]
+# ## What the first boundary is
+#
+# Section 7.1, Fig. 5a: the mean square of the model's predictions. The best prediction without the context is
+# zero, so where the model learns just that, this falls, and where it begins to use the context, it rises again.
+
+# %% mystnb={"image": {"alt": "Mean-square prediction over training: it falls to a minimum below the noise variance and then rises"}}
+fig = plots.curve_with_levels(
+    evaluation.step, {"transformer": evaluation.msp},
+    {"noise variance": settings.task.noise_variance},
+    "mean-square prediction (squared target units)",
+    errors={"transformer": evaluation.msp_se})
+fig.axes[0].set_yscale("log")
+plots.stage_bands(fig.axes[0], stages)
+plots.show(fig, evaluation[["step", "msp", "msp_se"]],
+           "mean_square_prediction", run.words)
+
+# %%
+lowest = evaluation.loc[evaluation.msp.idxmin()]
+print(f"minimum {lowest.msp:.4f} +- {lowest.msp_se:.4f} at step {lowest.step:,.0f}")
+claim = verdict(900 < lowest.step < 2_500 and lowest.msp < settings.task.noise_variance,
+                reached=reached >= 3_000)
+print("LR-4, minimum slightly after LR1 and below the noise of 0.125:", claim)
+assert claim != "differs"
+
+# %% [markdown]
+# ## How much the rule decides
+#
+# The same curve at half and at double tolerance. Boundaries that come and go are the rule's, not the run's.
+
+# %%
+for factor in (0.5, 1.0, 2.0):
+    found = plateaus(smoothed, factor * rule.tolerance)
+    print(f"tolerance {factor * rule.tolerance:4.1f}:",
+          ", ".join(f"{step:,}" for step in found) or "none")
