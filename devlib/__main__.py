@@ -10,6 +10,7 @@ import sys
 
 from devlib import presets
 from devlib.errors import UserError
+from devlib.files import project_root
 
 
 class Parser(argparse.ArgumentParser):
@@ -78,12 +79,14 @@ def refresh(args):
     from devlib import notebooks
 
     print(*notebooks.refresh(args.names), sep="\n")
+    notebooks.picture(notebooks.find("stage_boundaries"), project_root() / "data" / "llc.png")
 
 
 def reproduce(args):
     from devlib import notebooks, results
 
     _choose_runs(args)
+    notebooks.check_all(args.preset, args.seed)
     # Here, and not first in a page's kernel, so that a terminal shows the progress.
     results.regression(args.preset, args.seed, recompute=True)
     copy = notebooks.build_copy(args.preset, args.seed, args.runs)

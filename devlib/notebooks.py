@@ -7,6 +7,7 @@ work on Google Colab; then comes a cell tagged `parameters`, with at least `pres
 """
 
 import ast
+import base64
 import contextlib
 import logging
 import math
@@ -180,8 +181,7 @@ def parameters(notebook) -> dict[str, Parameter]:
 
 def _check_scale(preset, seed):
     presets.get(preset)
-    if seed < 0:
-        raise UserError(f"seed must be 0 or more, not {seed}")
+    presets.check_seed(seed)
 
 
 def _values(page, preset, seed, extra):
@@ -323,20 +323,39 @@ def refresh(which=(), folder=NOTEBOOKS) -> list[Path]:
     return pages
 
 
+def picture(page, path):
+    """Saves the first picture of an executed page as a PNG file, for the README."""
+    for cell in _read(page).cells:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                write_atomic(path, base64.b64decode(output.data["image/png"]))
+                return
+    raise UserError(f"{page} has no picture")
+
+
+def check_all(preset, seed, root=None) -> list[str]:
+    """The pages of the book, after checking that all of them can be run at this preset and seed
+    and that the book's sources are there."""
+    _check_scale(preset, seed)
+    root = Path(root or project_root())
+    for part in ("_config.yml", "_toc.yml", "book"):
+        if not (root / part).exists():
+            raise UserError(f"{root / part} is missing; the book is built in a full checkout")
+    folder = root / "notebooks"
+    for name in names(folder):
+        _values(find(name, folder), preset, seed, {})
+    return names(folder)
+
+
 def build_copy(preset, seed, runs_dir=None, root=None) -> Path:
     """Recomputes every page and lays out the book's sources around them, ready for jupyter-book,
     in `runs_dir/PRESET-seedSEED/book`, which it returns.
 
     The cell with the injected values is left out where they are the page's own defaults.
     """
-    _check_scale(preset, seed)
+    pages = check_all(preset, seed, root)
     root = Path(root or project_root())
-    for part in ("_config.yml", "_toc.yml", "book"):
-        if not (root / part).exists():
-            raise UserError(f"{root / part} is missing; the book is built in a full checkout")
-    folder, pages = root / "notebooks", {}
-    for name in names(folder):  # all are checked before the first one works
-        pages[name] = _values(find(name, folder), preset, seed, {})
+    folder = root / "notebooks"
     runs_dir = Path(runs_dir or runs_directory()).resolve()
     copy = make_directory(runs_dir / f"{preset}-seed{seed}" / "book")
     executed = [run(name, preset, seed, runs_dir=runs_dir, folder=folder) for name in pages]

@@ -202,6 +202,13 @@ def get(name: str) -> Preset:
     return PRESETS[name]
 
 
+def check_seed(seed) -> int:
+    """The seed, if it is one. Raises UserError if it is negative or no whole number."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise UserError(f"seed must be 0 or more, not {seed!r}")
+    return seed
+
+
 def describe(settings) -> list[dict]:
     """One row for each number of a settings dataclass: name, value, symbol, unit, section."""
     return [{"name": f.name, "value": getattr(settings, f.name), **f.metadata}
@@ -214,6 +221,21 @@ def as_dict(settings) -> dict:
 
 
 __all__ = [
-    "PRESETS", "Preset", "RegressionTask", "RegressionModel", "RegressionTraining", "LLCSettings",
-    "RegressionEvaluation", "RegressionSettings", "StageSettings", "LanguageModel",
-    "LanguageTraining", "LanguageSettings", "get", "describe", "as_dict", "replace"]
+    "PRESETS",
+    "LLCSettings",
+    "LanguageModel",
+    "LanguageSettings",
+    "LanguageTraining",
+    "Preset",
+    "RegressionEvaluation",
+    "RegressionModel",
+    "RegressionSettings",
+    "RegressionTask",
+    "RegressionTraining",
+    "StageSettings",
+    "as_dict",
+    "check_seed",
+    "describe",
+    "get",
+    "replace",
+]

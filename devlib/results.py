@@ -100,13 +100,7 @@ def training_directory(settings: RegressionSettings, seed, preset: str, runs=Non
 
 def run_name(settings: RegressionSettings, seed) -> str:
     """The folder of a run below its preset's."""
-    return f"regression-{settings.model.residual}-seed{check_seed(seed)}"
-
-
-def check_seed(seed) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise UserError(f"seed must be a whole number of 0 or more, not {seed!r}")
-    return seed
+    return f"regression-{settings.model.residual}-seed{presets.check_seed(seed)}"
 
 
 def _compute_regression(settings, seed, place, identity) -> Results:

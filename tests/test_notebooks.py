@@ -311,3 +311,8 @@ def test_colab_requirements_leave_its_compiled_stack_alone():
     needed = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}
     assert not named & stack
     assert needed - stack <= named
+
+
+def test_readme_shows_the_committed_figure(tmp_path):
+    notebooks.picture(notebooks.find("stage_boundaries"), tmp_path / "llc.png")
+    assert (tmp_path / "llc.png").read_bytes() == (ROOT / "data" / "llc.png").read_bytes()
