@@ -62,7 +62,8 @@ evaluation = run["evaluation"]
 last = evaluation.iloc[-1]
 reached = int(last.step)
 print(run.card)
-print(f"Last checkpoint: step {reached:,}; schedule made for {settings.training.steps:,}.")
+print(f"Last checkpoint: step {reached:,}; the schedule is made for "
+      f"{settings.training.steps:,}.")
 
 # %% [markdown]
 # ## The model, counted
@@ -90,7 +91,8 @@ for component, count in [*counts.items(), ("total", counts.sum())]:
 rows = [{"part": part, **row} for part in ("task", "model", "training")
         for row in presets.describe(getattr(settings, part))]
 for row in rows:
-    print(f"{row['part']:<9} {row['name']:<19} {row['value']!s:<9} {row['section']}")
+    print(f"{row['part']:<9} {row['name']:<19} {row['value']!s:<9}",
+          row["section"])
 
 # %% [markdown]
 # ## Loss against the predictors it can be held against
@@ -133,7 +135,8 @@ assert gap > -error, "no predictor beats ridge by more than chance"
 
 # %% mystnb={"image": {"alt": "Test loss at each position k over training, one panel a position, with the ridge floor of that position dashed"}}
 positions = range(1, settings.task.examples + 1)
-by_position = evaluation[[f"loss_{k}" for k in positions]].set_axis(positions, axis=1)
+by_position = evaluation[[f"loss_{k}" for k in positions]]
+by_position = by_position.set_axis(positions, axis=1)
 fig = plots.per_position(evaluation.step, by_position, floors,
                          "test loss (squared target units)")
 plots.show(fig, by_position.assign(step=evaluation.step),

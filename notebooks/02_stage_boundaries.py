@@ -80,12 +80,18 @@ fig = plots.llc_curve(llc, smoothed, stages, paper, evaluation)
 plots.show(fig, llc, "llc", run.words)
 
 # %%
-print("boundaries found:", ", ".join(f"{step:,}" for step in boundaries) or "none")
-within = [f"{step:,}" for step in paper.values() if step < reached]
-print("the paper's:     ", ", ".join(within) or "none this early")
+def spell(steps):
+    """Steps in words."""
+    return ", ".join(f"{step:,}" for step in steps) or "none"
+
+
+print("boundaries found:", spell(boundaries))
+print("the paper's, within this run:",
+      spell(step for step in paper.values() if step < reached))
 print(f"worst R-hat {llc.rhat.max():.2f}; smallest ESS {llc.ess.min():.0f}; "
       f"largest standard error {llc.mcse.max():.2f}\n"
-      f"chains that escaped: {llc.escaping.sum()}, diverged: {llc.diverged.sum()}")
+      f"chains that escaped: {llc.escaping.sum()}, "
+      f"diverged: {llc.diverged.sum()}")
 
 # %% [markdown]
 # ## Table 1, the regression half
@@ -94,8 +100,8 @@ print(f"worst R-hat {llc.rhat.max():.2f}; smallest ESS {llc.ess.min():.0f}; "
 # ends where the run ends, which need not be the end of a stage.
 
 # %%
-print(stages.round({"loss_change": 3, "loss_se": 3, "llc_change": 1, "llc_se": 1})
-      .to_string(index=False))
+digits = {"loss_change": 3, "loss_se": 3, "llc_change": 1, "llc_se": 1}
+print(stages.round(digits).to_string(index=False))
 
 # %% [markdown]
 # The paper's numbers for the same stages (its released results, seed 1): LR1 loss -0.288, LLC +19.3;
@@ -127,12 +133,15 @@ assert climbs != "differs"
 
 # %% mystnb={"image": {"alt": "LLC, test loss and weight norm over training on the left, the slope of each per log step on the right, with the stage bands"}}
 panels = [("LLC", llc.step, llc.llc, smoothed)]
-for name, column, error in (("test loss", "loss", evaluation.loss_se),
-                            ("weight norm", "weight_norm", None)):
-    panels.append((name, evaluation.step, evaluation[column],
-                   smooth(evaluation.step, evaluation[column], rule, errors=error)))
-slopes = pd.concat([pd.DataFrame({"curve": name, "step": curve.steps, "smoothed": curve.mean,
-                                  "slope": curve.slope}) for name, _, _, curve in panels])
+for name, column, errors in (("test loss", "loss", evaluation.loss_se),
+                             ("weight norm", "weight_norm", None)):
+    values = evaluation[column]
+    panels.append((name, evaluation.step, values,
+                   smooth(evaluation.step, values, rule, errors)))
+slopes = pd.concat([
+    pd.DataFrame({"curve": name, "step": curve.steps,
+                  "smoothed": curve.mean, "slope": curve.slope})
+    for name, _, _, curve in panels])
 fig = plots.curves_and_slopes(panels, stages, rule.tolerance)
 plots.show(fig, slopes, "slopes", run.words)
 
@@ -155,9 +164,10 @@ plots.show(fig, evaluation[["step", "msp", "msp_se"]],
 
 # %%
 lowest = evaluation.loc[evaluation.msp.idxmin()]
-print(f"minimum {lowest.msp:.4f} +- {lowest.msp_se:.4f} at step {lowest.step:,.0f}")
-claim = verdict(900 < lowest.step < 2_500 and lowest.msp < settings.task.noise_variance,
-                reached=reached >= 3_000)
+print(f"minimum {lowest.msp:.4f} +- {lowest.msp_se:.4f} "
+      f"at step {lowest.step:,.0f}")
+below = lowest.msp < settings.task.noise_variance
+claim = verdict(900 < lowest.step < 2_500 and below, reached=reached >= 3_000)
 print("LR-4, minimum slightly after LR1 and below the noise of 0.125:", claim)
 assert claim != "differs"
 
@@ -169,5 +179,4 @@ assert claim != "differs"
 # %%
 for factor in (0.5, 1.0, 2.0):
     found = plateaus(smoothed, factor * rule.tolerance)
-    print(f"tolerance {factor * rule.tolerance:4.1f}:",
-          ", ".join(f"{step:,}" for step in found) or "none")
+    print(f"tolerance {factor * rule.tolerance:4.1f}:", spell(found))
