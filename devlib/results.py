@@ -55,7 +55,8 @@ class Results:
         """What a page says of its run before its first figure: scale, time, machine, commit."""
         made, seconds = self.manifest["made with"], self.manifest["seconds"]
         spent = ", ".join(f"{part} {value / 60:.1f} min" for part, value in seconds.items())
-        return "\n".join(textwrap.wrap(self.words[0].upper() + self.words[1:] + ".", 76) + [
+        return "\n".join([
+            *textwrap.wrap(self.words[0].upper() + self.words[1:] + ".", 76),
             f"Computed in: {spent}.",
             f"On {made['processor']}, torch {made['torch']}, commit {made['commit']}."])
 
