@@ -74,6 +74,10 @@ class CheckpointStore:
     def steps(self) -> list[int]:
         return sorted(int(step) for step in self.manifest["checkpoints"])
 
+    def has(self, step) -> bool:
+        """Whether the checkpoint is in the manifest and its file is there."""
+        return str(step) in self.manifest["checkpoints"] and self.path(step).exists()
+
     def path(self, step) -> Path:
         return self.directory / f"step_{step:07d}.safetensors"
 
@@ -110,11 +114,13 @@ class CheckpointStore:
 def _read_manifest(path):
     try:
         manifest = json.loads(path.read_text())
-        manifest["hash"], manifest["checkpoints"]  # noqa: B018  both must be there
+        manifest["hash"], manifest["checkpoints"]
         if manifest["hash"] != settings_hash(manifest["settings"]):
             raise ValueError("its hash is not that of its settings")
+        for step, entry in manifest["checkpoints"].items():
+            int(step), entry["sha256"]
         return manifest
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); delete its directory and train the "
                               "run again") from error
 

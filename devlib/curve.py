@@ -14,6 +14,7 @@ from devlib.checkpoints import CheckpointStore
 from devlib.evaluation import evaluate
 from devlib.files import make_directory, settings_hash, write_json
 from devlib.llc import estimate_llc
+from devlib.models.regression import MICROBATCH
 from devlib.parallel import each
 from devlib.presets import RegressionSettings, as_dict
 from devlib.sampling import COMPILE_FROM, SGLD, sample_chains
@@ -81,7 +82,7 @@ class _LLC:
             _loss(self.settings), params, _llc_data(self.settings, self.seed),
             SGLD(llc.eps, llc.nbeta, llc.gamma), chains=llc.chains, draws=llc.draws,
             burn_in=llc.burn_in, batch_size=llc.batch, seed=self.seed, compile=self.compile,
-            on_divergence="keep")
+            microbatch=MICROBATCH, on_divergence="keep")
         estimate = estimate_llc(draws)
         return {"llc": estimate.mean, "mcse": estimate.mcse, "ess": estimate.ess,
                 "rhat": estimate.rhat, "init_loss": estimate.init_loss,

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from devlib.draws import Draws, import_arviz
 from devlib.errors import UserError
-from devlib.sampling import Draws
+from devlib.samplers import check_count
 
 BASELINES = ("same-batch", "whole-set")
 
@@ -18,8 +19,9 @@ BASELINES = ("same-batch", "whole-set")
 class LLC:
     """An estimate with its error, in units of effective parameters / 2 (no unit).
 
-    mcse is the Monte Carlo standard error of the mean, ess the effective sample size behind it,
-    rhat the rank-normalised split R-hat over chains (NaN where ArviZ needs more draws).
+    mcse is the Monte Carlo standard error of the mean, ess the effective sample size behind it
+    (mcse = sd / sqrt(ess)), rhat the rank-normalised split R-hat over chains; a single chain is
+    halved for it. All three are ArviZ's, and NaN below eight draws a chain.
     """
 
     mean: float
@@ -33,14 +35,15 @@ class LLC:
 
     def __str__(self):
         note = f", escaping chains {list(self.escaping)}" if self.escaping else ""
-        return (f"LLC {self.mean:.2f} +- {self.mcse:.2f} (ESS {self.ess:.0f}, "
+        small = 0 < self.mcse < 0.01  # then as many digits as the error has meaning
+        digits = 1 - math.floor(math.log10(self.mcse)) if small else 2
+        return (f"LLC {self.mean:.{digits}f} +- {self.mcse:.{digits}f} (ESS {self.ess:.0f}, "
                 f"R-hat {self.rhat:.3f}{note})")
 
 
 def default_nbeta(batch_size) -> float:
     """m / ln m: the inverse temperature of A.5.1 for batches of m samples."""
-    if batch_size < 2:
-        raise UserError(f"default_nbeta needs a batch of 2 or more, not {batch_size}")
+    check_count("batch_size", batch_size, least=2)
     return batch_size / math.log(batch_size)
 
 
@@ -51,10 +54,16 @@ def scaled_losses(draws: Draws, baseline="same-batch") -> np.ndarray:
     subtracts the loss of w0 on the very batch of that draw: the same expectation, since batch t
     does not depend on w_t, without the noise that both share.
     """
+    check_baseline(baseline)
+    subtract = draws.baseline if baseline == "same-batch" else draws.init_loss
+    with np.errstate(over="ignore"):  # on its way to diverging
+        return draws.sampler.nbeta * (draws.losses - subtract)
+
+
+def check_baseline(baseline):
+    """Raises UserError for a baseline that there is not."""
     if baseline not in BASELINES:
         raise UserError(f"baseline must be one of {', '.join(BASELINES)}, not {baseline!r}")
-    subtract = draws.baseline if baseline == "same-batch" else draws.init_loss
-    return draws.sampler.nbeta * (draws.losses - subtract)
 
 
 def estimate_llc(draws: Draws, baseline="same-batch") -> LLC:
@@ -62,18 +71,23 @@ def estimate_llc(draws: Draws, baseline="same-batch") -> LLC:
 
     A negative estimate is reported as it is. Raises UserError if every chain diverged.
     """
-    import arviz  # two seconds, so only where it is needed
-
     kept = scaled_losses(draws, baseline)[draws.healthy, draws.burn_in:]
     if not len(kept):
         raise UserError("every chain diverged: take a smaller eps")
-    if np.ptp(kept) == 0:  # nothing moved; ArviZ would divide by zero
-        mcse, ess, rhat = 0.0, float(kept.size), 1.0
-    else:
-        mcse, ess = float(arviz.mcse(kept)), float(arviz.ess(kept))
-        rhat = float(arviz.rhat(kept)) if len(kept) > 1 else math.nan
-    return LLC(float(kept.mean()), mcse, ess, rhat, draws.init_loss,
+    return LLC(float(kept.mean()), *_error(kept), draws.init_loss,
                tuple(map(float, kept.mean(1))), _escaping(draws, kept), tuple(draws.diverged))
+
+
+def _error(kept):
+    """(mcse, ess, rhat) of draws (C, T)."""
+    if np.ptp(kept) == 0:  # nothing moved; ArviZ would divide by zero
+        return 0.0, float(kept.size), 1.0
+    if kept.shape[1] < 8:
+        return math.nan, math.nan, math.nan
+    arviz = import_arviz()
+    halves = kept if len(kept) > 1 else kept[:, :kept.shape[1] // 2 * 2].reshape(2, -1)
+    return (float(arviz.mcse(kept)), float(arviz.ess(kept, method="mean")),
+            float(arviz.rhat(halves)))
 
 
 def llc_trace(draws: Draws, baseline="same-batch") -> np.ndarray:
@@ -84,12 +98,13 @@ def llc_trace(draws: Draws, baseline="same-batch") -> np.ndarray:
 
 
 def _escaping(draws, kept):
-    """Chains that slide downhill: a negative mean over the last quarter, lower than over the
-    quarter before it by more than both quarters' noise."""
-    quarter = kept.shape[1] // 4
-    if quarter < 2:
+    """Chains that slide downhill: their last quarter is negative, the lowest of the four, and
+    below the first by more than four standard errors, autocorrelation counted."""
+    length = kept.shape[1] // 4
+    if not length:
         return ()
-    late, before = kept[:, -quarter:], kept[:, -2 * quarter:-quarter]
-    noise = np.sqrt((late.var(1) + before.var(1)) / quarter)
-    falling = (late.mean(1) < 0) & (before.mean(1) - late.mean(1) > 2 * noise)
-    return tuple(np.asarray(draws.healthy)[falling].tolist())
+    quarters = kept[:, :4 * length].reshape(len(kept), 4, length)
+    return tuple(chain for chain, parts in zip(draws.healthy, quarters, strict=True)
+                 if parts[3].mean() < 0 and parts.mean(1).argmin() == 3
+                 and parts[0].mean() - parts[3].mean()
+                 > 4 * math.hypot(_error(parts[:1])[0], _error(parts[3:])[0]))

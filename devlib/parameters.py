@@ -41,12 +41,16 @@ class Layout:
         """
         if mask is None:
             return None
+        if not isinstance(mask, dict):
+            raise UserError("the mask must map names of parameters to True or a boolean tensor")
         unknown = set(mask) - set(self.names)
         if unknown:
             raise UserError(f"the mask names {sorted(unknown)}, which the parameters do not have")
         parts = []
         for name, shape in zip(self.names, self.shapes, strict=True):
-            part = torch.as_tensor(mask.get(name, False), dtype=torch.bool)
+            part = torch.as_tensor(mask.get(name, False))
+            if part.dtype != torch.bool:
+                raise UserError(f"the mask of {name} must be boolean, not {part.dtype}")
             if part.ndim and part.shape != shape:
                 raise UserError(f"the mask of {name} has shape {tuple(part.shape)}; its "
                                 f"parameter has {tuple(shape)}")

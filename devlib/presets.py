@@ -73,6 +73,30 @@ class LLCSettings:
 
 
 @dataclass(frozen=True)
+class CalibrationSettings:
+    """What the calibration page tries on the regression run (A.5 to A.7). Step size, nbeta and
+    gamma where nothing else is said are those of LLCSettings. The paper's sweep gives the ends of
+    its three grids; the spacing between them is ours."""
+
+    eps: tuple[float, ...] = number((1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2), "epsilon",
+                                    "step sizes of the sweep", "A.5.3, code")
+    drifts: tuple[float, ...] = number((1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2), "eps n beta / 2",
+                                       "weights of the gradient in the sweep", "A.5.3, code")
+    pulls: tuple[float, ...] = number((1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0), "eps gamma / 2",
+                                      "shares of the way back to w0 in the sweep", "A.5.3, code")
+    sweep_draws: int = number(200, "T", "SGLD steps a chain in the sweep", "-")
+    early: int = number(9_375, "t", "step of the earlier checkpoint, or nearest", "A.5.3, code")
+    checkpoints: int = number(12, "-", "checkpoints of the curves", "-")
+    batch: int = number(128, "m", "samples", "-")
+    batches: tuple[int, ...] = number((32, 128, 512, 1024), "m", "samples, compared", "-")
+    samples: int = number(2**16, "n", "samples in the fixed set", "-")
+    chains: int = number(4, "C", "chains", "-")
+    draws: int = number(2_000, "T", "SGLD steps a chain, burn-in included", "-")
+    burn_in: int = number(500, "-", "first draws left out of the average", "-")
+    looks: int = number(100, "-", "steps a chain whose acceptance is computed", "-")
+
+
+@dataclass(frozen=True)
 class StageSettings:
     """Plateaus of the smoothed LLC curve (B.1); the kernel is the authors' choice in code."""
 
@@ -158,6 +182,7 @@ class Preset:
     words: str
     regression: RegressionSettings = RegressionSettings()
     language: LanguageSettings = LanguageSettings()
+    calibration: CalibrationSettings = CalibrationSettings()
 
 
 PAPER = Preset("paper", "the paper's settings throughout")
@@ -170,7 +195,12 @@ LAPTOP = Preset(
     RegressionSettings(
         training=RegressionTraining(stop=6_300),
         llc=LLCSettings(batch=64, samples=2**14, chains=4, draws=350, burn_in=150),
-        evaluation=RegressionEvaluation(samples=2**13, curve_checkpoints=30)))
+        evaluation=RegressionEvaluation(samples=2**13, curve_checkpoints=30)),
+    calibration=CalibrationSettings(
+        eps=(1e-4, 3e-4, 1e-3), drifts=(1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
+        pulls=(1e-3, 1e-2, 1e-1, 1.0), sweep_draws=40, early=2_490, checkpoints=8,
+        batch=64, batches=(16, 64, 128), samples=2**12, chains=3, draws=200, burn_in=100,
+        looks=25))
 
 PUBLISHED = Preset(
     "published",
@@ -190,7 +220,11 @@ SMOKE = Preset(
                                     linear_checkpoints=4),
         llc=LLCSettings(batch=32, samples=256, chains=2, draws=60, burn_in=20),
         evaluation=RegressionEvaluation(samples=512, curve_checkpoints=10),
-        stages=StageSettings(restarts=0)))
+        stages=StageSettings(restarts=0)),
+    calibration=CalibrationSettings(
+        eps=(1e-4, 1e-3), drifts=(1e-2, 1e-1), pulls=(1e-3, 1e-1), sweep_draws=12, early=100,
+        checkpoints=4, batch=32, batches=(16, 32), samples=256, chains=2, draws=20, burn_in=8,
+        looks=8))
 
 PRESETS = {preset.name: preset for preset in (SMOKE, LAPTOP, PUBLISHED, PAPER)}
 
@@ -222,6 +256,7 @@ def as_dict(settings) -> dict:
 
 __all__ = [
     "PRESETS",
+    "CalibrationSettings",
     "LLCSettings",
     "LanguageModel",
     "LanguageSettings",

@@ -150,15 +150,15 @@ def load(place, identity=None) -> Results:
     place = Path(place)
     try:
         manifest = json.loads((place / MANIFEST).read_text())
-        hashes = manifest["tables"]
-    except (OSError, ValueError, KeyError) as error:
+        hashes = manifest["tables"].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{place / MANIFEST} is missing or damaged ({error}); delete the folder "
                         "and compute it again") from error
     if identity and any(manifest.get(key) != value for key, value in _plain(identity).items()):
         raise UserError(f"{place} was made with other settings than the preset's; delete it and "
                         "compute it again")
     tables = {}
-    for name, expected in hashes.items():
+    for name, expected in hashes:
         path = place / f"{name}.csv"
         if not path.exists() or sha256(path.read_bytes()) != expected:
             raise UserError(f"{path} is missing or not the table that its manifest describes; "

@@ -1,5 +1,6 @@
 """Training of the regression transformer: one straight loop, resumable at any moment."""
 
+import hashlib
 import json
 import time
 from dataclasses import dataclass
@@ -8,14 +9,15 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
-from torch.func import functional_call, grad_and_value
+from torch.func import functional_call
 from tqdm import tqdm
 
 from devlib.checkpoints import CheckpointStore, schedule
-from devlib.compiling import compiled
 from devlib.errors import CheckpointError
 from devlib.files import make_directory, settings_hash, write_atomic
-from devlib.models.regression import RegressionTransformer
+from devlib.gradients import mean_gradient
+from devlib.models.regression import MICROBATCH, RegressionTransformer
+from devlib.parameters import Layout
 from devlib.presets import RegressionSettings, as_dict
 from devlib.rng import stream_seed
 from devlib.tasks import squared_errors, training_batch
@@ -54,25 +56,27 @@ class Trainer:
         if self.compile is None:
             self.compile = training.stop >= COMPILE_FROM
         model = build_model(self.settings, self.seed)
-        self.params = {name: p.detach() for name, p in model.named_parameters()}
-        self.leaves = {name: p.requires_grad_() for name, p in model.named_parameters()}
-        self.optimizer = torch.optim.Adam(self.leaves.values(), lr=training.max_lr,
+        self.layout = Layout.of(dict(model.named_parameters()))
+        self.w = self.layout.flatten(dict(model.named_parameters()))  # (P,)
+        self.params = self.layout.unflatten(self.w)  # views of it, by name
+        self.optimizer = torch.optim.Adam([self.w], lr=training.max_lr,
                                           betas=(training.beta1, training.beta2), fused=True)
         self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, max_lr=training.max_lr, total_steps=training.steps,
             pct_start=training.pct_start, anneal_strategy="linear", cycle_momentum=False,
             div_factor=training.div_factor, final_div_factor=training.div_factor)
         loss = per_sample_loss(model)
-        step = grad_and_value(lambda params, batch: loss(params, batch).mean())
-        self._gradient = compiled(step) if self.compile else step
+
+        def mean_loss(w, batch):
+            return loss(self.layout.unflatten(w), batch).mean()
+
+        self._gradient = mean_gradient(mean_loss, MICROBATCH, self.compile)
 
     def update(self) -> torch.Tensor:
         """Takes update `step` on its batch; returns the loss before it."""
         batch = training_batch(self.seed, self.step, self.settings.training.batch,
                                self.settings.task)
-        grads, loss = self._gradient(self.params, batch)
-        for name, leaf in self.leaves.items():
-            leaf.grad = grads[name]
+        self.w.grad, loss = self._gradient(self.w, batch)
         self.optimizer.step()
         self.step += 1
         if self.step < self.settings.training.steps:
@@ -82,14 +86,11 @@ class Trainer:
     def save_state(self, path, identity):
         """All that the next update depends on, in one atomic file. Batches need no saving: they
         are a function of (seed, step)."""
-        tensors = {f"param/{name}": p for name, p in self.params.items()}
-        for name, leaf in self.leaves.items():
-            state = self.optimizer.state[leaf]
-            tensors |= {f"{key}/{name}": state[key] for key in ("exp_avg", "exp_avg_sq", "step")}
+        tensors = {"w": self.w, **self.optimizer.state[self.w]}
         schedule_state = {key: value for key, value in self.scheduler.state_dict().items()
                           if isinstance(value, int | float | list)}
-        write_atomic(path, save(tensors, {"run": identity, "step": str(self.step),
-                                          "scheduler": json.dumps(schedule_state)}))
+        facts = {"run": identity, "step": str(self.step), "scheduler": json.dumps(schedule_state)}
+        write_atomic(path, save(tensors, facts | {"sha256": _digest(tensors, facts)}))
 
     def load_state(self, path, identity):
         """The inverse of `save_state`. Raises CheckpointError if the file is not this run's."""
@@ -100,18 +101,28 @@ class Trainer:
         except SafetensorError as error:
             raise CheckpointError(f"{path} is damaged ({error}); delete it, and training begins "
                                   "again") from error
+        if facts.pop("sha256", None) != _digest(tensors, facts):
+            raise CheckpointError(f"{path} is damaged (its sha256 is another); delete it, and "
+                                  "training begins again")
         if facts.get("run") != identity:
             raise CheckpointError(f"{path} belongs to another run; delete it, or name another "
                                   "directory")
-        for name, p in self.params.items():
-            p.copy_(tensors[f"param/{name}"])
-            self.optimizer.state[self.leaves[name]] = {
-                key: tensors[f"{key}/{name}"] for key in ("exp_avg", "exp_avg_sq", "step")}
+        self.w.copy_(tensors.pop("w"))
+        self.optimizer.state[self.w] = tensors
         self.step = int(facts["step"])
         self.scheduler.load_state_dict(json.loads(facts["scheduler"]))
         for group, lr in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(),
                              strict=True):
             group["lr"] = lr
+
+
+def _digest(tensors, facts) -> str:
+    """sha256 of a state: safetensors itself notices no changed number."""
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def identity(settings: RegressionSettings, seed) -> dict:
@@ -134,28 +145,31 @@ def train(settings: RegressionSettings, seed, directory, *, compile=None,
     store = CheckpointStore(make_directory(directory), who)
     wanted = schedule(training.steps, training.log_checkpoints, training.linear_checkpoints,
                       training.stop)
-    if store.steps == wanted:
+    missing = {step for step in wanted if not store.has(step)}
+    if not missing:
         return store
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        _train(Trainer(settings, seed, compile=compile), store, set(wanted),
+        _train(Trainer(settings, seed, compile=compile), store, missing,
                Path(directory) / RESUME, settings_hash(who), save_every)
     finally:
         torch.set_num_threads(threads)
     return store
 
 
-def _train(trainer, store, wanted, resume, name, save_every):
+def _train(trainer, store, missing, resume, name, save_every):
     if resume.exists():
         trainer.load_state(resume, name)
+    if trainer.step > min(missing):  # a checkpoint was deleted since: make it again
+        trainer = Trainer(trainer.settings, trainer.seed, compile=trainer.compile)
     stop, saved = trainer.settings.training.stop, time.monotonic()
     bar = tqdm(total=stop, initial=trainer.step, desc=f"training, seed {trainer.seed}",
                unit="step", disable=None, mininterval=1)
     while trainer.step < stop:
         loss = trainer.update()
         done = trainer.step - 1  # the checkpoint of step s is taken after update s
-        if done in wanted and done not in store.steps:
+        if done in missing:
             store.save(done, trainer.params, train_loss=float(loss))
         if time.monotonic() - saved > save_every or trainer.step == stop:
             trainer.save_state(resume, name)

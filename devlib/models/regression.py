@@ -13,6 +13,7 @@ from torch import nn
 from devlib.presets import RegressionModel, RegressionTask
 
 LAYER_NORM_EPS = 1e-5
+MICROBATCH = 128  # contexts whose activations stay in a core's cache, at the paper's width
 
 
 class Block(nn.Module):

@@ -1,0 +1,388 @@
+"""Tables of the page "Primer": what the LLC is, computed where the answer is known.
+
+Volumes of sets of low loss by quadrature, SGLD estimates beside exact answers, linear networks
+beside Aoyagi's formula, and the sampler's calibration. All of it needs seconds, no data, and
+nothing from a trained model.
+"""
+
+import functools
+import itertools
+import json
+import math
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+
+from devlib import presets, results
+from devlib.errors import UserError
+from devlib.files import make_directory, runs_directory
+from devlib.results import MANIFEST, Results
+from devlib.rng import stream_seed
+
+RADIUS = 0.5  # of the ball B around w0: the fourth potential's line of minima lies outside it
+LEVELS = np.logspace(-16, 0, 129)  # eps of the volumes
+NBETAS = np.logspace(1, 12, 45)  # of the means from volumes
+FAR = 1e12  # the n beta that stands for infinity in the column `limit`
+ENDS = 150  # chains whose last points are kept for the pictures
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """One SGLD run on a potential: the sampler, and how much of it."""
+
+    eps: float
+    nbeta: float
+    gamma: float
+    chains: int
+    draws: int
+    burn_in: int
+
+    @property
+    def settled(self) -> bool:
+        """Whether burn-in lasts four relaxation times, 1 / (eps gamma) draws each, of the square
+        of a direction that nothing but gamma holds."""
+        return self.burn_in * self.eps * self.gamma >= 4
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything the page's tables depend on, besides the seed."""
+
+    toys: Sampling
+    powers: Sampling
+    networks: Sampling
+    gibbs_chains: int
+    gibbs_draws: int
+    gibbs_burn_in: int
+    sbc_repetitions: int
+    sbc_draws: int
+    sbc_steps: int
+
+
+# One scale serves every preset but smoke: nothing here is cut down from the paper.
+FULL = Settings(
+    toys=Sampling(eps=1e-3, nbeta=100.0, gamma=4.0, chains=512, draws=2000, burn_in=1200),
+    powers=Sampling(eps=0.02, nbeta=1.0, gamma=0.0, chains=512, draws=1000, burn_in=400),
+    networks=Sampling(eps=2e-4, nbeta=100.0, gamma=10.0, chains=256, draws=3200, burn_in=2200),
+    gibbs_chains=64, gibbs_draws=300, gibbs_burn_in=100,
+    sbc_repetitions=60, sbc_draws=19, sbc_steps=250)
+SMOKE = Settings(
+    toys=Sampling(eps=1e-3, nbeta=100.0, gamma=4.0, chains=32, draws=60, burn_in=20),
+    powers=Sampling(eps=0.02, nbeta=1.0, gamma=0.0, chains=32, draws=60, burn_in=20),
+    networks=Sampling(eps=2e-4, nbeta=100.0, gamma=10.0, chains=16, draws=60, burn_in=20),
+    gibbs_chains=16, gibbs_draws=20, gibbs_burn_in=10,
+    sbc_repetitions=3, sbc_draws=19, sbc_steps=10)
+SETTINGS = {"smoke": SMOKE, "laptop": FULL, "published": FULL, "paper": FULL}
+
+NETWORKS = (((2, 2, 2), 0), ((2, 2, 2), 1), ((3, 2, 3), 1), ((5, 3, 5), 0), ((1, 1, 1, 1), 0),
+            ((3, 3, 3, 3), 1), ((4, 3, 3, 4), 2))  # widths and rank: T4 and T5
+SAMPLED = (((2, 2, 2), 0), ((3, 2, 3), 1), ((3, 3, 3, 3), 1))  # those that SGLD is run on
+NETWORK_NBETAS = (1e2, 1e3, 1e4, 1e5, 1e6)
+COEFFICIENTS_AND_POWERS = ((1.0, 2), (10.0, 2), (1.0, 4), (1.0, 6))  # c |w|^p
+
+
+class PrimerResults(Results):
+    """Results whose words are the primer's own: the presets' are about training runs."""
+
+    @property
+    def words(self) -> str:
+        return (f"{self.manifest['preset']} preset, seed {self.manifest['seed']}: losses whose "
+                "LLC is known")
+
+
+def primer(preset: str, seed: int, recompute=False) -> PrimerResults:
+    """The page's tables: "volumes", "means", "estimates", "ends", "powers", "networks",
+    "network_estimates" and "sbc".
+
+    Reads the committed tables, or else those in the runs directory; `recompute` computes the
+    latter unless they are finished. Raises UserError if nothing is there and `recompute` is off.
+    """
+    presets.get(preset)
+    settings, name = SETTINGS[preset], f"primer-seed{presets.check_seed(seed)}"
+    identity = {"preset": preset, "seed": seed, "settings": asdict(settings)}
+    own = runs_directory() / preset / name
+    for place in [own] if recompute else [results.COMMITTED / preset / name, own]:
+        if (place / MANIFEST).exists():
+            return PrimerResults(**vars(results.load(place, identity)))
+    if not recompute:
+        raise UserError(f"no results for preset {preset!r}, seed {seed}; compute them with "
+                        "recompute=True, or python -m devlib run primer --preset "
+                        f"{preset} --seed {seed}")
+    tables, seconds = compute(settings, seed, make_directory(own))
+    results.save(own, tables, identity | {"seconds": seconds})
+    return PrimerResults(**vars(results.load(own, identity)))
+
+
+def compute(settings: Settings, seed: int, place) -> tuple[dict, dict]:
+    """All tables by name, and the seconds that each part took, also kept in `place`."""
+    log = place / "seconds.json"
+    log.unlink(missing_ok=True)
+    timed = functools.partial(results._timed, log)
+    volumes = timed("potentials", volume_table)
+    tables = {"volumes": volumes, "means": mean_table(volumes)}
+    tables["estimates"], tables["ends"] = timed(
+        "potentials", lambda: estimate_tables(settings.toys, seed, volumes))
+    tables["powers"] = timed("potentials", lambda: power_table(settings.powers, seed))
+    tables["networks"] = timed("networks", lambda: network_table(settings, seed))
+    tables["network_estimates"] = timed(
+        "networks", lambda: network_estimate_table(settings, seed))
+    tables["sbc"] = timed("SBC", lambda: sbc_table(settings, seed))
+    return tables, json.loads(log.read_text())
+
+
+# -------------------------------------------------------------------------------------- volumes
+
+
+def volume_potentials():
+    """The four of Fig. 2, and one of multiplicity 2."""
+    from devlib.toys import FIGURE_2, Monomial
+
+    return (*FIGURE_2, Monomial("multiplicity 2", (1, 1)))
+
+
+def volumes(potential, levels=LEVELS, radius=RADIUS, spacing=0.05) -> np.ndarray:
+    """V(eps) = vol{w in B : L(w) < eps} (A.1) for each level, B the disc of that radius around 0.
+
+    Along each ray from 0 the loss must not fall, so that the set reaches up to one r(theta),
+    found by bisection, and V is the integral of r^2 / 2 over angles: the trapezoid rule in
+    t = log tan theta, which resolves the thin arms along the axes. Raises UserError for a
+    potential of more or fewer than two coordinates, or one whose loss falls along a ray.
+    """
+    import torch
+
+    levels = np.asarray(levels, dtype=float)
+    if potential.dim != 2:
+        raise UserError(f"volumes are for two coordinates; {potential.name} has {potential.dim}")
+    if not radius > 0 or not levels.size or not (levels > 0).all():
+        raise UserError("the radius and every level must be above 0")
+    t = np.arange(-30, 30, spacing)
+    weight = spacing / (2 * np.cosh(t))  # d theta
+    total = np.zeros(len(levels))
+    signs = [(1, 1)] if potential.even else list(itertools.product((1, -1), repeat=2))
+    for sign in signs:
+        rays = np.stack([1 / np.hypot(1, np.exp(t)), 1 / np.hypot(1, np.exp(-t))], -1) * sign
+
+        def energy(r, rays=rays):  # (..., rays) -> the same
+            return potential.energy(torch.tensor(r[..., None] * rays)).numpy()
+
+        along = energy(np.linspace(0, radius, 64)[:, None] * np.ones(len(t)))
+        if (np.diff(along, axis=0) < 0).any():
+            raise UserError(f"{potential.name} falls along a ray within {radius:g} of its "
+                            "minimum; take a smaller radius")
+        low = np.zeros((len(levels), len(t)))
+        high = np.full_like(low, radius)
+        for _ in range(45):
+            middle = (low + high) / 2
+            inside = energy(middle) < levels[:, None]
+            low, high = np.where(inside, middle, low), np.where(inside, high, middle)
+        total += (high**2 / 2 * weight).sum(1)
+    return total * 4 / len(signs)
+
+
+def volume_table() -> pd.DataFrame:
+    """V(eps) and its local slope d log V / d log eps for each potential."""
+    parts = []
+    for potential in volume_potentials():
+        volume = volumes(potential)
+        parts.append(pd.DataFrame({
+            "potential": potential.name, "formula": potential.formula, "llc": potential.llc,
+            "multiplicity": potential.multiplicity, "eps": LEVELS, "volume": volume,
+            "slope": np.gradient(np.log(volume), np.log(LEVELS))}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def mean_from_volumes(levels, volume, nbeta) -> float:
+    """E[nbeta L] under exp(-nbeta L) on B, from V alone: integrating by parts,
+
+        E[nbeta L] = nbeta <eps> - 1,   <.> with weight V(eps) exp(-nbeta eps) d eps
+
+    which is llc where V = c eps^llc. B is taken to be full beyond the last level.
+    """
+    log_e = np.arange(np.log(levels[0]), max(np.log(levels[-1]), math.log(100 / nbeta)), 0.1)
+    e = np.exp(log_e)
+    weight = np.exp(np.interp(log_e, np.log(levels), np.log(volume)) - nbeta * e) * e
+    return float(nbeta * (weight * e).sum() / weight.sum() - 1)
+
+
+def mean_table(volumes: pd.DataFrame) -> pd.DataFrame:
+    """E[nbeta L] on the ball for each potential of a volume table, over nbeta."""
+    rows = [{"potential": name, "llc": part.llc.iloc[0], "nbeta": nbeta,
+             "mean": mean_from_volumes(part.eps.values, part.volume.values, nbeta)}
+            for name, part in volumes.groupby("potential", sort=False) for nbeta in NBETAS]
+    return pd.DataFrame(rows)
+
+
+# -------------------------------------------------------------------------- estimates and answers
+
+
+def sampled(potential, sampling: Sampling, seed):
+    """The LLC by SGLD, and where the chains ended, {name: (C, ...)}."""
+    from devlib.llc import estimate_llc
+    from devlib.sampling import SGLD, Chains
+
+    run = Chains(potential.loss, potential.params, potential.data,
+                 SGLD(sampling.eps, sampling.nbeta, sampling.gamma), chains=sampling.chains,
+                 seed=stream_seed(seed, "primer", potential.name), vectorised=True)
+    run.extend(sampling.draws)
+    return estimate_llc(run.draws(sampling.burn_in)), run.w.numpy()
+
+
+def coordinates(potential):
+    """The one-coordinate potentials that a `Powers` is the sum of, without the unused ones."""
+    from devlib.toys import Powers
+
+    return [Powers(potential.name, (c,), (p,)) for c, p in
+            zip(potential.coefficients, potential.exponents, strict=True) if c]
+
+
+def reference(potential, sampling: Sampling) -> tuple[float, bool]:
+    """What SGLD should give at this nbeta and gamma, and whether the step eps is in it.
+
+    Coordinates of a `Powers` are independent chains. A potential that is not even has no exact
+    law of the chain here: the integral of the Gibbs density, which is its limit as eps -> 0.
+    """
+    from devlib.exact import chain_moments, gibbs_moments
+    from devlib.samplers import SGLD
+    from devlib.toys import Powers
+
+    sampler = SGLD(sampling.eps, sampling.nbeta, sampling.gamma)
+    if isinstance(potential, Powers):
+        return sum(chain_moments(part, sampler)[0] for part in coordinates(potential)), True
+    if potential.even and potential.dim <= 2:
+        return chain_moments(potential, sampler)[0], True
+    return gibbs_moments(potential, sampling.nbeta, sampling.gamma)[0], False
+
+
+def estimate_tables(sampling: Sampling, seed, volumes) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The examples of A.2 and of Fig. 2: exact LLC, its numerical limit, the reference at finite
+    nbeta, the estimate with its error; and the points where chains ended, for Fig. 2.
+
+    Where the reference leaves out the step, the step is half as large and the chain twice as
+    long. The limit is E[nbeta L] at nbeta = 1e12, from one-dimensional integrals for A.2 and from
+    volumes for Fig. 2.
+    """
+    from devlib.exact import gibbs_moments
+    from devlib.toys import A2_EXAMPLES, FIGURE_2
+
+    rows, ends = [], []
+    for group, potential in [("A.2", toy) for toy in A2_EXAMPLES] + [
+            ("Fig. 2", toy) for toy in FIGURE_2]:
+        value, with_step = reference(potential, sampling)
+        run = sampling if with_step else presets.replace(
+            sampling, eps=sampling.eps / 2, draws=2 * sampling.draws,
+            burn_in=2 * sampling.burn_in)
+        found, last = sampled(potential, run, seed)
+        if group == "A.2":
+            limit = sum(gibbs_moments(part, FAR, sampling.gamma)[0]
+                        for part in coordinates(potential))
+        else:
+            part = volumes[volumes.potential == potential.name]
+            limit = mean_from_volumes(part.eps.values, part.volume.values, FAR)
+            ends.append(pd.DataFrame(last[:ENDS], columns=["w1", "w2"]).assign(
+                potential=potential.name))
+        rows.append({"group": group, "potential": potential.name, "formula": potential.formula,
+                     "llc": potential.llc, "limit": limit, "reference": value,
+                     "step_in_reference": with_step, "estimate": found.mean,
+                     "mcse": found.mcse, "ess": found.ess, "rhat": found.rhat})
+    return pd.DataFrame(rows), pd.concat(ends, ignore_index=True).round(4)
+
+
+def hessian_eigenvalues(potential, step=1e-6) -> np.ndarray:
+    """Eigenvalues at 0, ascending, of the central difference of the gradient."""
+    import torch
+    from torch.func import grad, vmap
+
+    shifts = step * torch.eye(potential.dim, dtype=torch.float64)
+    gradient = vmap(grad(potential.energy))
+    hessian = (gradient(shifts) - gradient(-shifts)).numpy() / (2 * step)
+    return np.linalg.eigvalsh((hessian + hessian.T) / 2)
+
+
+def power_table(sampling: Sampling, seed) -> pd.DataFrame:
+    """c |w|^p in one coordinate: what the Hessian sees, and what the LLC is.
+
+    The step is `sampling.eps` in units of the square of the width (nbeta c)^(-1/p).
+    """
+    from devlib.toys import Powers
+
+    rows = []
+    for c, p in COEFFICIENTS_AND_POWERS:
+        potential = Powers(f"{c:g} |w|^{p}", (c,), (p,))
+        run = presets.replace(sampling, eps=sampling.eps * (sampling.nbeta * c) ** (-2 / p))
+        found, _ = sampled(potential, run, seed)
+        rows.append({"potential": potential.name, "coefficient": c, "power": p,
+                     "eigenvalue": round(float(hessian_eigenvalues(potential)[0]), 9),
+                     "llc": potential.llc, "reference": reference(potential, run)[0],
+                     "estimate": found.mean, "mcse": found.mcse, "ess": found.ess,
+                     "rhat": found.rhat})
+    return pd.DataFrame(rows)
+
+
+# ------------------------------------------------------------------------------ linear networks
+
+
+def network_table(settings: Settings, seed) -> pd.DataFrame:
+    """E[nbeta L] of linear networks over nbeta, from exact Gibbs chains, beside Aoyagi's LLC."""
+    from devlib.toys import LinearNetwork
+
+    rows = []
+    for widths, rank in NETWORKS:
+        network = LinearNetwork(widths, rank)
+        for nbeta in NETWORK_NBETAS:
+            rows.append({**_network_facts(network), "nbeta": nbeta,
+                         **_gibbs(network, nbeta, settings, seed)})
+    return pd.DataFrame(rows)
+
+
+def network_estimate_table(settings: Settings, seed) -> pd.DataFrame:
+    """SGLD on some of the networks, beside Gibbs chains at the same nbeta and gamma."""
+    from devlib.toys import LinearNetwork
+
+    rows, run = [], settings.networks
+    for widths, rank in SAMPLED:
+        network = LinearNetwork(widths, rank)
+        found, _ = sampled(network, run, seed)
+        known = _gibbs(network, run.nbeta, settings, seed)
+        rows.append({**_network_facts(network), "nbeta": run.nbeta,
+                     "reference": known["mean"], "reference_mcse": known["mcse"],
+                     "estimate": found.mean, "mcse": found.mcse, "ess": found.ess,
+                     "rhat": found.rhat})
+    return pd.DataFrame(rows)
+
+
+def _network_facts(network):
+    return {"network": "-".join(map(str, network.widths)), "rank": network.rank,
+            "layers": len(network.widths) - 1, "llc": network.llc,
+            "multiplicity": network.multiplicity}
+
+
+def _gibbs(network, nbeta, settings, seed):
+    from devlib.draws import import_arviz
+    from devlib.exact import network_draws
+
+    values = network_draws(
+        network, nbeta, settings.networks.gamma, chains=settings.gibbs_chains,
+        draws=settings.gibbs_draws, burn_in=settings.gibbs_burn_in,
+        seed=stream_seed(seed, "primer", network.widths, network.rank, nbeta))
+    arviz = import_arviz()
+    return {"mean": float(values.mean()), "mcse": float(arviz.mcse(values)),
+            "ess": float(arviz.ess(values, method="mean"))}
+
+
+# ---------------------------------------------------------------------------------- calibration
+
+
+def sbc_table(settings: Settings, seed) -> pd.DataFrame:
+    """Rank histogram of devlib.sbc."""
+    from devlib.sbc import rank_histogram, sbc_ranks
+
+    ranks = sbc_ranks(settings.sbc_repetitions, settings.sbc_draws, settings.sbc_steps, seed)
+    return rank_histogram(ranks, settings.sbc_draws)
+
+
+def agrees(found: pd.DataFrame, error=0.0) -> pd.Series:
+    """The gate of every comparison: ESS of 200 or more, then within four Monte Carlo standard
+    errors of the reference, whose own error may be given."""
+    limit = 4 * np.hypot(found.mcse, error)
+    return (found.ess >= 200) & ((found.estimate - found.reference).abs() < limit)

@@ -1,0 +1,308 @@
+# ---
+# jupyter:
+#   accelerator: GPU
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% tags=["remove-cell"]
+# On Google Colab: fetch the library that this page needs. Anywhere else, nothing happens here.
+import sys
+
+if "google.colab" in sys.modules:
+    import os
+    import subprocess
+    from importlib import metadata
+
+    root = os.path.abspath("stagewise")
+    if not os.path.isdir(root):
+        subprocess.run(["git", "clone", "--quiet", "--depth", "1",
+                        "https://github.com/devlib-companion/stagewise", root], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r",
+                    os.path.join(root, "requirements-colab.txt")], check=True)
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    loaded, installed = sys.modules.get("numpy"), metadata.version("numpy")
+    if loaded and loaded.__version__ != installed:
+        print(f"numpy changed from {loaded.__version__} to {installed}: the session restarts "
+              "now; then choose Runtime > Run all again.", flush=True)
+        os.kill(os.getpid(), 9)
+
+# %% [markdown]
+# # Primer: what the LLC measures
+#
+# Section 4, A.1 and A.2 of the paper. Every other page of this book reads the LLC of a trained network,
+# where nobody knows the answer. Here it is measured where the answer is known: on losses of a few
+# parameters, and on linear networks. Nothing is trained, so apart from `smoke` all presets compute the same.
+
+# %% tags=["parameters"]
+preset: str = "laptop"  # the scale: smoke, laptop, published or paper
+seed: int = 0  # of chains
+recompute: bool = False  # compute anew instead of reading stored tables
+
+# %% tags=["hide-input"]
+from devlib import plots, plots_primer
+from devlib.primer import RADIUS, SETTINGS, agrees, primer
+from devlib.toys import A2_EXAMPLES, FIGURE_2
+from devlib.verdicts import verdict
+
+run = primer(preset, seed, recompute)
+settings = SETTINGS[preset]
+print(run.card)
+
+# %% [markdown]
+# ## A rate at which volume shrinks
+#
+# Let $B$ be a small ball around a minimum $w_0$. How much of it has a loss within $\varepsilon$ of the
+# lowest?
+#
+# $$
+# V(\varepsilon) = \int_{\{w \in B:\; L(w) - L(w_0) < \varepsilon\}} dw
+# \;\sim\; c\, \varepsilon^{\lambda} \left(-\log \varepsilon\right)^{m - 1}
+# \quad \text{as } \varepsilon \to 0
+# $$
+#
+# The exponent $\lambda$ is the LLC, $m$ its multiplicity (A.1). A small $\lambda$ means that much volume is
+# left when the loss must be very low. (This $\varepsilon$ is a loss; elsewhere in the book $\epsilon$ is the
+# step of a chain.)
+#
+# Below, $V$ of the four potentials of Fig. 2 and of $w_1^2 w_2^2$, the simplest one with $m = 2$, by
+# quadrature along rays from $w_0$.
+
+# %% mystnb={"image": {"alt": "Volume of low loss against the loss level for five potentials, in double logarithmic scale, and its local slope, which comes to the LLC of each potential"}}
+volumes = run["volumes"]
+fig = plots_primer.volumes(volumes, RADIUS)
+plots.show(fig, volumes, "volumes", run.words)
+
+# %%
+lowest = volumes[volumes.eps <= 1e-14].groupby("potential", sort=False)
+slopes = lowest[["llc", "multiplicity", "slope"]].mean()
+print("slope at losses of 1e-16 to 1e-14")
+print(slopes.round(4).to_string())
+single = slopes[slopes.multiplicity == 1]
+assert (single.slope - single.llc).abs().max() < 1e-3
+double = slopes[slopes.multiplicity == 2].iloc[0]
+assert 0.01 < double.llc - double.slope < 0.05
+
+# %% [markdown]
+# With multiplicity 1 the slope arrives at $\lambda$: to three digits, at these levels. With multiplicity 2
+# the logarithm bends the curve at every scale: the slope is $\lambda - (m - 1) / (-\log \varepsilon)$ up to
+# higher orders, and is still visibly below $\lambda$ at a loss of $10^{-14}$. To the right all curves level
+# off, where the set fills the ball.
+#
+# ## The same exponent, from an average
+#
+# An average over low losses needs no volume to be known. Under the density proportional to
+# $e^{-n\beta L}$ on $B$, with $L(w_0) = 0$, integrating by parts gives
+#
+# $$
+# n\beta\, \mathbb E[L] = n\beta\,
+# \frac{\int \varepsilon\, V(\varepsilon)\, e^{-n\beta\varepsilon}\, d\varepsilon}
+#      {\int V(\varepsilon)\, e^{-n\beta\varepsilon}\, d\varepsilon} - 1,
+# $$
+#
+# and if $V = c\,\varepsilon^\lambda$ this is $\lambda$ exactly, at every $n\beta$. If $V$ follows the power
+# only at small $\varepsilon$, then only at large $n\beta$: the average sees the volume at losses of about
+# $1 / n\beta$.
+
+# %% mystnb={"image": {"alt": "Mean of n beta times the loss against n beta for five potentials: each curve rises to the LLC, the one of multiplicity 2 slowest"}}
+means = run["means"]
+fig = plots_primer.means(means)
+plots.show(fig, means, "means", run.words)
+
+# %%
+table = means.pivot_table("mean", ["potential", "llc"], "nbeta", sort=False)
+columns = [nbeta for nbeta in table if round(nbeta) in (100, 10**4, 10**8)]
+table = table[columns].round(3)
+table.columns = [f"{nbeta:.0e}" for nbeta in columns]
+print(table.to_string())
+far = means[means.nbeta > 1e11].groupby("potential", sort=False).last()
+gap = (far["mean"] - far.llc).abs()
+assert gap.drop("multiplicity 2").max() < 2e-3 < gap["multiplicity 2"]
+
+# %% [markdown]
+# So a finite $n\beta$ has an answer of its own, and an estimator must be held against that one. At
+# $n\beta = 100$ the third potential is far from its 1/4: not because a sampler fails, but because that is
+# the volume at losses of 1/100. A network's LLC is read at one $n\beta$ too; what can be compared are
+# estimates at the same $n\beta$ and $\gamma$.
+#
+# ## How the estimator reads it
+#
+# For a network no integral can be done. Chains of stochastic-gradient Langevin dynamics, {eq}`eq-sgld`,
+# visit the neighbourhood of $w_0$ with that density, the ball replaced by a Gaussian of precision $\gamma$,
+# and the average over their draws is the estimate, {eq}`eq-llc`. On a loss of one's own, it takes this. The
+# models are $x \mapsto w x$ and $x \mapsto w^2 x$, with the truth at $w_0 = 0$:
+
+# %%
+import torch
+
+from devlib.llc import estimate_llc
+from devlib.sampling import SGLD, sample_chains
+
+xs = torch.randn(1000, generator=torch.Generator().manual_seed(seed))
+params = {"w": torch.zeros(())}
+for power in (1, 2):
+    def loss(params, batch, power=power):
+        return (params["w"]**power * batch[0])**2  # one value a sample
+
+    draws = sample_chains(loss, params, (xs,), SGLD(2e-3, 20, 0.1),
+                          chains=64, draws=900, burn_in=400,
+                          batch_size=100, seed=seed)
+    estimate = estimate_llc(draws)
+    print(f"w^{power} x:", estimate)
+    assert abs(estimate.mean - 1 / (2 * power)) < 0.1
+
+# %% [markdown]
+# One parameter each, but around zero the second model hardly moves with it, and it counts half as much.
+# What `sample_chains` takes, and what it does when a chain fails, is on the page
+# [use it on your own model](../book/use).
+#
+# ## The examples of A.2 and of Fig. 2
+#
+# A quadratic direction counts 1/2, a quartic one 1/4, an unused one nothing. In Fig. 2's last two potentials
+# directions are not separate, and no such count is possible. (Which exponents Fig. 2 draws is inferred from
+# its text.)
+
+# %% mystnb={"image": {"alt": "Level lines of the four potentials of Figure 2, with the points where chains ended spread along the directions of low loss"}}
+fig = plots_primer.contours(FIGURE_2, run["ends"])
+plots.show(fig, run["ends"], "chain_ends", run.words)
+
+# %%
+ends = run["ends"]
+fourth = ends[ends.potential == FIGURE_2[3].name]
+away = ((fourth.w1 - 1).abs() < 0.2).sum()
+print(f"fourth potential: {away} of {len(fourth)} chains ended by the line")
+
+# %% [markdown]
+# Level lines of the loss, from 1 inwards a decade from one to the next; the cross is $w_0$, the dots are
+# where chains ended. In the third potential they spread along two lines of minima. In the fourth a few have
+# left for the line $w_1 = 1$, whose points are minima too, of LLC 1/2: a sampler measures all that it can
+# reach.
+
+# %% mystnb={"image": {"alt": "For each of seven examples the exact LLC, the value to expect at this n beta and gamma, and the SGLD estimate with error bars, which covers the latter"}}
+found = run["estimates"]
+labels = [f"{row.potential}\n${row.formula}$" for row in found.itertuples()]
+fig = plots_primer.estimates(found, labels)
+plots.show(fig, found, "estimates", run.words)
+
+# %%
+toys = settings.toys
+print(f"n beta {toys.nbeta:g}, gamma {toys.gamma:g}, step {toys.eps:g}")
+columns = ["potential", "llc", "limit", "reference", "estimate", "mcse"]
+print(found[columns].round(3).to_string(index=False))
+print(f"smallest ESS {found.ess.min():.0f}, largest R-hat "
+      f"{found.rhat.max():.2f} ({toys.chains} chains)")
+
+# %% [markdown]
+# `limit` is the integral at $n\beta = 10^{12}$; `reference` is the answer at this $n\beta$, $\gamma$ and step
+# size. Estimates are held against the reference: an effective sample size (ESS) of 200 or more, then a
+# distance below four Monte Carlo standard errors (MCSE). Chains are many and short here, so that R-hat, which
+# compares them one by one, is not near 1 where mixing is slow; the error counts what they lack. Reference and asymptote differ for three reasons:
+#
+# - $\gamma$ holds the chain near $w_0$, which lowers the mean: a quadratic direction of curvature $h$ gives
+#   $\tfrac12\, n\beta h / (n\beta h + \gamma)$ in place of 1/2;
+# - $n\beta$ is finite, as above;
+# - the step $\epsilon$ is finite, which raises the mean by a share of about
+#   $\epsilon\,(n\beta h + \gamma) / 4$. A step that is too large can thus *look* better against the asymptote.
+#
+# All three are in the reference but for the last potential: it has no symmetry to compute the chain's own
+# law with, its reference leaves the step out, and its chains take half the step.
+
+# %%
+reached = toys.settled and found.ess.min() >= 200
+near = agrees(found)
+limits = (found.limit - found.llc).abs() < 0.005
+claims = {"A-1": ("A.2", [1.5, 1, 1]),
+          "A-2": ("Fig. 2", [1, 0.5, 0.25, 0.25])}
+for claim, (group, values) in claims.items():
+    rows = found.group == group
+    exact = [toy.llc for toy in (A2_EXAMPLES + FIGURE_2)
+             if toy.name in set(found.potential[rows])]
+    holds = exact == values and limits[rows].all() and near[rows].all()
+    said = verdict(holds, reached=reached)
+    spelt = ", ".join(f"{value:g}" for value in values)
+    print(f"{claim}, LLCs of the {group} examples are {spelt}: {said}")
+    assert said != "differs"
+
+# %% [markdown]
+# ## Why the Hessian cannot tell
+#
+# A Hessian knows second derivatives at one point. The steepness $10\,w^2$ changes its eigenvalue and not the
+# LLC: a factor in front of the loss is a factor in front of $V$. The powers $w^4$ and $w^6$ both have the
+# eigenvalue 0, as an unused direction has, and differ in their LLC.
+
+# %% mystnb={"image": {"alt": "Profiles of w squared, ten w squared, w to the fourth and sixth; their Hessian eigenvalues 2, 20, 0, 0; their LLCs 1/2, 1/2, 1/4, 1/6"}}
+powers = run["powers"]
+fig = plots_primer.hessian_and_llc(powers)
+plots.show(fig, powers, "powers", run.words)
+
+# %%
+columns = ["potential", "eigenvalue", "llc",
+           "reference", "estimate", "mcse"]
+print(powers[columns].round(3).to_string(index=False))
+quadratic, steep, quartic, sextic = powers.itertuples()
+assert quartic.eigenvalue == sextic.eigenvalue == 0
+assert steep.eigenvalue == 10 * quadratic.eigenvalue
+if reached:
+    assert agrees(powers).all()
+    spread = 4 * (quartic.mcse**2 + sextic.mcse**2) ** 0.5
+    assert quartic.estimate - sextic.estimate > spread
+    print("the estimates tell w^4 from w^6")
+
+# %% [markdown]
+# ## Linear networks
+#
+# Reduced-rank regression $x \mapsto W_2 W_1 x$ and deep linear networks $x \mapsto W_S \cdots W_1 x$ are the largest models
+# whose LLC is known in closed form {cite:p}`aoyagi2005,aoyagi2024`. Widths are written from input to output;
+# rank is that of the true matrix, and $w_0$ the most singular of all points that express it. Below, the mean
+# from exact Gibbs chains (drawn layer by layer, without a step size) against $n\beta$, over Aoyagi's value,
+# and circles for SGLD at the one $n\beta$ where it was run.
+
+# %% mystnb={"image": {"alt": "Mean of n beta times the loss of seven linear networks as a share of Aoyagi's LLC against n beta: all rise towards 1, with SGLD estimates as circles on the curves"}}
+networks, sgld = run["networks"], run["network_estimates"]
+fig = plots_primer.networks(networks, sgld)
+plots.show(fig, networks, "networks", run.words)
+
+# %%
+columns = ["network", "rank", "llc", "reference", "estimate", "mcse"]
+print(f"SGLD at n beta {settings.networks.nbeta:g}, "
+      f"gamma {settings.networks.gamma:g}")
+print(sgld[columns].round(3).to_string(index=False))
+last = networks[networks.nbeta == networks.nbeta.max()]
+columns = ["network", "rank", "multiplicity", "llc", "mean", "mcse"]
+print("\nGibbs chains at n beta 1e6")
+print(last[columns].round(3).to_string(index=False))
+if reached:
+    assert agrees(sgld, sgld.reference_mcse).all()
+    assert (last["mean"] < last.llc + 4 * last.mcse).all()
+    share = last["mean"] / last.llc
+    assert share[last.multiplicity == 1].min() > 0.97
+    assert share[last.multiplicity > 1].max() < 0.985
+
+# %% [markdown]
+# Where the multiplicity is 1 the mean has arrived within 3% at $n\beta = 10^6$; where it is 2 or 3 it is
+# still below, for the same logarithm as before. Counting parameters would mislead: 5-3-5 has 30 parameters,
+# so 15 if all directions were quadratic, against 13/2.
+#
+# ## Is the error right too?
+#
+# An estimate within its error proves little if the error is too wide. Simulation-based calibration (Talts
+# et al., 2018) tests the whole distribution: a truth is drawn from a Gaussian prior, data from the truth, and
+# chains from the data; if the chains' distribution is right, the truth ranks anywhere among the draws with equal
+# probability. Ranked are three coordinates, of different curvature, and the loss.
+
+# %% mystnb={"image": {"alt": "Rank histograms of three coordinates and the loss, flat within the band that chance allows"}}
+sbc = run["sbc"]
+fig = plots_primer.rank_histograms(sbc)
+plots.show(fig, sbc, "sbc", run.words)
+
+# %%
+from devlib.sbc import uniformity
+
+p_values = uniformity(sbc)
+print(f"{settings.sbc_repetitions} repetitions; p-values of flatness:",
+      ", ".join(f"{name} {p:.2f}" for name, p in p_values.items()))
+if reached:
+    assert min(p_values.values()) > 0.001

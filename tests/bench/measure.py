@@ -1,0 +1,69 @@
+"""How every bench measures: in turns, on one thread, in CPU seconds, with the load beside it.
+
+Other work on the machine then troubles all contestants alike, and CPU seconds do not count the
+time spent waiting for a core (shared caches and memory they do count).
+"""
+
+import os
+import statistics
+import time
+
+import torch
+
+from devlib.files import make_directory, project_root, provenance, write_json
+
+DATA = project_root() / "data" / "bench"
+
+
+def cpu(work):
+    """What `work()` returns, and the CPU seconds of this process that it took."""
+    begun = time.process_time()
+    value = work()
+    return value, time.process_time() - begun
+
+
+def in_turns(contestants: dict, rounds) -> dict[str, list[float]]:
+    """Each contestant's measurements, `rounds` of them. A contestant measures itself when called
+    and returns a number. All go once a round, the first one moving to the end each time; a round
+    before the first warms up and does not count."""
+    names = list(contestants)
+    taken = {name: [] for name in names}
+    for turn in range(-1, rounds):
+        for name in names:
+            value = contestants[name]()
+            if turn >= 0:
+                taken[name].append(value)
+        names.append(names.pop(0))
+    return taken
+
+
+def spread(values) -> dict:
+    """Median, extremes and count of repeated measurements."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values),
+            "rounds": len(values)}
+
+
+class Report:
+    """Results of one bench: `store` writes data/bench/NAME.json whole or not at all, with what
+    made it and the load average at both ends."""
+
+    def __init__(self, name, directory=DATA):
+        torch.set_num_threads(1)
+        self.name, self.directory = name, make_directory(directory)
+        self.before = os.getloadavg()[0]
+
+    def store(self, facts: dict, **versions):
+        """Numbers are kept to six digits."""
+        whole = {"made with": provenance() | versions, "cpus": os.cpu_count(), "threads": 1,
+                 "load average": {"before": self.before, "after": os.getloadavg()[0]},
+                 "date": time.strftime("%Y-%m-%d", time.gmtime()), **facts}
+        write_json(self.directory / f"{self.name}.json", rounded(whole))
+
+
+def rounded(value):
+    """The same structure with floats of six digits."""
+    if isinstance(value, dict):
+        return {str(key): rounded(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(part) for part in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value

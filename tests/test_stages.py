@@ -1,0 +1,224 @@
+"""Stages: the smoother against its formula, the slope, and plateaus that are known beforehand."""
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from devlib.checkpoints import schedule
+from devlib.errors import UserError
+from devlib.presets import StageSettings
+from devlib.stages import PAPER_STAGE_ENDS, SmoothCurve, plateaus, slope, smooth, stage_table
+
+STEPS = np.array(schedule(500_000, 100, 100))
+X = np.log1p(STEPS)
+FIXED = StageSettings(amplitude_low=25, amplitude_high=25 + 1e-9, length=1.3, length_low=1.3,
+                      length_high=1.3 + 1e-9, restarts=0)  # room for the optimiser's arithmetic
+
+
+def curve(slopes, steps=None):
+    """A curve with these slopes; the plateaus look at nothing else."""
+    slopes = np.asarray(slopes, float)
+    steps = 10 * np.arange(len(slopes)) if steps is None else np.asarray(steps)
+    return SmoothCurve(steps, np.zeros(len(slopes)), np.zeros(len(slopes)), slopes, "")
+
+
+def rises(x, *pairs, width=0.5):
+    """Sum of logistic steps in x, (height, centre) each: flat between centres that are far
+    apart."""
+    return sum(height / (1 + np.exp(-(x - centre) / width)) for height, centre in pairs)
+
+
+# ------------------------------------------------------------------------------ the smoother
+
+
+@pytest.mark.parametrize("errors", [None, [0.1, 2.0, 0.3, 0.2, 1.0, 0.0]])
+def test_mean_and_sd_are_the_gaussian_processs(errors):
+    """mean = K (K + N)^-1 y, var = K - K (K + N)^-1 K, with K = 25 exp(-(x - x')^2 / 2 1.3^2) in
+    x = log(step + 1) and N the squared errors."""
+    steps, values = [0, 3, 10, 50, 200, 1000], np.array([1.0, 5.0, 3.0, 20.0, 18.0, 25.0])
+    found = smooth(steps, values, FIXED, errors=errors)
+    x = np.log(np.array(steps) + 1.0)
+    noise = np.full(6, 1e-10) if errors is None else np.maximum(errors, 1e-5) ** 2
+    k = np.array([[25 * np.exp(-(a - b) ** 2 / (2 * 1.3**2)) for b in x] for a in x])
+    weights = np.linalg.inv(k + np.diag(noise))
+    np.testing.assert_allclose(found.mean, k @ weights @ values, rtol=1e-6)
+    variance = np.diag(k - k @ weights @ k)
+    np.testing.assert_allclose(found.sd, np.sqrt(np.maximum(variance, 0)), atol=1e-5)
+    np.testing.assert_array_equal(found.slope, slope(steps, found.mean))
+    assert found.kernel == "5**2 * RBF(length_scale=1.3)"
+    if errors is None:  # without noise it goes through every point
+        np.testing.assert_allclose(found.mean, values, rtol=1e-8)
+
+
+def test_kernel_is_the_likeliest_within_the_bounds():
+    """The marginal likelihood by its formula, over a grid: no point of it beats the fit."""
+    steps = STEPS[::8]
+    values = rises(np.log1p(steps), (10, 5), (-4, 9)) - 3
+    noise, settings = 0.5, StageSettings(amplitude_high=400, length_high=20, restarts=2)
+
+    def likelihood(amplitude, length):
+        x = np.log1p(steps)
+        k = amplitude * np.exp(-((x[:, None] - x) ** 2) / (2 * length**2))
+        k += noise**2 * np.eye(len(x))
+        return -values @ np.linalg.solve(k, values) / 2 - np.linalg.slogdet(k)[1] / 2
+
+    found = smooth(steps, values, settings, errors=np.full(len(steps), noise))
+    root, length = (float(part) for part in
+                    found.kernel.replace("**2 * RBF(length_scale=", " ").rstrip(")").split())
+    assert 0.5 <= length <= 20 and root**2 <= 400 * 1.01
+    best = max(likelihood(a, b) for a in np.geomspace(1, 400, 40)
+               for b in np.geomspace(0.5, 20, 40))
+    assert likelihood(root**2, length) > best - 0.05
+
+
+def test_a_noisy_curve_without_errors_ends_on_the_authors_bounds():
+    """As on the released curves: amplitude 1000, length 0.5, a plain RBF smoother."""
+    noisy = rises(X, (20, 5.5), (150, 8)) + np.random.default_rng(0).normal(size=len(X))
+    found = smooth(STEPS, noisy, StageSettings(restarts=0))
+    assert found.kernel == "31.6**2 * RBF(length_scale=0.5)"
+    assert np.isfinite(found.mean).all() and np.isfinite(found.sd).all()
+
+
+def test_errors_smooth_what_they_can_explain():
+    truth = rises(X, (20, 5.5), (150, 8), (-50, 12.3))
+    noisy = truth + 2 * np.random.default_rng(0).normal(size=len(X))
+    settings = StageSettings(restarts=0)
+    off = {name: np.sqrt(np.mean((smooth(STEPS, noisy, settings, errors=errors).mean - truth)**2))
+           for name, errors in (("none", None), ("right", np.full(len(X), 2.0)))}
+    assert off["right"] < 1 < off["none"]
+
+
+def test_smoothing_twice_gives_the_same():
+    values = rises(X, (20, 5.5))[::10]
+    one, two = (smooth(STEPS[::10], values, StageSettings(restarts=2), seed=3) for _ in range(2))
+    np.testing.assert_array_equal(one.mean, two.mean)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_too_few_checkpoints(count):
+    with pytest.raises(UserError, match=f"stages need at least 4 checkpoints, not {count}"):
+        smooth(STEPS[:count], np.zeros(count))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_curve_with_a_hole(bad):
+    values = np.zeros(6)
+    values[4] = bad
+    with pytest.raises(UserError, match=f"not finite at step {STEPS[4]}"):
+        smooth(STEPS[:6], values)
+
+
+# ---------------------------------------------------------------------------------- slope
+
+
+def test_slope_of_a_straight_line_is_exact():
+    np.testing.assert_allclose(slope(STEPS, 7 - 2.5 * X), -2.5, rtol=1e-9)
+
+
+def test_slope_by_hand():
+    """At log(step + 1) = 0, ln 2, ln 4, ln 16: differences 3, -1, 4 over ln 2, ln 2, 2 ln 2."""
+    left, mid, right = 3 / np.log(2), -1 / np.log(2), 4 / np.log(4)
+    np.testing.assert_allclose(slope([0, 1, 3, 15], [0.0, 3.0, 2.0, 6.0]),
+                               [left, (left + mid) / 2, (mid + right) / 2, right], rtol=1e-12)
+
+
+def test_slope_of_a_smooth_function():
+    """d/dx of a logistic step, where checkpoints are dense: second-order error."""
+    exact = rises(X, (100, 11)) * (1 - rises(X, (1, 11))) / 0.5
+    dense = slice(-60, -1)
+    np.testing.assert_allclose(slope(STEPS, rises(X, (100, 11)))[dense], exact[dense], atol=0.6)
+
+
+# ------------------------------------------------------------------------------- plateaus
+
+
+def test_a_plateau_is_printed_as_the_checkpoint_that_it_is():
+    """The released code is off by one here: it prints the checkpoint before (984 for 1124)."""
+    slopes = [20, 15, 3, 12, 30, -9, -2, -10, -12, -11]
+    steps = [0, 5, 9, 20, 70, 84, 99, 150, 200, 300]
+    assert plateaus(curve(slopes, steps), 8) == [9, 99]
+
+
+@pytest.mark.parametrize("slopes, tolerance, expected", [
+    ([9, 5, 9], 8, [10]),
+    ([9, 5, 9], 5, []),  # below the tolerance, not at it
+    ([9, 5, 9], 5.001, [10]),
+    ([9, 5, 4, 5, 9], 8, [20]),  # one minimum, not three
+    ([9, 5, 5, 9], 8, [20]),  # a level minimum counts once
+    ([9, 2, 9, 3, 9, 7, 9], 4, [10, 30]),
+    ([-9, -2, -9], 8, [10]),  # falling
+    ([9, 1, -1, -9], 8, [20]),  # at a peak
+    ([9, 2, 1], 8, []), ([9, 9, 9], 8, []),  # the run's end is a stage end anyway
+    ([1, 2, 1, 2], 8, []),  # nothing ever moves
+    ([3, 1, 2, 9, 1, 9], 8, [40]),  # the plateau that the curve begins on
+    ([1, 9, 4, 9], 8, [20]),
+    ([9, 1], 8, []), ([9], 8, []),
+])
+def test_plateaus_by_hand(slopes, tolerance, expected):
+    assert plateaus(curve(slopes), tolerance) == expected
+
+
+@pytest.mark.parametrize("smoothed", [False, True])
+def test_plateaus_of_logistic_steps(smoothed):
+    """Three rises and a fall with plateaus between them, known from the curve's own derivative on
+    a fine grid; each is found within a checkpoint."""
+    parts = ((40, 2.5), (60, 5.5), (80, 8.0), (-50, 11.5))
+    fine = np.linspace(0, X[-1], 100_001)
+    steep = np.abs(np.gradient(rises(fine, *parts, width=0.3), fine))
+    minima = [fine[i] for i in range(1, len(fine) - 1)
+              if steep[i - 1] >= steep[i] < steep[i + 1] and 2.5 < fine[i] < 11.5]
+    assert len(minima) == 3
+    values = rises(X, *parts, width=0.3)
+    if smoothed:
+        found = smooth(STEPS, values, StageSettings(restarts=0))
+        np.testing.assert_allclose(found.mean, values, atol=1e-2)
+    else:
+        found = curve(slope(STEPS, values), STEPS)
+    boundaries = plateaus(found, 8)
+    assert len(boundaries) == 3 and all(isinstance(step, int) for step in boundaries)
+    for boundary, exact in zip(boundaries, minima, strict=True):
+        nearest = np.abs(X - exact).argmin()
+        assert boundary in STEPS[nearest - 1:nearest + 2]
+
+
+def test_a_flat_beginning_is_no_stage():
+    values = rises(X, (60, 6.0), (80, 10.0))
+    boundaries = plateaus(curve(slope(STEPS, values), STEPS), 8)
+    assert len(boundaries) == 1 and 6 < np.log1p(boundaries[0]) < 10
+
+
+def test_tolerance_only_removes_plateaus():
+    rng = np.random.default_rng(1)
+    wild = curve(rng.normal(scale=10, size=60))
+    found = [plateaus(wild, t) for t in (0.5, 2, 8)]
+    started = [next(i for i, s in enumerate(np.abs(wild.slope)) if s >= t) for t in (0.5, 2, 8)]
+    for small, large in pairwise(found):
+        assert {s for s in small if s >= 10 * max(started)} <= set(large)
+    assert found[0] and len(found[0]) < len(found[2])
+
+
+# ---------------------------------------------------------------------------- stage table
+
+
+def test_stage_table_by_hand():
+    steps = [0, 10, 100, 1000, 5000]
+    loss = pd.DataFrame({"step": steps, "loss": [4.5, 4.0, 3.0, 2.0, 1.75],
+                         "loss_se": [0.3, 0.4, 0.1, 0.0, 0.5]})
+    llc = pd.DataFrame({"step": steps, "llc": [1.0, 20.0, 100.0, 170.0, 120.0],
+                        "mcse": [0.0, 3.0, 4.0, 1.0, 2.0]})
+    table = stage_table([10, 100], curve([9] * 5, steps), loss, llc, prefix="LR")
+    assert list(table.stage) == ["LR1", "LR2", "LR3"]
+    assert list(table.start) == [0, 10, 100] and list(table.end) == [10, 100, 5000]
+    np.testing.assert_allclose(table.loss_change, [-0.5, -1.0, -1.25])
+    np.testing.assert_allclose(table.loss_se, [0.5, np.sqrt(0.17), np.sqrt(0.26)])
+    np.testing.assert_allclose(table.llc_change, [19, 80, 20])
+    np.testing.assert_allclose(table.llc_se, [3, 5, np.sqrt(20)])
+    whole = stage_table([], curve([9] * 5, steps), loss, llc)
+    assert len(whole) == 1 and whole.loss_change[0] == 1.75 - 4.5
+
+
+def test_stages_of_the_paper():
+    assert list(PAPER_STAGE_ENDS["LR"].values()) == [1_000, 40_000, 126_000, 320_000, 500_000]
+    assert list(PAPER_STAGE_ENDS["LM"].values()) == [900, 6_500, 8_500, 17_000, 50_000]
