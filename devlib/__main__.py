@@ -83,13 +83,14 @@ def refresh(args):
 
 
 def reproduce(args):
-    from devlib import notebooks, primer, results
+    from devlib import calibration_tables, notebooks, primer, results
 
     _choose_runs(args)
     notebooks.check_all(args.preset, args.seed)
     # Here, and not first in a page's kernel, so that a terminal shows the progress.
     results.regression(args.preset, args.seed, recompute=True)
     primer.primer(args.preset, args.seed, recompute=True)
+    calibration_tables.calibration(args.preset, args.seed, recompute=True)
     copy = notebooks.build_copy(args.preset, args.seed, args.runs)
     build = "from jupyter_book.cli.main import main; main()"
     # local extensions are found from the working directory
