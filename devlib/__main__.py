@@ -83,14 +83,11 @@ def refresh(args):
 
 
 def reproduce(args):
-    from devlib import calibration_tables, notebooks, primer, results
+    from devlib import notebooks
 
     _choose_runs(args)
     notebooks.check_all(args.preset, args.seed)
-    # Here, and not first in a page's kernel, so that a terminal shows the progress.
-    results.regression(args.preset, args.seed, recompute=True)
-    primer.primer(args.preset, args.seed, recompute=True)
-    calibration_tables.calibration(args.preset, args.seed, recompute=True)
+    compute_tables(args.preset, args.seed)
     copy = notebooks.build_copy(args.preset, args.seed, args.runs)
     build = "from jupyter_book.cli.main import main; main()"
     # local extensions are found from the working directory
@@ -98,6 +95,16 @@ def reproduce(args):
                       cwd=copy).returncode:
         raise UserError(f"jupyter-book could not build {copy}; its messages are above")
     print(copy / "_build" / "html" / "index.html")
+
+
+def compute_tables(preset, seed):
+    """Every table that the pages read. Here, and not first in a page's kernel, so that a terminal
+    shows the progress."""
+    from devlib import calibration_tables, primer, results
+
+    results.regression(preset, seed, recompute=True)
+    primer.primer(preset, seed, recompute=True)
+    calibration_tables.calibration(preset, seed, recompute=True)
 
 
 def train(args):

@@ -103,11 +103,13 @@ def _compute(preset, seed, place, identity):
     work = jobs(preset, store.steps, seed)
     measure = _Measure(regression, preset.calibration.samples, seed, store.directory,
                        make_directory(place / "jobs"))
-    done = timed("sampling", lambda: each(measure, work, label="chains"))
+    jobs_at_once = None if work[0].compile else 1  # short work: a process costs more than it saves
+    done = timed("sampling", lambda: each(measure, work, jobs=jobs_at_once, label="chains"))
     last = next(job for job in work if job.part == "seeded" and job.step == store.steps[-1])
     ends = [replace(last, step=step, chains=1, compile=False)
             for step in sorted({_early(preset, store.steps), store.steps[-1]})]
-    curvature = timed("curvature", lambda: each(measure.curvature, ends, label="curvature"))
+    curvature = timed("sampling", lambda: each(measure.curvature, ends, jobs=jobs_at_once,
+                                               label="curvature"))
     (trials,) = timed("calibrate", lambda: each(measure.calibrate, [(preset, store.steps[-1])]))
     tables = {
         "runs": pd.DataFrame([row for row, _ in done]),

@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import NullFormatter
 
 from devlib.plots import (
     BLACK,
@@ -24,10 +25,14 @@ PAIR = (VERMILLION, BLUE)  # the last checkpoint, the earlier one
 
 def heat_maps(sweep, curvature):
     """Fig. A.4: a row a checkpoint, a column a step size; LLC over eps nbeta / 2 and
-    eps gamma / 2, failures marked, the stability bound of the greatest curvature dashed."""
+    eps gamma / 2, failures marked, the stability bound of the greatest curvature dashed. Colours
+    end at ten times the greatest sound LLC within the bound: what is beyond has exploded."""
     steps, sizes = sorted(sweep.step.unique()), sorted(sweep.eps.unique())
-    positive = sweep.llc[(sweep.llc > 0) & (sweep.status != "diverged")]
-    norm = LogNorm(max(positive.min(), 1.0), max(positive.max(), 10.0))
+    top = sweep.step.map(curvature.set_index("step").top)
+    stable = sweep.eps * (sweep.nbeta * top + sweep.gamma) < 4
+    positive = sweep.llc[(sweep.llc > 0) & stable]
+    low = max(positive.min(), 1.0) if len(positive) else 1.0
+    norm = LogNorm(low, max(10 * positive.max(), 10 * low) if len(positive) else 1e3)
     columns = min(3, len(sizes))
     bands = -(-len(sizes) // columns)
     fig, axes = figure(bands * len(steps), columns, height=2.35 * bands * len(steps) + 0.9,
@@ -51,6 +56,8 @@ def heat_maps(sweep, curvature):
                 ax.plot(j, i, marker, color=BLACK, ms=8, mfc="white", mew=1.3)
         mesh = ax.pcolormesh(np.arange(len(x) + 1) - 0.5, np.arange(len(y) + 1) - 0.5, values,
                              norm=norm, cmap="viridis", edgecolors="white", lw=0.6)
+        ax.set_xlim(-0.5, len(x) - 0.5)
+        ax.set_ylim(-0.5, len(y) - 0.5)
         _bound(ax, x, y, float(curvature.top[curvature.step == step].iloc[0]))
         ax.set_title(f"step {step:,}, $\\epsilon$ = {size:g}", fontsize=9)
         ax.set_xticks(range(len(x)), [f"{value:.0e}".replace("e-0", "e-") for value in x],
@@ -59,23 +66,24 @@ def heat_maps(sweep, curvature):
         ax.grid(False)
     fig.supxlabel(r"$\epsilon\, n\beta / 2$", fontsize=10)
     fig.supylabel(r"$\epsilon\, \gamma / 2$", fontsize=10)
-    fig.colorbar(mesh, ax=axes, label="LLC (no unit)", shrink=0.8)
+    fig.colorbar(mesh, ax=axes, label="LLC (no unit)", shrink=0.8, extend="max")
     found = [status for status in SYMBOLS if (sweep.status == status).any()]
     handles = [Line2D([], [], marker=SYMBOLS[status][0], color=BLACK, mfc="white", ls="",
                       label=SYMBOLS[status][1]) for status in found]
     handles += [Patch(color=GREY, label="no number, or below 0"),
                 Line2D([], [], color=VERMILLION, ls="--", label="stability bound")]
-    fig.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=8)
+    fig.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=8)
     return fig
 
 
 def _bound(ax, x, y, top):
     """eps kappa = 4, that is x h + y = 2, in the maps' cell coordinates."""
-    line = np.geomspace(x[0] / 10, min(x[-1] * 10, 1.9999 / top), 400)
+    line = np.geomspace(x[0] / 10, x[-1] * 10, 2000)
+    line = line[line * top < 2 * (1 - 1e-6)]
+    if not len(line):
+        return
     ax.set_autoscale_on(False)
-    ax.plot(np.interp(np.log(line), np.log(x), np.arange(len(x)), left=np.nan, right=np.nan)
-            if line[-1] < x[-1] else _cells(line, x),
-            _cells(2 - line * top, y), color=VERMILLION, ls="--", lw=1.8)
+    ax.plot(_cells(line, x), _cells(2 - line * top, y), color=VERMILLION, ls="--", lw=1.8)
 
 
 def _cells(values, ticks):
@@ -146,13 +154,16 @@ def traces(table, names):
             ax.plot(chain.draw, chain.online, color=colour, lw=2)
         mean = part.groupby("draw").online.mean()
         ax.plot(mean.index, mean, color=BLACK, lw=1.4, ls="--")
-        if len(mean) < 50:
+        if part.value.abs().max() > 1e6:  # it explodes
             ax.set_yscale("symlog", linthresh=100)
+            power = np.log10(part.value.abs().max())
+            ax.set_yticks([0, *10.0 ** np.linspace(power / 4, power, 4).round()])
+            ax.yaxis.set_minor_formatter(NullFormatter())
         ax.set_title(title, fontsize=9)
     fig.supxlabel("SGLD steps", fontsize=10)
     fig.supylabel("LLC: each draw (faint), running estimate (bold)", fontsize=10)
     fig.legend(handles=[Line2D([], [], color=BLACK, ls="--", label="running estimate, chains "
-                               "averaged (A.5.4)")], loc="outside lower center", fontsize=8)
+                               "averaged (A.5.4)")], loc="outside upper center", fontsize=8)
     for ax in axes.flat[len(names):]:
         ax.set_axis_off()
     return fig
@@ -214,7 +225,7 @@ def away_from_minima(curve, descent, sweep):
         right.errorbar(part.gamma, part.llc, 2 * part.mcse, color=colour, fmt="o-", ms=4, lw=1.2,
                        capsize=2, label=f"step {step:,}")
     right.set_xscale("log")
-    right.set_yscale("symlog", linthresh=10)
+    right.set_yscale("symlog", linthresh=10) if (sweep.llc <= 0).any() else right.set_yscale("log")
     right.set_xlabel(r"localisation $\gamma$")
     right.set_ylabel("LLC")
     for ax in (left, right):
@@ -248,15 +259,18 @@ def trials(table, proposal=None):
         finite = part[part.llc.notna()].sort_values("eps")
         ax.errorbar(finite.eps, finite.llc, 2 * finite.mcse, color=colour, fmt="o-", ms=4, lw=1.2,
                     capsize=2, label=rf"$\gamma$ = {gamma:g}")
-    marks = table[table.status != "ok"]
-    for status, part in marks.groupby("status"):
+    for status, part in table[table.status != "ok"].groupby("status"):
+        look = {"color": BLACK, "mfc": "none", "ms": 10, "ls": "", "label": status,
+                "marker": SYMBOLS[status][0]}
         lost = part.llc.isna()
-        heights = np.where(lost, 0.96, 0.04)
-        ax.plot(part.eps, heights, SYMBOLS[status][0], color=BLACK, mfc="white", ms=7,
-                transform=ax.get_xaxis_transform(), label=status)
+        if lost.any():  # no number: at the upper edge
+            ax.plot(part.eps[lost], np.full(lost.sum(), 0.96),
+                    transform=ax.get_xaxis_transform(), **look)
+            look["label"] = None
+        ax.plot(part.eps[~lost], part.llc[~lost], **look)
     if proposal is not None:
         chosen = table[np.isclose(table.eps, proposal[0]) & np.isclose(table.gamma, proposal[1])]
-        ax.plot(chosen.eps, chosen.llc, "o", ms=15, mfc="none", mec=VERMILLION, mew=2,
+        ax.plot(chosen.eps, chosen.llc, "D", ms=16, mfc="none", mec=VERMILLION, mew=2,
                 label="proposed")
     ax.set_xscale("log")
     ax.margins(y=0.15)
@@ -269,9 +283,9 @@ def trials(table, proposal=None):
 def _steps(ax, steps):
     """Checkpoints of less than two decades, or more, on the book's axis."""
     steps = np.asarray(steps)
-    ax.set_xlim(steps.min() / 1.15, steps.max() * 1.1)
+    low, high = steps.min() / 1.15, steps.max() * 1.1
+    ax.set_xlim(low, high)
     log_steps(ax)
-    low, high = ax.get_xlim()
     ticks = [base * 10**power for power in range(7) for base in (1, 2, 5)
              if low <= base * 10**power <= high]
     ax.set_xticks(ticks if len(ticks) < 7 else [t for t in ticks if str(t)[0] == "1"])

@@ -41,8 +41,11 @@ if "google.colab" in sys.modules:
 #
 # $$
 # w \leftarrow w - \underbrace{\frac{\epsilon\, n\beta}{2}}_{\text{drift}} \nabla L_m(w)
-#   - \underbrace{\frac{\epsilon \gamma}{2}}_{\text{pull}} (w - w_0) + \sqrt{\epsilon}\, \xi,
-# \qquad \hat\lambda = n\beta\, \big(\mathbb E[L_m(w_t)] - L(w_0)\big)
+#   - \underbrace{\frac{\epsilon \gamma}{2}}_{\text{pull}} (w - w_0) + \sqrt{\epsilon}\, \xi
+# $$
+#
+# $$
+# \hat\lambda = n\beta\, \big(\mathbb E[L_m(w_t)] - L(w_0)\big)
 # $$
 #
 # | | what it does | too small | too large |
@@ -71,11 +74,16 @@ import pandas as pd
 
 from devlib import plots, presets
 from devlib import plots_calibration as draw
-from devlib.calibration_tables import calibration, increment_error, roughness
+from devlib.calibration_tables import (
+    calibration,
+    increment_error,
+    roughness,
+)
 from devlib.llc import default_nbeta
 from devlib.verdicts import verdict
 
-settings, llc = presets.get(preset).calibration, presets.get(preset).regression.llc
+scale = presets.get(preset)
+settings, llc = scale.calibration, scale.regression.llc
 run = calibration(preset, seed, recompute)
 runs, lines = run["runs"], run["traces"]
 curvature = run["curvature"].set_index("step").top
@@ -90,9 +98,10 @@ def part(name):
 
 drift, pull = llc.eps * llc.nbeta / 2, llc.eps * llc.gamma / 2
 print(run.card)
-print(f"In use: eps {llc.eps:g}, n beta {llc.nbeta:.1f}, gamma {llc.gamma:.2f}: "
-      f"drift {drift:g}, pull {pull:g}.\n"
-      f"m / ln m: {default_nbeta(settings.batch):.1f} for m = {settings.batch}, "
+m = settings.batch
+print(f"In use: eps {llc.eps:g}, n beta {llc.nbeta:.1f}, gamma "
+      f"{llc.gamma:.2f}: drift {drift:g}, pull {pull:g}.\n"
+      f"m / ln m: {default_nbeta(m):.1f} for m = {m}, "
       f"{default_nbeta(1024):.1f} for m = 1,024.\n"
       f"The spring is felt within {1 / pull:,.0f} steps; "
       f"chains here have {settings.draws}.")
@@ -100,8 +109,7 @@ print(f"In use: eps {llc.eps:g}, n beta {llc.nbeta:.1f}, gamma {llc.gamma:.2f}: 
 # %% [markdown]
 # ## The sweep
 #
-# Fig. A.4, at the last checkpoint and, below the title of its own row, an earlier one. Every cell has the same
-# batches and noise. A cell without a symbol has passed the checks of `status`, which is not the same as being
+# Fig. A.4, at an earlier checkpoint and, below it, at the last one. Every cell has the same batches and noise. A cell without a symbol has passed the checks of `status`, which is not the same as being
 # right: the step-size bias shows only against other cells.
 
 # %% mystnb={"image": {"alt": "Heat maps of the LLC over drift and pull, a row of panels for each checkpoint and a column for each step size, with symbols where chains diverged, escaped or did not converge, and the stability bound dashed"}}
@@ -115,9 +123,9 @@ bound = sweep.step.map(curvature) * sweep.eps * sweep.nbeta / 2 \
     + sweep.eps * sweep.gamma / 2
 outside, diverged = bound >= 2, sweep.status == "diverged"
 for row in run["curvature"].itertuples():
-    print(f"step {row.step:,}: greatest curvature {row.top:.0f} at w0, so drift < "
-          f"{2 / row.top:.4f};\n    {row.top_chain:.0f} where a chain with the settings in "
-          f"use ends, so drift < {2 / row.top_chain:.4f}")
+    print(f"step {row.step:,}: greatest curvature {row.top:.0f} at w0, "
+          f"so drift < {2 / row.top:.4f};\n    {row.top_chain:.0f} where a "
+          f"chain in use ends, so drift < {2 / row.top_chain:.4f}")
 inside = verdict(not (diverged & ~outside).any(), reached=far)
 print("no chain within the bound diverges:", inside)
 assert inside != "differs"
@@ -141,21 +149,22 @@ print(pd.crosstab(outside.map({True: "beyond the bound", False: "within"}),
 # %% mystnb={"image": {"alt": "Standard error and effective number of draws over checkpoints, for the same-batch baseline and for the whole-set baseline"}}
 seeded, unseeded = part("seeded"), part("unseeded")
 fig = draw.baselines(seeded)
-columns = ["step", "llc", "mcse", "ess", "llc_whole", "mcse_whole", "ess_whole"]
+columns = ["step", "llc", "mcse", "ess",
+           "llc_whole", "mcse_whole", "ess_whole"]
 plots.show(fig, seeded[columns], "baselines", run.words)
 
 # %%
 gain = (seeded.mcse_whole / seeded.mcse) ** 2
-gap = (seeded.llc - seeded.llc_whole).abs()
-print(f"variance of the whole-set estimate over that of the same-batch one:\n"
+gap = ((seeded.llc - seeded.llc_whole).abs()
+       / np.hypot(seeded.mcse, seeded.mcse_whole))
+print("variance of the whole-set estimate over the same-batch one's:\n"
       f"{gain.min():.1f} to {gain.max():.1f}, median {gain.median():.1f}")
-print(f"the two estimates differ by at most "
-      f"{(gap / np.hypot(seeded.mcse, seeded.mcse_whole)).max():.1f} standard errors")
+print(f"the two differ by at most {gap.max():.1f} standard errors")
 everywhere = runs[(runs.noise) & runs.mcse_whole.notna()]
-falsely = (everywhere.mcse_whole < everywhere.mcse).sum()
-print(f"a ratio below 1: {falsely} of all {len(everywhere)} runs of this page, of which "
-      f"{(everywhere[everywhere.mcse_whole < everywhere.mcse].ess < 100).sum()}\n"
-      "have fewer than 100 effective draws")
+falsely = everywhere[everywhere.mcse_whole < everywhere.mcse]
+print(f"a ratio below 1: {len(falsely)} of all {len(everywhere)} runs "
+      f"here;\n{(falsely.ess < 100).sum()} of them have fewer than 100 "
+      "effective draws")
 
 # %% [markdown]
 # A ratio of 4 means a quarter of the draws for the same error. A ratio *below* 1 cannot be true: the whole-set
@@ -173,19 +182,20 @@ print(f"a ratio below 1: {falsely} of all {len(everywhere)} runs of this page, o
 # %% mystnb={"image": {"alt": "LLC over checkpoints with common noise and with noise of its own at each checkpoint, and beside it the deviation of each chain from the mean, level for common noise and jagged for the other"}}
 fig = draw.seeded_curves(seeded, unseeded)
 table = pd.concat([seeded, unseeded])
-columns = ["part", "step", "llc", "mcse", *table.filter(regex=r"^chain_\d+$")]
+columns = ["part", "step", "llc", "mcse", *table.filter(regex=r"chain_\d")]
 plots.show(fig, table[columns], "seeded", run.words)
 
 # %%
-noise = {}
-for name, table in (("common noise", seeded), ("noise of its own", unseeded)):
+noise, own = {}, "noise of its own"
+for name, table in (("common noise", seeded), (own, unseeded)):
     chains = table.filter(regex=r"^chain_\d+$").dropna(axis=1)
     noise[name] = increment_error(chains)
     print(f"{name}: roughness {roughness(table.step, table.llc):.2f}, "
           f"sd of an increment {noise[name]:.2f} a chain")
-difference = (seeded.llc - unseeded.llc).abs() / np.hypot(seeded.mcse, unseeded.mcse)
-print(f"the curves differ by at most {difference.max():.1f} standard errors")
-shape = verdict(noise["common noise"] < noise["noise of its own"], reached=far)
+gap = ((seeded.llc - unseeded.llc).abs()
+       / np.hypot(seeded.mcse, unseeded.mcse))
+print(f"the curves differ by at most {gap.max():.1f} standard errors")
+shape = verdict(noise["common noise"] < noise[own], reached=far)
 print("A.5.2, common noise smooths the curve:", shape)
 assert shape != "differs"
 
@@ -213,14 +223,16 @@ fig = draw.traces(four_lines, titles)
 plots.show(fig, four_lines, "traces", run.words)
 
 # %%
-expected = {"sound": "ok", "divergent": "diverged", "not converged": "not converged",
+failures = {"divergent": "diverged", "not converged": "not converged",
             "escaping": "escaping"}
 for name, row in four.iterrows():
-    at = "" if pd.isna(row.diverged_at) else f", at draw {row.diverged_at:.0f}"
-    value = "" if pd.isna(row.llc) else f", LLC {row.llc:,.0f}, R-hat {row.rhat:.2f}"
-    print(f"{name:14} status: {row.status}{at}{value}")
-named = verdict(all(four.status[name] == kind for name, kind in expected.items()
-                    if name != "sound"), reached=far)
+    print(f"{name:14} status: {row.status}", end="")
+    if pd.isna(row.llc):
+        print(f", at draw {row.diverged_at:.0f}")
+    else:
+        print(f", LLC {row.llc:,.0f}, R-hat {row.rhat:.2f}")
+named = verdict(all(four.status[name] == kind
+                    for name, kind in failures.items()), reached=far)
 print("each failure is named by `status`:", named)
 assert named != "differs"
 
@@ -271,7 +283,8 @@ both = lines[lines.part.isin(["seeded", "likelihood"])
 fig = draw.two_losses(both, seeded, likelihood)
 loss = seeded[seeded.step.isin(likelihood.step)].reset_index(drop=True)
 columns = ["part", "step", "llc", "mcse", "rhat", "status"]
-plots.show(fig, pd.concat([loss, likelihood])[columns], "two_losses", run.words)
+table = pd.concat([loss, likelihood])[columns]
+plots.show(fig, table, "two_losses", run.words)
 
 # %%
 for a, b in zip(loss.itertuples(), likelihood.itertuples(), strict=True):
@@ -280,8 +293,8 @@ for a, b in zip(loss.itertuples(), likelihood.itertuples(), strict=True):
 
 
 def reversed_pairs(one, other):
-    """Pairs ordered one way in one table and the other way in the other, both
-    by more than two standard errors."""
+    """Pairs that two tables order differently, both by more than two
+    standard errors."""
     found = 0
     for i in range(len(one)):
         for j in range(i):
@@ -304,31 +317,32 @@ assert order != "differs"
 
 # %% mystnb={"image": {"alt": "Left, the LLC over checkpoints beside the negative gain of noise-free descent; right, the LLC against the localisation at two checkpoints"}}
 descent = part("descent")
-near = sweep[np.isclose(sweep.eps, min(settings.eps, key=lambda e: abs(
-    np.log(e / llc.eps))))]
-near = near[np.isclose(near.eps * near.nbeta / 2, min(
-    settings.drifts, key=lambda d: abs(np.log(d / drift))))]
+off = (np.log(sweep.eps / llc.eps).abs()
+       + np.log(sweep.eps * sweep.nbeta / 2 / drift).abs())
+near = sweep[off < off.min() + 1e-6]  # the settings in use, or nearest
 fig = draw.away_from_minima(seeded, descent, near)
 columns = ["part", "step", "gamma", "llc", "mcse", "status", "distance"]
-plots.show(fig, pd.concat([seeded, descent, near])[columns], "away", run.words)
+table = pd.concat([seeded, descent, near])[columns]
+plots.show(fig, table, "away", run.words)
 
 # %%
 gain = (-descent.llc).clip(lower=0)
 share = gain / (gain + seeded.llc.clip(lower=0))
-table = pd.DataFrame({"step": seeded.step, "LLC": seeded.llc.round(1),
-                      "descent": descent.llc.round(1), "share": share.round(2)})
-print(table.to_string(index=False))
+table = pd.DataFrame({"step": seeded.step, "LLC": seeded.llc,
+                      "descent": descent.llc, "share": share})
+digits = {"LLC": 1, "descent": 1, "share": 2}
+print(table.round(digits).to_string(index=False))
 believed = seeded.step[share < 0.1]
 print("descent offsets less than a tenth at steps:",
       ", ".join(f"{step:,}" for step in believed) or "none")
 print(f"chains end about {seeded.distance.mean():.0f} from w0, "
-      f"whose norm is {seeded.weight_norm.min():.0f} to {seeded.weight_norm.max():.0f}")
+      f"whose norm is about {seeded.weight_norm.mean():.0f}")
 print("escaping:", (seeded.status == "escaping").sum(), "of", len(seeded),
       "checkpoints; worst R-hat", round(seeded.rhat.max(), 2))
 
 # %% [markdown]
 # The estimate is what the noise costs minus what descent gains; `share` is the part of the cost that the gain
-# takes away (a positive value of descent is minibatch noise, which stays). Where it is small the number can be
+# takes away (a positive value of descent is minibatch noise, or a drift that is too large for the curvature). Where it is small the number can be
 # read as an LLC; where it is not, early in training, it is a property of $w_0$, $\gamma$ and the chain's length
 # together, and its zero means nothing. Chains travel about as far as the weights are long: "local" means here that the *loss* stays close, along
 # thousands of directions that it hardly sees, not that the weights do.
@@ -346,10 +360,9 @@ plots.show(fig, heat[columns], "temperature", run.words)
 
 # %%
 for step, table in heat.groupby("step"):
-    low, high = table.loc[table.nbeta.idxmin()], table.loc[table.nbeta.idxmax()]
-    print(f"step {step:,}: LLC {low.llc:.1f} +- {low.mcse:.1f} at n beta "
-          f"{low.nbeta:.1f}, {high.llc:.1f} +- {high.mcse:.1f} at {high.nbeta:.0f} "
-          f"({high.status})")
+    for row in table.sort_values("nbeta").iloc[[0, -1]].itertuples():
+        print(f"step {step:,}, n beta {row.nbeta:5.1f}: "
+              f"LLC {row.llc:.1f} +- {row.mcse:.1f} ({row.status})")
 
 # %% [markdown]
 # For an exact singular point $n\beta\, \mathbb E[L - L(w_0)]$ comes to a constant as $n\beta$ grows. A network in
@@ -369,10 +382,13 @@ work = batches.batch * (batches.chains * batches.burn_in
                         + steady * (batches.mcse / batches.llc / 0.02) ** 2)
 table = batches[["step", "batch", "llc", "mcse", "ess", "rhat"]].assign(
     contexts=(work / 1_000).round().astype(int).map("{:,}k".format))
-print(table.round({"llc": 1, "mcse": 1, "ess": 0, "rhat": 2}).to_string(index=False))
+digits = {"llc": 1, "mcse": 1, "ess": 0, "rhat": 2}
+print(table.round(digits).to_string(index=False))
 for step, table in batches.groupby("step"):
-    gap = (table.llc.max() - table.llc.min()) / np.hypot(*table.mcse.nlargest(2))
-    print(f"step {step:,}: smallest and largest estimate differ by "
+    table = table.sort_values("batch")
+    small, large = table.iloc[0], table.iloc[-1]
+    gap = abs(small.llc - large.llc) / np.hypot(small.mcse, large.mcse)
+    print(f"step {step:,}: smallest and largest batch differ by "
           f"{gap:.1f} standard errors")
 
 # %% [markdown]
@@ -382,22 +398,24 @@ for step, table in batches.groupby("step"):
 
 # %%
 final = seeded.iloc[-1]
-print(f"{settings.chains} chains of {settings.draws} draws, batch {settings.batch}: "
-      f"standard error {final.mcse / final.llc:.1%} at step {final.step:,};\n"
-      f"over all checkpoints at most {seeded.mcse.max():.1f}, "
+print(f"{settings.chains} chains of {settings.draws} draws, "
+      f"batch {settings.batch}:\n"
+      f"standard error {final.mcse / final.llc:.1%} "
+      f"at step {final.step:,}, over all checkpoints\n"
+      f"at most {seeded.mcse.max():.1f} units; "
       f"R-hat at most {seeded.rhat.max():.2f}")
-own = curvature[last] * drift, run["curvature"].set_index("step").top_chain[last] * drift
-print(f"drift times greatest curvature: {own[0]:.1f} at w0 of step {last:,}, "
-      f"{own[1]:.1f} where chains end; stable below 2")
-ratio = heat[heat.step == last].llc.max() / heat[heat.step == last].llc.min()
-print(f"between the temperatures tried, the LLC of that step changes "
-      f"{ratio:.0f}-fold")
+ends = run["curvature"].set_index("step").loc[last]
+print(f"drift times greatest curvature: {ends.top * drift:.1f} at w0 of "
+      f"step {last:,},\n{ends.top_chain * drift:.1f} where chains end; "
+      "stable below 2")
+tried = heat.llc[heat.step == last]
+print(f"LLC of that step, over the temperatures tried: "
+      f"{tried.min():.0f} to {tried.max():.0f}")
 
 # %% [markdown]
 # - **Batch.** Where the standard errors of the table above are to be trusted (ESS of 100 or more), small batches
-#   agree with large ones and cost less. Nothing is gained by batches of a thousand.
-# - **Draws.** A few hundred give an error of a few units early and of about a percent late: enough for the shape of
-#   the curve. The weak points are checkpoints with few effective draws, where the stated error is itself a guess;
+#   agree with large ones and come to the same error on fewer contexts: the noise is the chain's own.
+# - **Draws.** A few hundred give the errors printed above: enough for the shape of the curve. The weak points are checkpoints with few effective draws, where the stated error is itself a guess;
 #   go on until it is not (`estimate_to_precision`).
 # - **What more draws do not mend.** The number belongs to its temperature; it holds a bias where the drift is beyond
 #   the bound; and at checkpoints that descent still improves quickly it is no LLC. Differences between
@@ -419,13 +437,16 @@ print(f"between the temperatures tried, the LLC of that step changes "
 # inputs of which one is always zero, so that the LLC is $3/2$ but for the spring and the step.
 
 # %%
+import textwrap
+
 import torch
 
 from devlib.calibration import calibrate
 
 gen = torch.Generator().manual_seed(seed)
 truth = torch.tensor([[1.0, -2.0, 0.5, 0.0]])
-xs = torch.randn(4096, 4, generator=gen) * torch.tensor([1.0, 1.0, 1.0, 0.0])
+xs = torch.randn(4096, 4, generator=gen)
+xs[:, 3] = 0.0
 ys = xs @ truth.T + 0.1 * torch.randn(4096, 1, generator=gen)
 
 
@@ -436,7 +457,7 @@ def half_square(params, batch):
 
 
 small = calibrate(half_square, {"weight": truth}, (xs, ys), batch_size=128)
-print(small)
+print("\n".join(textwrap.wrap(str(small), 70)))
 
 # %% mystnb={"image": {"alt": "What calibrate tried on the linear model: LLC with error bars against step size, failures marked and the proposal ringed"}}
 chosen = small.sampler.eps, small.sampler.gamma
@@ -455,6 +476,10 @@ fig = draw.trials(trials, (proposal.eps, proposal.gamma) if found else None)
 plots.show(fig, trials, "trials_regression", run.words)
 
 # %%
-import textwrap
+print("\n".join(textwrap.wrap(proposal.words, 70)))
+print(pd.crosstab(trials.gamma, trials.status).to_string())
 
-print("\n".join(textwrap.wrap(proposal.words, 76)))
+# %% [markdown]
+# A weak spring takes long to show that it holds, and short chains there count as not converged. So `calibrate` with
+# few draws may propose a stronger spring than one with many would. It moves on to the next $\gamma$ when no two
+# neighbouring steps are sound and agree.

@@ -154,10 +154,13 @@ def test_reproduce_builds_the_book_and_prints_its_place(tmp_path, monkeypatch, c
     shutil.copy(CASES / "01_sum.py", root / "notebooks")
     monkeypatch.setattr(notebooks, "build_copy",
                         lambda preset, seed, runs: build_copy(preset, seed, runs, root=root))
+    asked = []  # the tables themselves take a quarter of an hour
+    monkeypatch.setattr("devlib.__main__.compute_tables", lambda *scale: asked.append(scale))
     main(["reproduce", "--seed", "2", "--runs", str(tmp_path / "runs")])
     index = Path(capfd.readouterr().out.splitlines()[-1])
     assert index == tmp_path / "runs/laptop-seed2/book/_build/html/index.html"
     assert index.exists()
+    assert asked == [("laptop", 2)]
     page = (index.parent / "notebooks" / "01_sum.html").read_text()
     assert "sum 5.000" in page
     assert 'alt="One &quot;grey&quot; = pixel"' in page
