@@ -14,6 +14,7 @@ from devlib.checkpoints import CheckpointStore
 from devlib.draws import import_arviz
 from devlib.errors import CheckpointError
 from devlib.llc import estimate_llc, scaled_losses
+from devlib.models.regression import MICROBATCH
 from devlib.precision import estimate_to_precision
 from devlib.sampling import SGLD, Chains, per_sample_losses, sample_chains
 from devlib.tasks import fixed_set
@@ -27,11 +28,10 @@ WANTED = (4_232, 40_292, 318_181)  # in LR2, at the peak, and the end of LR4: th
 EARLY = (984, 4_232, 6_299)  # of a run that stops early
 SEED = 1  # the paper's own
 SAMPLES = presets.PUBLISHED.regression.llc.samples
-CHUNK = 128  # contexts at a time in the init pass: they stay in the processor's cache
 OURS = {"chains": 8, "batch_size": 64, "precision": 0.02, "cap_draws": 2_500, "block": 200,
-        "min_ess": 50}  # MCSE itself known to about a tenth
+        "min_ess": 50, "microbatch": MICROBATCH}  # MCSE itself known to about a tenth
 BATCHES = (32, 64, 128, 1024)
-PAIRED = {"chains": 4, "draws": 200, "burn_in": 100}
+PAIRED = {"chains": 4, "draws": 200, "burn_in": 100, "microbatch": MICROBATCH}
 PEER_STEPS, PEER_ROUNDS, PEER_BATCHES = 20, 3, 32
 
 
@@ -73,7 +73,7 @@ def facts(draws, baseline="same-batch") -> dict:
 
 def cheaper(loss, params, data) -> dict:
     """devlib's side, measured from the parameters to the estimate."""
-    init, first = cpu(lambda: per_sample_losses(loss, params, data, CHUNK))
+    init, first = cpu(lambda: per_sample_losses(loss, params, data, MICROBATCH))
     found, chains = cpu(lambda: estimate_to_precision(
         loss, params, data, SAMPLER, seed=SEED, compile=True, init_losses=init, **OURS))
     return facts(found.draws) | {
@@ -84,7 +84,7 @@ def cheaper(loss, params, data) -> dict:
 def paired(loss, params, data) -> tuple[list[dict], object]:
     """One row a batch size, all with the same noise, and the draws of the largest. `difference` is
     the mean over chains of (this batch - the paper's), with its standard error over chains."""
-    init = per_sample_losses(loss, params, data, CHUNK)
+    init = per_sample_losses(loss, params, data, MICROBATCH)
     draws = {batch: cpu(lambda batch=batch: sample_chains(
         loss, params, data, SAMPLER, seed=SEED, batch_size=batch, compile=True, init_losses=init,
         **PAIRED)) for batch in BATCHES}  # with the CPU seconds of each

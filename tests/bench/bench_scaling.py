@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from devlib import presets
+from devlib.models.regression import MICROBATCH
 from devlib.sampling import SGLD, Chains
 from devlib.tasks import fixed_set
 from devlib.training import build_model, per_sample_loss
@@ -54,7 +55,7 @@ def chains_of(settings, batch, chains=1, vectorised=False):
     params = {name: p.detach() for name, p in model.named_parameters()}
     run = Chains(per_sample_loss(model), params, fixed_set(SEED, "llc", SAMPLES, settings.task),
                  SGLD(llc.eps, llc.nbeta, llc.gamma), chains=chains, seed=SEED, batch_size=batch,
-                 vectorised=vectorised, compile=not vectorised)
+                 vectorised=vectorised, compile=not vectorised, microbatch=MICROBATCH)
     return run, run.size
 
 

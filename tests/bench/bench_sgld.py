@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch.func import functional_call
 
 from devlib import presets
+from devlib.models.regression import MICROBATCH
 from devlib.sampling import SGLD, Chains
 from devlib.tasks import fixed_set, squared_errors
 from devlib.training import build_model, per_sample_loss
@@ -41,7 +42,8 @@ def stepper(loss, params, data, compile):
     """A contestant: CPU milliseconds of a step of devlib."""
     llc = SETTINGS.llc
     run = Chains(loss, params, data, SGLD(llc.eps, llc.nbeta, llc.gamma), chains=1, seed=SEED,
-                 batch_size=llc.batch, vectorised=False, compile=compile)
+                 batch_size=llc.batch, vectorised=False, compile=compile,
+                 microbatch=MICROBATCH if compile else None)
     return lambda: cpu(lambda: run.extend(STEPS))[1] / STEPS * 1e3
 
 
