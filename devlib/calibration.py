@@ -101,7 +101,7 @@ def calibrate(loss, params, data, *, batch_size, nbeta=None, eps=EPS, gammas=GAM
     which mixes faster, is proposed. Estimates with a standard error above `tolerance` of their
     size agree with anything, and count as "too noisy". A chain that escapes ends the search at
     its gamma. Draws are scaled from the error and the effective sample size seen to `precision`
-    and an ESS of 200, never to fewer than were tried.
+    and an ESS of 200, rounded up to fifties, never to fewer than were tried.
 
     Raises NotCalibrated, with what every setting showed, if no pair is sound.
     """
@@ -154,7 +154,7 @@ def _propose(best, beside, table, chains, draws, batch_size, precision):
     times = max(1.0, 200 / best.ess)
     if best.mcse:  # a flat loss has no error
         times = max(times, (best.mcse / abs(best.llc) / precision) ** 2)
-    total = burn_in + int(np.ceil((draws - burn_in) * times))
+    total = int(np.ceil((burn_in + (draws - burn_in) * times) / 50)) * 50
     reason = (f"LLC {best.llc:.2f} +- {best.mcse:.2f} here and {beside.llc:.2f} +- "
               f"{beside.mcse:.2f} at eps {beside.eps:g}; ESS {best.ess:.0f} from {chains} chains "
               f"of {draws} draws; the draws are for a standard error of {precision:.0%}")

@@ -103,14 +103,15 @@ def _compute(preset, seed, place, identity):
     work = jobs(preset, store.steps, seed)
     measure = _Measure(regression, preset.calibration.samples, seed, store.directory,
                        make_directory(place / "jobs"))
-    jobs_at_once = None if work[0].compile else 1  # short work: a process costs more than it saves
-    done = timed("sampling", lambda: each(measure, work, jobs=jobs_at_once, label="chains"))
     last = next(job for job in work if job.part == "seeded" and job.step == store.steps[-1])
     ends = [replace(last, step=step, chains=1, compile=False)
             for step in sorted({_early(preset, store.steps), store.steps[-1]})]
-    curvature = timed("sampling", lambda: each(measure.curvature, ends, jobs=jobs_at_once,
-                                               label="curvature"))
-    (trials,) = timed("calibrate", lambda: each(measure.calibrate, [(preset, store.steps[-1])]))
+    parts = [functools.partial(measure.calibrate, preset, store.steps[-1]),  # the longest first
+             *(functools.partial(measure.curvature, job) for job in ends),
+             *(functools.partial(measure, job) for job in work)]
+    at_once = None if last.compile else 1  # short work: a second process costs more than it saves
+    trials, *done = timed("sampling", lambda: each(_call, parts, jobs=at_once, label="chains"))
+    curvature, done = done[:len(ends)], done[len(ends):]
     tables = {
         "runs": pd.DataFrame([row for row, _ in done]),
         "traces": pd.DataFrame([line for _, lines in done for line in lines]),
@@ -195,9 +196,8 @@ class _Measure:
         return {"step": job.step, "top": top_curvature(loss, params, few, self.seed),
                 "top_chain": top_curvature(loss, end, few, self.seed)}
 
-    def calibrate(self, preset_and_step):
+    def calibrate(self, preset, step):
         """The tables "trials" and "proposal"."""
-        preset, step = preset_and_step
         c = preset.calibration
         loss, params, data, _ = self._start(step)
         eps = [factor * preset.regression.llc.eps for factor in (10, 3, 1, 1 / 3)]
@@ -217,6 +217,10 @@ def _chains(job, loss, params, data, init_losses):
     return Chains(loss, params, data, kind(job.eps, job.nbeta, job.gamma), chains=job.chains,
                   seed=job.seed, batch_size=job.batch, compile=job.compile,
                   init_losses=init_losses)
+
+
+def _call(work):
+    return work()
 
 
 def _sample(job, loss, params, data, init_losses):

@@ -1,10 +1,11 @@
 """Gradients of a mean loss, a slice of the batch at a time."""
 
 import functools
+from contextlib import nullcontext
 
 from torch.func import grad_and_value
 
-from devlib.compiling import compiled
+from devlib.compiling import compiled, unguarded
 
 
 @functools.lru_cache(maxsize=32)
@@ -27,9 +28,12 @@ def mean_gradient(mean_loss, microbatch, compile):
         if microbatch is None or samples <= microbatch:
             return gradient(*fixed, batch)
         total = value = 0
-        for slices in zip(*(part.split(microbatch) for part in batch), strict=True):
+        for count, slices in enumerate(zip(*(part.split(microbatch) for part in batch),
+                                           strict=True)):
             share = len(slices[0]) / samples
-            slice_gradient, slice_value = gradient(*fixed, slices)
+            same = compile and count and len(slices[0]) == microbatch  # as the slice before
+            with unguarded() if same else nullcontext():
+                slice_gradient, slice_value = gradient(*fixed, slices)
             total = slice_gradient.mul_(share).add_(total)
             value = value + share * slice_value
         return total, value

@@ -82,6 +82,8 @@ def _bound(ax, x, y, top):
     line = line[line * top < 2 * (1 - 1e-6)]
     if not len(line):
         return
+    if line[-1] < x[-1]:  # down to no spring at all
+        line = np.append(line, 2 * (1 - 1e-6) / top)
     ax.set_autoscale_on(False)
     ax.plot(_cells(line, x), _cells(2 - line * top, y), color=VERMILLION, ls="--", lw=1.8)
 
@@ -276,7 +278,7 @@ def trials(table, proposal=None):
     ax.margins(y=0.15)
     ax.set_xlabel(r"step size $\epsilon$")
     ax.set_ylabel("LLC, 2 standard errors")
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, markerscale=0.6)
     return fig
 
 

@@ -223,7 +223,7 @@ SMOKE = Preset(
         stages=StageSettings(restarts=0)),
     calibration=CalibrationSettings(
         eps=(1e-4, 1e-3), drifts=(1e-2, 1e-1), pulls=(1e-3, 1e-1), sweep_draws=12, early=100,
-        checkpoints=4, batch=32, batches=(16, 32), samples=256, chains=2, draws=20, burn_in=8,
+        checkpoints=3, batch=32, batches=(16, 32), samples=256, chains=2, draws=16, burn_in=8,
         looks=8))
 
 PRESETS = {preset.name: preset for preset in (SMOKE, LAPTOP, PUBLISHED, PAPER)}

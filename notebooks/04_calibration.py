@@ -344,8 +344,9 @@ print("escaping:", (seeded.status == "escaping").sum(), "of", len(seeded),
 # The estimate is what the noise costs minus what descent gains; `share` is the part of the cost that the gain
 # takes away (a positive value of descent is minibatch noise, or a drift that is too large for the curvature). Where it is small the number can be
 # read as an LLC; where it is not, early in training, it is a property of $w_0$, $\gamma$ and the chain's length
-# together, and its zero means nothing. Chains travel about as far as the weights are long: "local" means here that the *loss* stays close, along
-# thousands of directions that it hardly sees, not that the weights do.
+# together, and its zero means nothing. To the right, a spring that begins to matter lowers the estimate;
+# one that *raises* it has left the stability bound. Compare also the distance with the norm of the weights: "local" means that the *loss* stays close,
+# along thousands of directions that it hardly sees, and not that the weights do.
 
 # %% [markdown]
 # ## Temperature

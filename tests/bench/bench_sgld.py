@@ -21,7 +21,7 @@ from tests.plain_twin import PlainTransformer
 
 SETTINGS = presets.PAPER.regression
 SAMPLES, SEED = 2**14, 0  # a set that both sides load in no time
-STEPS, ROUNDS = 8, 5
+STEPS, ROUNDS = 24, 7
 PEERS = {  # contestant -> model, sampler and loader on devinterp's side
     "devinterp": ("plain", "SGMCMC.sgld", "usual"),
     "devinterp, lean data loader": ("plain", "SGMCMC.sgld", "lean"),
