@@ -1,0 +1,85 @@
+"""Measurements that `make bench` stored in data/bench, as tables."""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from devlib.errors import UserError
+from devlib.files import project_root
+
+
+def load(name) -> dict:
+    """The measurement NAME. Raises UserError if it was never made."""
+    path = project_root() / "data" / "bench" / f"{name}.json"
+    if not path.exists():
+        raise UserError(f"{path} is missing; `make bench` measures it")
+    return json.loads(path.read_text())
+
+
+def words(facts) -> str:
+    """What made a measurement, for the line under a figure."""
+    made, load_average = facts["made with"], facts["load average"]
+    return (f"bench of {facts['date']} on one thread of {made['processor']}, torch {made['torch']}, "
+            f"load average {load_average['before']:.1f} to {load_average['after']:.1f}")
+
+
+def steps(facts) -> pd.DataFrame:
+    """One row a contestant: CPU ms a step, and how many times devlib's cost it is."""
+    table = pd.DataFrame(facts["steps"]).T.rename_axis("contestant").reset_index()
+    table[["median", "min", "max"]] = table[["median", "min", "max"]].astype(float)
+    times = {name: value["median"] for name, value in facts["speed-up"].items()}
+    table["times devlib"] = table.contestant.map(times)
+    return table.drop(columns="rounds").sort_values("median", ignore_index=True)
+
+
+def totals(facts) -> pd.DataFrame:
+    """CPU seconds of an estimate at each checkpoint, both ways, with its standard error in
+    per cent; devinterp's is scaled from a part."""
+    rows = []
+    for row in facts["checkpoints"]:
+        ours, theirs = row["devlib"], row["devinterp"]
+        rows.append({"step": row["step"], "way": "devlib, to 2 %", "llc": ours["llc"],
+                     "error %": 100 * ours["mcse"] / ours["llc"],
+                     "seconds": ours["cpu"]["total"], "times": 1.0})
+        error = row["paper's error"]["by effective draws"]
+        rows.append({"step": row["step"], "way": "devinterp, the paper's settings",
+                     "llc": np.nan, "error %": 100 * error / ours["llc"],
+                     "seconds": theirs["cpu"]["total"], "times": row["ratio"]})
+    return pd.DataFrame(rows)
+
+
+def batches(facts) -> pd.DataFrame:
+    """One row a checkpoint and batch: the estimate, and its difference from the largest batch's
+    with the same noise."""
+    return pd.DataFrame([{"step": row["step"], **batch} for row in facts["checkpoints"]
+                         for batch in row["batches"]])
+
+
+def ladders(facts) -> dict:
+    """Panel -> label -> table of size, cost and fitted power."""
+    def curve(name):
+        ladder = facts[name]
+        size = np.array(ladder["sizes"], float)
+        cost = np.array([cost["median"] for cost in ladder["cost"]])
+        slope = ladder["exponent"]["slope"]
+        level = np.log(cost).mean() - slope * np.log(size).mean()
+        return pd.DataFrame({"size": size, "cost": cost, "fit": np.exp(level) * size**slope})
+
+    return {"parameters": {"of width 16 to 256": curve("parameters")},
+            "batch (samples)": {"one chain": curve("batches")},
+            "chains": {"one by one, compiled": curve("chains one by one"),
+                       "together, by vmap": curve("chains together")}}
+
+
+def long(ladders) -> pd.DataFrame:
+    """The curves of `ladders` in one table."""
+    return pd.concat([curve.assign(ladder=ladder, curve=label)
+                      for ladder, curves in ladders.items() for label, curve in curves.items()])
+
+
+def exponents(facts) -> pd.DataFrame:
+    """The exponent of each ladder with its standard error."""
+    names = ("parameters", "batches", "chains one by one", "chains together")
+    return pd.DataFrame([{"ladder": name, "exponent": facts[name]["exponent"]["slope"],
+                          "error": facts[name]["exponent"]["error"]} for name in names])

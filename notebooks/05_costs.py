@@ -1,0 +1,170 @@
+# ---
+# jupyter:
+#   accelerator: GPU
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% tags=["remove-cell"]
+# On Google Colab: fetch the library that this page needs. Anywhere else, nothing happens here.
+import sys
+
+if "google.colab" in sys.modules:
+    import os
+    import subprocess
+    from importlib import metadata
+
+    root = os.path.abspath("stagewise")
+    if not os.path.isdir(root):
+        subprocess.run(["git", "clone", "--quiet", "--depth", "1",
+                        "https://github.com/devlib-companion/stagewise", root], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r",
+                    os.path.join(root, "requirements-colab.txt")], check=True)
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    loaded, installed = sys.modules.get("numpy"), metadata.version("numpy")
+    if loaded and loaded.__version__ != installed:
+        print(f"numpy changed from {loaded.__version__} to {installed}: the session restarts "
+              "now; then choose Runtime > Run all again.", flush=True)
+        os.kill(os.getpid(), 9)
+
+# %% [markdown]
+# # What it costs
+#
+# Time on one thread of one machine, measured by `make bench`, which runs the contestants in turns and counts
+# CPU seconds. This page draws what it stored. Nothing here depends on preset or seed.
+
+# %% tags=["parameters"]
+preset: str = "laptop"  # the scale; every preset shows the same measurements
+seed: int = 0  # changes nothing here
+recompute: bool = False  # changes nothing here: `make bench` measures anew
+
+# %% tags=["hide-input"]
+from devlib import costs, plots, plots_costs
+from devlib.costs import load, words
+from devlib.results import regression
+from devlib.verdicts import verdict
+
+print(words(load("sgld")))
+
+# %% [markdown]
+# ## Training
+#
+# The paper's regression run is 500,000 updates of batch 256. The library's update is compiled, makes 15 of
+# the 16 tokens, takes the last block only where it is read, and runs in slices whose activations stay in the
+# cache. Beside it, the same update as a reader of F.2.1 would write it in plain torch.
+
+# %%
+training = load("training")
+for name, value in training["steps a second"].items():
+    print(f"{name:7} {value['median']:5.1f} steps a second ({value['min']:.1f} to {value['max']:.1f})")
+faster, share = training["times as fast"], training["share of the machine's rate"]
+print(f"ratio   {faster['median']:5.2f} ({faster['min']:.2f} to {faster['max']:.2f}); "
+      f"wanted: {faster['bar']}")
+print(f"share of the machine's matrix-multiply rate: {share['median']:.0%}; "
+      f"memory at most {training['peak MB']['training process']} MB")
+
+# %% [markdown]
+# ## One step of SGLD
+#
+# The regression transformer, batch 1,024, a chain in full swing: fetching the batch, gradient, noise, update.
+# devinterp 1.3.2 is the last release that takes any model. It is shown with its own data loader and with a
+# leaner one, with both of its samplers, and with devlib's model, which was written for compiling and is slow
+# without.
+
+# %% mystnb={"image": {"alt": "Bars of CPU milliseconds a step for devlib and devinterp in several settings, with the extremes of all rounds; a dashed line stands at twice devlib's cost"}}
+sgld = load("sgld")
+table = costs.steps(sgld)
+fig = plots_costs.steps(table, "devlib", 2)
+plots.show(fig, table, "sgld_step", words(sgld))
+
+# %%
+ratio = sgld["speed-up"]["devinterp"]
+print(table.round(2).to_string(index=False, na_rep=""))
+print(f"devinterp / devlib, round by round: {ratio['median']:.2f} ({ratio['min']:.2f} to "
+      f"{ratio['max']:.2f} over {ratio['rounds']} rounds); wanted: 2")
+
+# %% [markdown]
+# ## One estimate, to two per cent
+#
+# A step is the smaller part of the saving. The paper runs 10 chains of 5,000 draws on batches of 1,024. Here
+# chains run on batches of 64 until the standard error is 2% of the LLC, with the loss of $w_0$ on the *same*
+# batch as the baseline; what they cost is measured whole, burn-in and the pass for the baseline included.
+# devinterp's cost at the paper's settings is a timed part, scaled by the number of steps.
+
+# %% mystnb={"image": {"alt": "CPU seconds of one LLC estimate at three checkpoints, on a logarithmic axis: devlib to two per cent, and devinterp at the paper's settings"}}
+precision = load("precision")
+totals = costs.totals(precision)
+fig = plots_costs.totals(totals)
+plots.show(fig, totals, "estimate_cost", words(precision))
+
+# %%
+print(totals.round({"llc": 1, "error %": 2, "seconds": 1, "times": 0})
+      .to_string(index=False, na_rep=""))
+for row in precision["checkpoints"]:
+    print(f"step {row['step']:,}: {row['ratio']:.0f} times less, and {row['ratio at as many steps']:.1f} "
+          f"times less for equally many steps; {row['devlib']['reason']}")
+print(f"compiling, once a process: {precision['compile seconds']:.0f} CPU seconds, not counted")
+
+# %% [markdown]
+# The paper's 50,000 draws buy a smaller error than two per cent: its column says how small, by effective
+# draws. What is compared is the cost of an answer that is good enough to draw a curve.
+#
+# ## Does a small batch give the same answer?
+#
+# Chains of every batch size, with the same noise, so that their differences are known far better than their
+# means.
+
+# %% mystnb={"image": {"alt": "Difference of the LLC at batches of 32, 64 and 128 from batch 1,024, in per cent, at three checkpoints, with error bars and a band of two per cent"}}
+table = costs.batches(precision)
+fig = plots_costs.batch_differences(table, table.batch.max())
+plots.show(fig, table, "batch_differences", words(precision))
+
+# %%
+print(table[["step", "batch", "llc", "mcse", "difference", "difference error", "ms a step"]]
+      .round(2).to_string(index=False))
+
+# %% [markdown]
+# ## How cost grows
+#
+# Each ladder varies one thing and holds the others at the `published` preset's.
+
+# %% mystnb={"image": {"alt": "CPU milliseconds a step against the number of parameters, the batch size and the number of chains, in double logarithmic scale with fitted power laws"}}
+scaling = load("scaling")
+ladders = costs.ladders(scaling)
+fig = plots_costs.ladders(ladders)
+data = costs.long(ladders)
+plots.show(fig, data, "scaling", words(scaling))
+
+# %%
+print(costs.exponents(scaling).round(2).to_string(index=False))
+
+# %% [markdown]
+# Below one in parameters, because attention and the books do not grow with the square of the width; at one in
+# batch and chains, because a CPU core is busy with one small batch already. Chains taken together by `vmap`
+# win only for models of a few thousand parameters, or on a GPU; `sample_chains` chooses.
+#
+# ## Do both give the same number?
+#
+# The same quadratic loss, the same settings, full batches, and the exact answer of the discrete chain.
+
+# %%
+agreement = load("agreement")
+print(f"exact     {agreement['exact']:.4f}")
+for name in ("devlib", "devinterp"):
+    side = agreement[name]
+    off = (side["llc"] - agreement["exact"]) / side["mcse"]
+    print(f"{name:9} {side['llc']:.4f} +- {side['mcse']:.4f}, {off:+.1f} standard errors; "
+          f"{side['cpu seconds']:.0f} CPU seconds")
+    assert abs(off) < 4
+
+# %% [markdown]
+# ## A preset
+#
+# What the stored tables of this page's preset took, as their manifest says; wall seconds on two cores.
+
+# %%
+for part, seconds in regression(preset, seed).manifest["seconds"].items():
+    print(f"{part:12} {seconds:6.0f} s")
