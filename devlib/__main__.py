@@ -72,7 +72,7 @@ def adopt(args):
     from devlib import results
 
     _choose_runs(args)
-    print(results.adopt(args.preset, args.seed))
+    print(*results.adopt(args.preset, args.seed), sep="\n")
 
 
 def refresh(args):

@@ -203,7 +203,7 @@ def _step_function(loss, layout, sampler, vectorised, compile, masked, whole_set
     return step
 
 
-def per_sample_losses(loss, params, data, chunk=4096) -> torch.Tensor:
+def per_sample_losses(loss, params, data, chunk=512) -> torch.Tensor:
     """loss(params, .) of every sample of the set, (n,), without gradients, in chunks."""
     with torch.no_grad():
         parts = [loss(params, tuple(part[start:start + chunk] for part in data))

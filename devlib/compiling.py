@@ -2,6 +2,7 @@
 
 import functools
 import shutil
+import types
 
 import torch
 
@@ -20,8 +21,12 @@ def compiled(function):
     import torch._inductor.config as inductor
 
     inductor.compile_threads = 1  # else every process of a curve starts a pool of its own
+    # torch files what it compiles under the code object, which all gradients share: a copy keeps
+    # the check before each call short, and one loss from using up another's eight shapes
+    own = types.FunctionType(function.__code__.replace(), function.__globals__, function.__name__,
+                             function.__defaults__, function.__closure__)
     # calls between kernels in C++ too: on a CPU 3 to 9 % of a step of the regression transformer
-    return torch.compile(function, dynamic=False,
+    return torch.compile(own, dynamic=False,
                          options={"cpp_wrapper": not torch.cuda.is_available()})
 
 

@@ -122,15 +122,22 @@ def _compute_regression(settings, seed, place, identity) -> Results:
     return load(place, identity)
 
 
-def adopt(preset, seed, residual=None) -> Path:
-    """Copies finished tables from the runs directory into data/results, to be committed."""
-    name = run_name(regression_settings(preset, residual), seed)
-    own, committed = runs_directory() / preset / name, COMMITTED / preset / name
-    tables = load(own).tables  # verifies them
-    make_directory(committed)
-    for file in (*(f"{table}.csv" for table in tables), MANIFEST):  # the manifest last
-        write_atomic(committed / file, (own / file).read_bytes())
-    return committed
+def adopt(preset, seed) -> list[Path]:
+    """Copies every finished folder of tables from the runs directory into data/results, to be
+    committed. Raises UserError if there is none, or one is damaged."""
+    runs = runs_directory() / preset
+    finished = sorted(path.parent for path in
+                      runs.glob(f"*-seed{presets.check_seed(seed)}/{MANIFEST}"))
+    if not finished:
+        raise UserError(f"{runs} has no finished tables of seed {seed}; compute them first, with "
+                        f"python -m devlib reproduce --preset {preset} --seed {seed}")
+    tables = {own: load(own).tables for own in finished}  # verifies them all before the first copy
+    places = []
+    for own in finished:
+        places.append(make_directory(COMMITTED / preset / own.name))
+        for file in (*(f"{table}.csv" for table in tables[own]), MANIFEST):  # the manifest last
+            write_atomic(places[-1] / file, (own / file).read_bytes())
+    return places
 
 
 def save(place, tables, facts):

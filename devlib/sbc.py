@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.stats
 
 from devlib.chains import Chains
-from devlib.files import write_atomic
+from devlib.files import project_root, write_atomic
 from devlib.rng import stream_seed
 from devlib.samplers import SGLD
 from devlib.toys import MeanModel
@@ -72,3 +72,8 @@ def uniformity(histogram: pd.DataFrame) -> dict[str, float]:
 def write_histogram(path, histogram: pd.DataFrame):
     """As CSV, for the book."""
     write_atomic(path, histogram.to_csv(index=False).encode())
+
+
+def stored() -> pd.DataFrame:
+    """The histogram of 200 repetitions that the slow test wrote last."""
+    return pd.read_csv(project_root() / "data" / "bench" / "sbc.csv")

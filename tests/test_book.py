@@ -122,11 +122,12 @@ def test_preset_numbers_are_the_presets(book):
 def test_the_example_of_the_book_runs():
     """The Python of book/use.md, and its known answer: 3/2, moved by gamma and eps."""
     torch = pytest.importorskip("torch")
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "book" / "use.md").read_text(), re.S)
+    code, *more = re.findall(r"```python\n(.*?)```", (ROOT / "book" / "use.md").read_text(), re.S)
     scope, threads = {}, torch.get_num_threads()
     torch.set_num_threads(1)  # four parameters: more threads only wait for one another
     try:
-        exec(compile(code, "book/use.md", "exec"), scope)
+        for part in (code, *more):
+            exec(compile(part, "book/use.md", "exec"), scope)
     finally:
         torch.set_num_threads(threads)
     sampler, estimate = scope["sampler"], scope["estimate"]
@@ -134,6 +135,7 @@ def test_the_example_of_the_book_runs():
     expected = 1.5 * sampler.nbeta / kappa / (1 - sampler.eps * kappa / 4)
     assert estimate.ess >= 200
     assert abs(estimate.mean - expected) < 4 * estimate.mcse
+    assert scope["found"].sampler.nbeta == sampler.nbeta
 
 
 # ------------------------------------------------------------------------------- with a browser
