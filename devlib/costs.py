@@ -20,8 +20,9 @@ def load(name) -> dict:
 def words(facts) -> str:
     """What made a measurement, for the line under a figure."""
     made, load_average = facts["made with"], facts["load average"]
-    return (f"bench of {facts['date']} on one thread of {made['processor']}, torch {made['torch']}, "
-            f"load average {load_average['before']:.1f} to {load_average['after']:.1f}")
+    return (f"bench of {facts['date']} on one thread of {made['processor']}, torch "
+            f"{made['torch']}, load average {load_average['before']:.1f} to "
+            f"{load_average['after']:.1f}")
 
 
 def steps(facts) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import os
 
 import torch
 from joblib import Parallel, delayed
+from joblib.externals.loky import get_reusable_executor
 from tqdm import tqdm
 
 
@@ -22,7 +23,12 @@ def each(function, items, *, jobs=None, label="") -> list:
     else:
         work = Parallel(jobs, return_as="generator")(
             delayed(_one_thread)(function, item) for item in items)
-    return list(tqdm(work, total=len(items), desc=label, disable=None))
+    done = list(tqdm(work, total=len(items), desc=label, disable=None))
+    if jobs > 1:
+        # joblib would keep the processes for the next kind of work, take what that imports and
+        # compiles for a leak of memory, and start them again in mid-work
+        get_reusable_executor().shutdown()
+    return done
 
 
 def _one_thread(function, item):

@@ -34,7 +34,7 @@ def totals(table: pd.DataFrame) -> Figure:
     fig, ax = figure(height=3.8)
     steps_seen, ways = table.step.unique(), table.way.unique()
     width = 0.8 / len(ways)
-    for number, (way, colour) in enumerate(zip(ways, COLOURS[::-1][-len(ways):], strict=True)):
+    for number, (way, colour) in enumerate(zip(ways, COLOURS, strict=False)):
         part = table[table.way == way]
         place = np.arange(len(steps_seen)) + (number - (len(ways) - 1) / 2) * width
         ax.bar(place, part.seconds, 0.92 * width, color=colour, label=way)
@@ -46,7 +46,7 @@ def totals(table: pd.DataFrame) -> Figure:
     ax.set_xticks(range(len(steps_seen)), [f"step {step:,}" for step in steps_seen])
     ax.grid(axis="x", visible=False)
     ax.set_ylabel("CPU seconds of an estimate")
-    fig.legend(loc="outside lower center", ncols=1, fontsize=9)
+    fig.legend(loc="outside lower center", ncols=1, fontsize=9, frameon=False)
     return fig
 
 
@@ -84,6 +84,10 @@ def ladders(tables: dict) -> Figure:
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.set_xlabel(name)
-        ax.legend(fontsize=8)
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        if curve["size"].max() < 10:  # too few for powers of ten
+            ax.set_xticks(curve["size"], [f"{size:.0f}" for size in curve["size"]])
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.legend(fontsize=8, frameon=False)
     axes[0, 0].set_ylabel("CPU ms a step")
     return fig

@@ -45,7 +45,6 @@ recompute: bool = False  # changes nothing here: `make bench` measures anew
 from devlib import costs, plots, plots_costs
 from devlib.costs import load, words
 from devlib.results import regression
-from devlib.verdicts import verdict
 
 print(words(load("sgld")))
 
@@ -59,7 +58,8 @@ print(words(load("sgld")))
 # %%
 training = load("training")
 for name, value in training["steps a second"].items():
-    print(f"{name:7} {value['median']:5.1f} steps a second ({value['min']:.1f} to {value['max']:.1f})")
+    print(f"{name:7} {value['median']:5.1f} steps a second ({value['min']:.1f} to "
+          f"{value['max']:.1f})")
 faster, share = training["times as fast"], training["share of the machine's rate"]
 print(f"ratio   {faster['median']:5.2f} ({faster['min']:.2f} to {faster['max']:.2f}); "
       f"wanted: {faster['bar']}")
@@ -104,8 +104,9 @@ plots.show(fig, totals, "estimate_cost", words(precision))
 print(totals.round({"llc": 1, "error %": 2, "seconds": 1, "times": 0})
       .to_string(index=False, na_rep=""))
 for row in precision["checkpoints"]:
-    print(f"step {row['step']:,}: {row['ratio']:.0f} times less, and {row['ratio at as many steps']:.1f} "
-          f"times less for equally many steps; {row['devlib']['reason']}")
+    print(f"step {row['step']:,}: {row['ratio']:.0f} times less, and "
+          f"{row['ratio at as many steps']:.1f} times less for equally many steps; "
+          f"{row['devlib']['reason']}")
 print(f"compiling, once a process: {precision['compile seconds']:.0f} CPU seconds, not counted")
 
 # %% [markdown]

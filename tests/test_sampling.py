@@ -170,8 +170,16 @@ def test_small_models_run_vectorised():
 
 @pytest.mark.slow
 def test_compiled_equals_plain():
-    for batch_size in (None, 7):
-        near(run(batch_size=batch_size, compile=True).losses, run(batch_size=batch_size).losses)
+    for options in ({}, {"batch_size": 7}, {"batch_size": 7, "microbatch": 3}):  # slices 3, 3, 1
+        near(run(compile=True, **options).losses, run(**options).losses)
+
+
+@pytest.mark.slow
+def test_losses_do_not_use_up_one_anothers_compiled_shapes():
+    """torch compiles a function for so many shapes and then runs it plain, without a word."""
+    with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True):
+        for _ in range(2):  # the loss is another function each time
+            run(regression(), compile=True)
 
 
 def test_a_loss_that_cannot_be_vectorised():
