@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -137,7 +138,11 @@ def test_a_run_that_succeeds_removes_the_failed_one(tmp_path):
 
 
 def test_an_interrupted_run_says_that_it_goes_on(tmp_path):
-    result = devlib("run", SUM, "-p", "end", "interrupt", "--runs", tmp_path, cwd=tmp_path)
+    def listen():  # a shell starts its background jobs deaf to interrupts, and so this very test
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    result = devlib("run", SUM, "-p", "end", "interrupt", "--runs", tmp_path, cwd=tmp_path,
+                    preexec_fn=listen)
     assert result.returncode == 130
     assert result.stderr == "devlib: interrupted; the same command goes on where it was\n"
     assert list((tmp_path / "laptop-seed0" / "notebooks").iterdir()) == []
