@@ -545,7 +545,6 @@ def test_known_answer_at_step_984(tmp_path):
         fixed_set(1, "llc", 2**15, settings.task), SGLD(paper.eps, paper.nbeta, paper.gamma),
         chains=4, draws=600, burn_in=200, batch_size=128, seed=1, compile=False)
     estimate = estimate_llc(draws)
-    print(estimate)
     assert estimate.mcse < 0.75 and estimate.ess > 50  # else the bar below says nothing
     assert abs(estimate.mean - 19) < 3, str(estimate)
     row = evaluate(build_model(settings, 1), store.load(984), settings, 1)

@@ -1,0 +1,49 @@
+"""Stored measurements of cost as tables."""
+
+import numpy as np
+import pytest
+
+from devlib import costs
+from devlib.errors import UserError
+
+
+def test_a_measurement_that_was_never_made():
+    with pytest.raises(UserError, match=r"nothing\.json is missing; `make bench` measures it"):
+        costs.load("nothing")
+
+
+def test_steps_are_sorted_and_carry_the_median_of_ratios():
+    """The ratio is that of the rounds, not of the medians."""
+    facts = {"steps": {name: {"median": cost, "min": cost - 1, "max": cost + 1, "rounds": 3}
+                       for name, cost in (("peer", 30.0), ("devlib", 10.0))},
+             "speed-up": {"peer": {"median": 2.5}}}
+    table = costs.steps(facts)
+    assert table.contestant.tolist() == ["devlib", "peer"]
+    assert table["median"].tolist() == [10, 30] and table["max"].tolist() == [11, 31]
+    assert np.isnan(table["times devlib"][0]) and table["times devlib"][1] == 2.5
+
+
+def test_ladders_draw_the_stored_exponent_through_the_middle():
+    """A power law is met at every rung; another exponent than the rungs' only in the middle."""
+    def ladder(slope):
+        return {"sizes": [1, 2, 4], "cost": [{"median": 3.0 * size**2} for size in (1, 2, 4)],
+                "exponent": {"slope": slope, "error": 0.1}}
+
+    facts = {"parameters": ladder(2), "batches": ladder(1), "chains one by one": ladder(2),
+             "chains together": ladder(2)}
+    panels = costs.ladders(facts)
+    exact = panels["parameters"]["of width 16 to 256"]
+    np.testing.assert_allclose(exact.fit, exact.cost, rtol=1e-12)
+    np.testing.assert_allclose(panels["batch (samples)"]["one chain"].fit, [6, 12, 24], rtol=1e-12)
+    assert len(costs.long(panels)) == 4 * 3
+    assert costs.exponents(facts).exponent.tolist() == [2, 1, 2, 2]
+
+
+def test_totals_put_both_ways_of_a_checkpoint_beside_each_other():
+    row = {"step": 7, "devlib": {"llc": 50.0, "mcse": 1.0, "cpu": {"total": 4.0}},
+           "devinterp": {"cpu": {"total": 800.0}}, "ratio": 200.0,
+           "paper's error": {"by effective draws": 0.5}}
+    table = costs.totals({"checkpoints": [row]})
+    assert table.step.tolist() == [7, 7]
+    assert table["error %"].tolist() == [2.0, 1.0]
+    assert table.seconds.tolist() == [4.0, 800.0] and table.times.tolist() == [1.0, 200.0]
