@@ -155,9 +155,10 @@ plots.show(fig, data, "scaling", words(scaling))
 print(costs.exponents(scaling).round(2).to_string(index=False))
 
 # %% [markdown]
-# Below one in parameters, because attention and the books do not grow with the square of the width; at one in
-# batch and chains, because a CPU core is busy with one small batch already. Chains taken together by `vmap`
-# win only for models of a few thousand parameters, or on a GPU; `sample_chains` chooses.
+# Below one in parameters, because attention and the books do not grow with the square of the width; a little
+# below one in batch, as each call has its price; at one in chains. Taken together by `vmap`, chains of this
+# model cost more than one by one. That wins only for models of a few thousand parameters, or on a GPU;
+# `sample_chains` chooses.
 #
 # ## Do both give the same number?
 #

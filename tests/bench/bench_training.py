@@ -23,7 +23,7 @@ from tests.bench.measure import Report, in_turns, spread
 from tests.plain_twin import PlainTransformer
 
 BAR = 1.7  # times the plain twin's steps a second
-ROUNDS, SECONDS = 7, 3.0  # of each measurement
+ROUNDS, SECONDS = 15, 3.0  # of each measurement
 PRODUCT = 1024  # rows and columns of the machine's product
 SETTINGS = presets.PAPER.regression
 
