@@ -104,8 +104,8 @@ plots.show(fig, totals, "estimate_cost", words(precision))
 print(totals.round({"llc": 1, "error %": 2, "seconds": 1, "times": 0})
       .to_string(index=False, na_rep=""))
 for row in precision["checkpoints"]:
-    print(f"step {row['step']:,}: {row['ratio']:.0f} times less (wanted: 50); for equally many steps, "
-          f"{row['ratio at as many steps']:.1f}")
+    print(f"step {row['step']:,}: {row['ratio']:.0f} times less (wanted: 50); for equally many "
+          f"steps, {row['ratio at as many steps']:.1f}")
 assert min(row["ratio"] for row in precision["checkpoints"]) > 50
 print(f"compiling, once a process: {precision['compile seconds']:.0f} CPU seconds, not counted")
 
