@@ -76,7 +76,7 @@ def batch_differences(table: pd.DataFrame, largest) -> Figure:
 def ladders(tables: dict) -> Figure:
     """A log-log panel for each ladder (name -> curves by label, each a table of size, cost and
     fitted cost)."""
-    fig, axes = figure(1, len(tables), height=3.5, squeeze=False)
+    fig, axes = figure(1, len(tables), height=3.5, squeeze=False, sharey=True)
     for ax, (name, curves) in zip(axes[0], tables.items(), strict=True):
         for (label, curve), colour, mark in zip(curves.items(), COLOURS, "os^D", strict=False):
             ax.plot(curve["size"], curve.cost, mark, color=colour, ms=4.5, label=label)
