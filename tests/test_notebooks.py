@@ -211,6 +211,16 @@ def test_build_copy_holds_recomputed_pages(checkout, tmp_path, seed, hidden):
 # ------------------------------------------------------------------------------------------ nbval
 
 
+def nbval(folder):
+    """Runs nbval over the pages of a folder: its output and (outcome, page, cell) of each cell."""
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", "-rA",
+         "--color=no", "-p", "no:cacheprovider", "-p", "conftest", f"--rootdir={folder}", "."],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, cwd=folder, capture_output=True, text=True)
+    return result.stdout, re.findall(r"^(PASSED|FAILED|ERROR) (\S+\.ipynb)::Cell (\d)",
+                                     result.stdout, re.MULTILINE)
+
+
 def test_nbval_passes_unchanged_pages_and_fails_on_one_digit(tmp_path):
     for page in CASES.glob("*.ipynb"):
         shutil.copy(page, tmp_path)
@@ -218,15 +228,25 @@ def test_nbval_passes_unchanged_pages_and_fails_on_one_digit(tmp_path):
     text = (CASES / "01_sum.ipynb").read_text()
     assert text.count("sum 3.000") == 1
     changed.write_text(text.replace("sum 3.000", "sum 3.001"))
-    result = subprocess.run(
-        [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", "-rA",
-         "--color=no", "-p", "no:cacheprovider", "-p", "conftest", f"--rootdir={tmp_path}", "."],
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, cwd=tmp_path, capture_output=True, text=True)
-    outcomes = re.findall(r"^(PASSED|FAILED|ERROR) (\S+\.ipynb)::Cell (\d)", result.stdout,
-                          re.MULTILINE)
-    assert [o[1:] for o in outcomes if o[0] != "PASSED"] == [("changed.ipynb", "1")], result.stdout
+    printed, outcomes = nbval(tmp_path)
+    assert [o[1:] for o in outcomes if o[0] != "PASSED"] == [("changed.ipynb", "1")], printed
     assert len(outcomes) == 4 + 2 + 4
-    assert "sum 3.001" in result.stdout
+    assert "sum 3.001" in printed
+
+
+def test_nbval_compares_the_words_under_a_figure_and_not_its_csv(tmp_path):
+    nb = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "language": "python",
+                                                           "display_name": "Python 3"}})
+    under = '<p>Made by the {} preset. <a download="a.csv" href="data:text/csv;base64,{}">a</a>'
+    for stored in (("laptop", "MS4wMDE="), ("smoke", "MS4wMDI=")):
+        show = f"from IPython.display import HTML, display\n" \
+               f"display(HTML({under.format('laptop', 'MS4wMDI=')!r}))"
+        output = nbformat.v4.new_output("display_data", data={
+            "text/html": under.format(*stored), "text/plain": "<IPython.core.display.HTML object>"})
+        nb.cells.append(nbformat.v4.new_code_cell(show, outputs=[output], execution_count=1))
+    nbformat.write(nb, tmp_path / "page.ipynb")
+    printed, outcomes = nbval(tmp_path)
+    assert [o[0] for o in outcomes] == ["PASSED", "FAILED"], printed
 
 
 # ------------------------------------------------------------------------------------------ Colab
