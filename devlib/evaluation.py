@@ -9,14 +9,18 @@ from devlib.tasks import fixed_set, squared_errors
 CHUNK = 512  # contexts at a time: activations then stay in the processor's cache
 
 
+def predict(model, params, xs, ys):
+    """The model's predictions at these parameters, (B, K), float64."""
+    with torch.no_grad():
+        return torch.cat([functional_call(model, params, chunk) for chunk in
+                          zip(xs.split(CHUNK), ys.split(CHUNK), strict=True)]).double()
+
+
 def evaluate(model, params, settings: RegressionSettings, seed) -> dict:
     """Test loss with its standard error, loss and mean-square prediction at each position k, and
     the norm of all weights (Fig. 1b, Fig. 5a, B.3). Units: squared target units."""
     xs, ys = fixed_set(seed, "test", settings.evaluation.samples, settings.task)
-    with torch.no_grad():
-        predictions = torch.cat([
-            functional_call(model, params, (xs[i:i + CHUNK], ys[i:i + CHUNK]))
-            for i in range(0, len(xs), CHUNK)]).double()
+    predictions = predict(model, params, xs, ys)
     errors = squared_errors(predictions, ys.double())
     context_loss = errors.mean(1)
     square = predictions.square().mean(1)

@@ -69,7 +69,10 @@ class LLCSettings:
     samples: int = number(2**20, "n", "samples in the fixed set", "A.4.2")
     chains: int = number(10, "C", "chains", "A.4.2")
     draws: int = number(5000, "T", "SGLD steps a chain, burn-in included", "A.4.2")
-    burn_in: int = number(1000, "-", "first draws left out of the average", "A.4.2")
+    burn_in: int | None = number(1000, "-", "first draws left out of the average; None: found "
+                                 "from the trace", "A.4.2")
+    precision: float | None = number(None, "-", "standard error to stop at, as a share of the "
+                                     "estimate, with `draws` as the cap; None: all draws", "-")
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,31 @@ class RegressionEvaluation:
 
     samples: int = number(2**15, "-", "test contexts", "3")
     curve_checkpoints: int = number(190, "-", "checkpoints that get an LLC, at most", "A.4.2")
+
+
+@dataclass(frozen=True)
+class RegressionMetrics:
+    """What Appendix D measures."""
+
+    samples: int = number(2**15, "-", "contexts for the ICL scores", "D.1.2")
+    gains: tuple[float, ...] = number((3.0, 5.0, 10.0, 100.0), "g", "scale of inputs or tasks",
+                                      "D.1.3, code")
+    ood_samples: int = number(2**14, "-", "contexts for each gain", "D.1.3")
+    attention_samples: int = number(2**10, "-", "contexts for the attention scores", "D.2.3")
+    head_share: float = number(0.9, "-", "attention, and constancy, that classify a head",
+                               "D.2.3, ours")
+    collapse: float = number(0.1, "-", "|weight| below which it counts as collapsed", "D.2.4")
+    probes: int = number(2**10, "-", "contexts on which outputs are compared", "-")
+
+
+@dataclass(frozen=True)
+class TaskSetSettings:
+    """Training on finite sets of tasks (D.1.1)."""
+
+    counts: tuple[int, ...] = number((1, 4, 16, 64, 256, 1024), "M", "tasks trained on, 2^k",
+                                     "D.1.1; k ours")
+    stop: int = number(3_000, "-", "updates of each run", "ours")
+    samples: int = number(2**14, "-", "test contexts", "ours")
 
 
 @dataclass(frozen=True)
@@ -183,6 +211,8 @@ class Preset:
     regression: RegressionSettings = RegressionSettings()
     language: LanguageSettings = LanguageSettings()
     calibration: CalibrationSettings = CalibrationSettings()
+    metrics: RegressionMetrics = RegressionMetrics()
+    task_sets: TaskSetSettings = TaskSetSettings()
 
 
 PAPER = Preset("paper", "the paper's settings throughout")
@@ -206,7 +236,8 @@ PUBLISHED = Preset(
     "published",
     "the paper's training run in full; LLC from smaller batches and fewer draws",
     RegressionSettings(
-        llc=LLCSettings(batch=128, samples=2**16, chains=8, draws=1000, burn_in=250),
+        llc=LLCSettings(batch=128, samples=2**16, chains=8, draws=1000, burn_in=None,
+                        precision=0.02),
         evaluation=RegressionEvaluation(samples=2**16)))
 
 # Too small to show a stage: it keeps every line of the computation alive in a test.
@@ -263,11 +294,13 @@ __all__ = [
     "LanguageTraining",
     "Preset",
     "RegressionEvaluation",
+    "RegressionMetrics",
     "RegressionModel",
     "RegressionSettings",
     "RegressionTask",
     "RegressionTraining",
     "StageSettings",
+    "TaskSetSettings",
     "as_dict",
     "check_seed",
     "describe",

@@ -105,7 +105,8 @@ def run_name(settings: RegressionSettings, seed) -> str:
 
 
 def _compute_regression(settings, seed, place, identity) -> Results:
-    from devlib.curve import evaluation_table, llc_table  # torch: only where something is computed
+    # torch, only where something is computed
+    from devlib.tables_regression import evaluation_table, llc_table
     from devlib.training import train
 
     make_directory(place)

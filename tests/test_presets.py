@@ -75,7 +75,7 @@ def test_published_and_laptop_train_as_the_paper_does():
 @pytest.mark.parametrize("preset", presets.PRESETS)
 def test_settings_that_can_be_sampled(preset):
     for llc in (presets.get(preset).regression.llc, presets.get(preset).language.llc):
-        assert 0 <= llc.burn_in < llc.draws and llc.batch <= llc.samples
+        assert 0 <= (llc.burn_in or 0) < llc.draws and llc.batch <= llc.samples
 
 
 def test_unknown_preset_names_those_there_are():

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 import torch
 
-from devlib import curve, parallel, presets, results, training
+from devlib import curve, parallel, presets, results, tables_regression, training
 from devlib.checkpoints import CheckpointStore, thin
-from devlib.curve import evaluation_table, llc_table, rows
+from devlib.curve import rows
 from devlib.errors import CheckpointError, UserError
 from devlib.evaluation import evaluate
 from devlib.files import provenance, runs_directory
@@ -30,6 +30,7 @@ from devlib.presets import (
 )
 from devlib.results import MANIFEST, Results, load, regression, save
 from devlib.sampling import SGLD, sample_chains
+from devlib.tables_regression import evaluation_table, llc_table
 from devlib.tasks import fixed_set
 from devlib.training import build_model, per_sample_loss, train
 from tests.plain_twin import PlainTransformer
@@ -52,7 +53,7 @@ class Calls:
         self.count = dict.fromkeys(("updates", "evaluations", "chains"), 0)
         self.limit = dict.fromkeys(self.count, math.inf)
         for name, place, attribute in (("updates", training.Trainer, "update"),
-                                       ("evaluations", curve, "evaluate"),
+                                       ("evaluations", tables_regression, "evaluate"),
                                        ("chains", curve, "sample_chains")):
             monkeypatch.setattr(place, attribute, self.counted(name, getattr(place, attribute)))
 
