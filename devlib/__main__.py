@@ -103,6 +103,7 @@ def compute_tables(preset, seed):
     from devlib import calibration_tables, primer, results
 
     results.regression(preset, seed, recompute=True)
+    results.development(preset, seed, recompute=True)
     primer.primer(preset, seed, recompute=True)
     calibration_tables.calibration(preset, seed, recompute=True)
 

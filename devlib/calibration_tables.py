@@ -20,8 +20,7 @@ from devlib.acceptance import mala_acceptance
 from devlib.calibration import NotCalibrated, calibrate, status
 from devlib.chains import Chains, per_sample_losses
 from devlib.checkpoints import CheckpointStore, thin
-from devlib.errors import UserError
-from devlib.files import make_directory, runs_directory, settings_hash, write_json
+from devlib.files import make_directory, settings_hash, write_json
 from devlib.llc import estimate_llc, llc_trace, scaled_losses
 from devlib.parallel import each
 from devlib.rng import generator, stream_seed
@@ -71,35 +70,18 @@ def calibration(preset: str, seed: int, recompute=False) -> results.Results:
     """Tables of the calibration page: "runs" (one row a `Job`: its settings, the LLC with both
     baselines, status, distance), "traces", "curvature" (greatest Hessian eigenvalue at w0
     and where a chain ends), "trials" and "proposal" (what `calibrate` tried and proposed at the
-    last checkpoint).
-
-    Reads the committed tables, or else those in the runs directory; with `recompute` it trains
-    and samples what is not there yet. Raises UserError if nothing is there.
-    """
-    chosen, name = presets.get(preset), f"calibration-seed{presets.check_seed(seed)}"
+    last checkpoint). With `recompute` (see `results.stored`) it trains and samples what is
+    not there yet."""
+    chosen = presets.get(preset)
     settings = {"calibration": presets.as_dict(chosen.calibration),
                 "regression": presets.as_dict(chosen.regression)}
-    identity = {"preset": preset, "seed": seed, "settings": settings}
-    own = runs_directory() / preset / name
-    places = [own] if recompute else [results.COMMITTED / preset / name, own]
-    for place in places:
-        if (place / results.MANIFEST).exists():
-            return results.load(place, identity)
-    if not recompute:
-        raise UserError(f"no calibration tables for preset {preset!r}, seed {seed}; compute them "
-                        "with recompute=True, or python -m devlib run 04_calibration --preset "
-                        f"{preset} --seed {seed}")
-    return _compute(chosen, seed, own, identity)
+    return results.stored("calibration", preset, seed, settings, recompute,
+                          lambda place, timed: _compute(chosen, seed, place, timed),
+                          page="04_calibration")
 
 
-def _compute(preset, seed, place, identity):
-    from devlib.training import train
-
-    make_directory(place)
-    timed = functools.partial(results._timed, place / "seconds.json")
-    regression = preset.regression
-    store = timed("training", lambda: train(
-        regression, seed, results.training_directory(regression, seed, preset.name)))
+def _compute(preset, seed, place, timed):
+    regression, store = preset.regression, results.trained(preset.name, seed, timed)
     work = jobs(preset, store.steps, seed)
     measure = _Measure(regression, preset.calibration.samples, seed, store.directory,
                        make_directory(place / "jobs"))
@@ -112,13 +94,9 @@ def _compute(preset, seed, place, identity):
     at_once = None if last.compile else 1  # short work: a second process costs more than it saves
     trials, *done = timed("sampling", lambda: each(_call, parts, jobs=at_once, label="chains"))
     curvature, done = done[:len(ends)], done[len(ends):]
-    tables = {
-        "runs": pd.DataFrame([row for row, _ in done]),
-        "traces": pd.DataFrame([line for _, lines in done for line in lines]),
-        "curvature": pd.DataFrame(curvature), **trials}
-    seconds = json.loads((place / "seconds.json").read_text())
-    results.save(place, tables, identity | {"seconds": seconds})
-    return results.load(place, identity)
+    return {"runs": pd.DataFrame([row for row, _ in done]),
+            "traces": pd.DataFrame([line for _, lines in done for line in lines]),
+            "curvature": pd.DataFrame(curvature), **trials}
 
 
 def _early(preset, steps):

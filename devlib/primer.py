@@ -5,9 +5,7 @@ beside Aoyagi's formula, and the sampler's calibration. All of it needs seconds,
 nothing from a trained model.
 """
 
-import functools
 import itertools
-import json
 import math
 from dataclasses import asdict, dataclass
 
@@ -16,8 +14,7 @@ import pandas as pd
 
 from devlib import presets, results
 from devlib.errors import UserError
-from devlib.files import make_directory, runs_directory
-from devlib.results import MANIFEST, Results
+from devlib.results import Results
 from devlib.rng import stream_seed
 
 RADIUS = 0.5  # of the ball B around w0: the fourth potential's line of minima lies outside it
@@ -93,32 +90,16 @@ class PrimerResults(Results):
 
 def primer(preset: str, seed: int, recompute=False) -> PrimerResults:
     """The page's tables: "volumes", "means", "estimates", "ends", "powers", "networks",
-    "network_estimates" and "sbc".
-
-    Reads the committed tables, or else those in the runs directory; `recompute` computes the
-    latter unless they are finished. Raises UserError if nothing is there and `recompute` is off.
-    """
+    "network_estimates" and "sbc" (see `results.stored`)."""
     presets.get(preset)
-    settings, name = SETTINGS[preset], f"primer-seed{presets.check_seed(seed)}"
-    identity = {"preset": preset, "seed": seed, "settings": asdict(settings)}
-    own = runs_directory() / preset / name
-    for place in [own] if recompute else [results.COMMITTED / preset / name, own]:
-        if (place / MANIFEST).exists():
-            return PrimerResults(**vars(results.load(place, identity)))
-    if not recompute:
-        raise UserError(f"no results for preset {preset!r}, seed {seed}; compute them with "
-                        "recompute=True, or python -m devlib run primer --preset "
-                        f"{preset} --seed {seed}")
-    tables, seconds = compute(settings, seed, make_directory(own))
-    results.save(own, tables, identity | {"seconds": seconds})
-    return PrimerResults(**vars(results.load(own, identity)))
+    settings = SETTINGS[preset]
+    found = results.stored("primer", preset, seed, asdict(settings), recompute,
+                           lambda _, timed: compute(settings, seed, timed), page="primer")
+    return PrimerResults(**vars(found))
 
 
-def compute(settings: Settings, seed: int, place) -> tuple[dict, dict]:
-    """All tables by name, and the seconds that each part took, also kept in `place`."""
-    log = place / "seconds.json"
-    log.unlink(missing_ok=True)
-    timed = functools.partial(results._timed, log)
+def compute(settings: Settings, seed: int, timed) -> dict:
+    """All tables by name; `timed(part, work)` is told which part each belongs to."""
     volumes = timed("potentials", volume_table)
     tables = {"volumes": volumes, "means": mean_table(volumes)}
     tables["estimates"], tables["ends"] = timed(
@@ -128,7 +109,7 @@ def compute(settings: Settings, seed: int, place) -> tuple[dict, dict]:
     tables["network_estimates"] = timed(
         "networks", lambda: network_estimate_table(settings, seed))
     tables["sbc"] = timed("SBC", lambda: sbc_table(settings, seed))
-    return tables, json.loads(log.read_text())
+    return tables
 
 
 # -------------------------------------------------------------------------------------- volumes

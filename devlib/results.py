@@ -61,27 +61,78 @@ class Results:
             f"On {made['processor']}, torch {made['torch']}, commit {made['commit']}."])
 
 
-def regression(preset: str, seed: int, recompute=False, residual=None) -> Results:
-    """Tables of one regression run: "evaluation" (loss, predictions, norms at each checkpoint)
-    and "llc" (the LLC curve).
+def stored(kind, preset, seed, settings: dict, recompute, compute, page="NOTEBOOK") -> Results:
+    """The tables of folder `kind-seedSEED`: the committed ones, or else those in the runs
+    directory; with `recompute` the latter, made by `compute(place, timed)` -> {name: table}
+    unless they are finished.
 
-    Reads the committed tables, or else those in the runs directory. With `recompute` it computes
-    whatever the runs directory does not hold yet: training, then evaluation, then the LLC of each
-    checkpoint, each resumable. Raises UserError if nothing is there and `recompute` is off.
+    `timed(part, work)` calls `work()` and counts its seconds, over interrupted goes too. Raises
+    UserError if nothing is there and `recompute` is off.
     """
-    settings = regression_settings(preset, residual)
-    name = run_name(settings, seed)
-    identity = {"preset": preset, "seed": seed, "settings": as_dict(settings)}
+    name = f"{kind}-seed{presets.check_seed(seed)}"
+    identity = {"preset": preset, "seed": seed, "settings": settings}
     own = runs_directory() / preset / name
-    places = [own] if recompute else [COMMITTED / preset / name, own]
-    for place in places:
+    for place in [own] if recompute else [COMMITTED / preset / name, own]:
         if (place / MANIFEST).exists():
             return load(place, identity)
     if not recompute:
         raise UserError(f"no results for preset {preset!r}, seed {seed}; compute them with "
-                        "recompute=True, or python -m devlib run NOTEBOOK --preset "
+                        f"recompute=True, or python -m devlib run {page} --preset "
                         f"{preset} --seed {seed}")
-    return _compute_regression(settings, seed, own, identity)
+    make_directory(own)
+    tables = compute(own, functools.partial(_timed, own / "seconds.json"))
+    seconds = json.loads((own / "seconds.json").read_text())
+    save(own, tables, identity | {"seconds": seconds})
+    return load(own, identity)
+
+
+def regression(preset: str, seed: int, recompute=False, residual=None) -> Results:
+    """Tables of one regression run: "evaluation" (loss, predictions, norms at each checkpoint)
+    and "llc" (the LLC curve). With `recompute` (see `stored`) training, evaluation and the LLC of
+    each checkpoint go on where they were."""
+    settings = regression_settings(preset, residual)
+
+    def compute(place, timed):
+        # torch, only where something is computed
+        from devlib.tables_regression import evaluation_table, llc_table
+
+        store = trained(preset, seed, timed, residual)
+        steps = thin(store.steps, settings.evaluation.curve_checkpoints)
+        return {"evaluation": timed("evaluation", lambda: evaluation_table(
+                    store, settings, seed, place / "evaluation")),
+                "llc": timed("llc", lambda: llc_table(store, steps, settings, seed,
+                                                      place / "llc"))}
+
+    return stored(f"regression-{settings.model.residual}", preset, seed, as_dict(settings),
+                  recompute, compute)
+
+
+def development(preset: str, seed: int, recompute=False, residual=None) -> Results:
+    """The metrics of Appendix D of the same run: "behaviour", "structure" and "path" (essential
+    dynamics), one row a step, and "heads", one row a half-head and step."""
+    settings, metrics = regression_settings(preset, residual), presets.get(preset).metrics
+
+    def compute(place, timed):
+        from devlib.tables_regression import metric_tables, path_tables
+
+        store = trained(preset, seed, timed, residual)
+        steps = thin(store.steps, settings.evaluation.curve_checkpoints)
+        tables = timed("metrics", lambda: metric_tables(store, steps, settings, metrics, seed,
+                                                        place / "metrics"))
+        return tables | timed("path", lambda: path_tables(store, steps, settings, metrics, seed))
+
+    return stored(f"development-{settings.model.residual}", preset, seed,
+                  {"regression": as_dict(settings), "metrics": as_dict(metrics)}, recompute,
+                  compute)
+
+
+def trained(preset, seed, timed, residual=None):
+    """The checkpoints of a run, trained as far as they are missing."""
+    from devlib.training import train
+
+    settings = regression_settings(preset, residual)
+    return timed("training", lambda: train(
+        settings, seed, training_directory(settings, seed, preset)))
 
 
 def regression_settings(preset: str, residual=None) -> RegressionSettings:
@@ -102,25 +153,6 @@ def training_directory(settings: RegressionSettings, seed, preset: str, runs=Non
 def run_name(settings: RegressionSettings, seed) -> str:
     """The folder of a run below its preset's."""
     return f"regression-{settings.model.residual}-seed{presets.check_seed(seed)}"
-
-
-def _compute_regression(settings, seed, place, identity) -> Results:
-    # torch, only where something is computed
-    from devlib.tables_regression import evaluation_table, llc_table
-    from devlib.training import train
-
-    make_directory(place)
-    timed = functools.partial(_timed, place / "seconds.json")
-    store = timed("training", lambda: train(
-        settings, seed, training_directory(settings, seed, identity["preset"])))
-    steps = thin(store.steps, settings.evaluation.curve_checkpoints)
-    tables = {
-        "evaluation": timed("evaluation", lambda: evaluation_table(
-            store, settings, seed, place / "evaluation")),
-        "llc": timed("llc", lambda: llc_table(store, steps, settings, seed, place / "llc"))}
-    seconds = json.loads((place / "seconds.json").read_text())
-    save(place, tables, identity | {"seconds": seconds})
-    return load(place, identity)
 
 
 def adopt(preset, seed) -> list[Path]:

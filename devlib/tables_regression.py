@@ -2,9 +2,13 @@
 
 import functools
 
+import numpy as np
+import pandas as pd
+
 from devlib.checkpoints import CheckpointStore
 from devlib.curve import llc_row, rows
-from devlib.evaluation import evaluate
+from devlib.essential import principal_path
+from devlib.evaluation import evaluate, predict
 from devlib.metrics_regression import behaviour, heads, structure
 from devlib.models.regression import MICROBATCH
 from devlib.presets import RegressionMetrics, RegressionSettings, as_dict
@@ -39,6 +43,18 @@ def metric_tables(store: CheckpointStore, steps, settings: RegressionSettings,
                        {"task": as_dict(settings.task), "metrics": as_dict(metrics), "seed": seed,
                         "table": name}, f"{name} of checkpoints")
             for name, measure in measures.items()}
+
+
+def path_tables(store: CheckpointStore, steps, settings: RegressionSettings,
+                metrics: RegressionMetrics, seed) -> dict:
+    """"path": essential dynamics, the scores of each step on the principal components of the
+    model's predictions for one probe set; "explained": the variance share of each component."""
+    xs, ys = fixed_set(seed, "probes", metrics.probes, settings.task)
+    model = _model(settings)
+    outputs = np.stack([predict(model, store.load(step), xs, ys).numpy() for step in steps])
+    path = principal_path(steps, outputs)
+    return {"path": path.table(), "explained": pd.DataFrame(
+        {"component": range(1, len(path.explained) + 1), "explained": path.explained})}
 
 
 class _Evaluation:

@@ -1,0 +1,63 @@
+"""Essential dynamics: the path of a model's outputs through function space (the abstract's
+function-space method).
+
+At each checkpoint the outputs on one fixed probe set are a point; the principal components of all
+points show the path in few dimensions. Where the path turns back along a component, training
+changes what it does.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from devlib.errors import UserError
+from devlib.presets import StageSettings
+from devlib.stages import smooth
+
+
+@dataclass(frozen=True)
+class Path:
+    """Scores of S checkpoints on C components, in the units of an output (root mean square over
+    the probe set), and the share of the variance that each component explains."""
+
+    steps: np.ndarray  # (S,)
+    scores: np.ndarray  # (S, C)
+    explained: np.ndarray  # (C,)
+
+    def table(self) -> pd.DataFrame:
+        """step, pc_1, pc_2, ..."""
+        names = [f"pc_{i}" for i in range(1, self.scores.shape[1] + 1)]
+        return pd.DataFrame(self.scores, columns=names).assign(step=self.steps)[["step", *names]]
+
+
+def principal_path(steps, outputs, components=4) -> Path:
+    """Principal components of outputs (S, N) over checkpoints, each component's sign such that
+    the path ends at or above zero.
+
+    The mean over checkpoints is taken out; N outputs count 1/N each, so that the scores' squares
+    sum to a mean square. Raises UserError if there are fewer checkpoints than components + 1.
+    """
+    outputs = np.asarray(outputs, float).reshape(len(steps), -1)
+    if len(steps) <= components:
+        raise UserError(f"{components} components need more than {components} checkpoints, "
+                        f"not {len(steps)}")
+    centred = (outputs - outputs.mean(0)) / outputs.shape[1] ** 0.5
+    left, sigma, _ = np.linalg.svd(centred, full_matrices=False)
+    scores = left[:, :components] * sigma[:components]
+    scores *= np.where(scores[-1] < 0, -1, 1)
+    total = max(float((sigma**2).sum()), np.finfo(float).tiny)
+    return Path(np.asarray(steps), scores, sigma[:components] ** 2 / total)
+
+
+def turning_points(steps, scores, settings: StageSettings = StageSettings()) -> list[int]:
+    """Checkpoints where a component (S,) turns back: the slope of its smoothed curve in
+    log(step + 1) changes sign between one side and the other. The smoother is that of the stage
+    boundaries, on the component scaled to unit spread."""
+    spread = np.std(scores)
+    if not spread > 0:
+        return []
+    curve = smooth(steps, np.asarray(scores) / spread, settings)
+    between = np.diff(curve.mean)
+    return [int(curve.steps[i + 1]) for i in range(len(between) - 1)
+            if between[i] * between[i + 1] < 0]
