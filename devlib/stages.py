@@ -30,58 +30,73 @@ class SmoothCurve:
     sd: np.ndarray
     slope: np.ndarray
     kernel: str
+    fitted: object = None  # scikit-learn's kernel, to smooth another curve in the same way
 
 
 def smooth(steps, values, settings: StageSettings = StageSettings(), errors=None,
-           seed=0) -> SmoothCurve:
+           fit_noise=False, kernel=None, seed=0) -> SmoothCurve:
     """Gaussian-process mean of a curve in log(step + 1), and its slope (B.1).
 
     The kernel is C * RBF within the authors' bounds. `errors` (S,) are standard errors of the
     values and become the process's noise; None is the authors' choice of no noise at all.
-    `sd` is that of the process's mean. Raises UserError for fewer than four checkpoints.
+    `fit_noise` adds noise of one level, fitted with the kernel between the same bounds as the
+    amplitude. A `kernel` fitted before (SmoothCurve.fitted) is taken as it is. `sd` is that of
+    the process's mean. Raises UserError for fewer than four checkpoints.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import RBF, ConstantKernel
+    from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
     steps, values = np.asarray(steps), np.asarray(values, float)
     if len(steps) < 4:
         raise UserError(f"stages need at least 4 checkpoints, not {len(steps)}")
     if not np.isfinite(values).all():
         raise UserError(f"the curve is not finite at step {steps[~np.isfinite(values)][0]}")
-    kernel = (ConstantKernel(1.0, (settings.amplitude_low, settings.amplitude_high))
-              * RBF(settings.length, (settings.length_low, settings.length_high)))
+    optimizer = "fmin_l_bfgs_b" if kernel is None else None
+    if kernel is None:
+        amplitudes = settings.amplitude_low, settings.amplitude_high
+        kernel = (ConstantKernel(1.0, amplitudes)
+                  * RBF(settings.length, (settings.length_low, settings.length_high)))
+        if fit_noise:
+            kernel += WhiteKernel(1.0, amplitudes)
     noise = 1e-10 if errors is None else np.maximum(np.asarray(errors, float), 1e-5) ** 2
     process = GaussianProcessRegressor(kernel, alpha=noise, random_state=seed,
+                                       optimizer=optimizer,
                                        n_restarts_optimizer=settings.restarts)
     x = np.log1p(steps)[:, None]
     with warnings.catch_warnings():  # the authors' bounds are meant to bind
         warnings.simplefilter("ignore", ConvergenceWarning)
         process.fit(x, values)
     mean, sd = process.predict(x, return_std=True)
-    return SmoothCurve(steps, mean, sd, slope(steps, mean), str(process.kernel_))
+    return SmoothCurve(steps, mean, sd, slope(steps, mean), str(process.kernel_),
+                       process.kernel_)
 
 
-def slope(steps, values) -> np.ndarray:
-    """d value / d log(step + 1) at each checkpoint: the mean of the differences to the left and
-    to the right (one of them at the ends). (S,)"""
-    steps, values = np.asarray(steps), np.asarray(values)
-    between = np.diff(values) / np.diff(np.log1p(steps))
+def slope(steps, values, log=True) -> np.ndarray:
+    """d value / d log(step + 1) at each checkpoint, or d value / d step: the mean of the
+    differences to the left and to the right (one of them at the ends). (S,)"""
+    steps, values = np.asarray(steps, float), np.asarray(values)
+    between = np.diff(values) / np.diff(np.log1p(steps) if log else steps)
     return (np.append(between[:1], between) + np.append(between, between[-1:])) / 2
 
 
 def plateaus(curve: SmoothCurve, tolerance) -> list[int]:
-    """Boundary steps: checkpoints whose |slope| is a local minimum and below the tolerance.
+    """Boundary steps of a curve: `local_plateaus` of its slope."""
+    return local_plateaus(curve.steps, curve.slope, tolerance)
+
+
+def local_plateaus(steps, slopes, tolerance) -> list[int]:
+    """Checkpoints whose |slope| is a local minimum and below the tolerance.
 
     The run's two ends are stage ends anyway and are left out, and so is the plateau that the
     curve begins on: no stage has ended before the curve has first risen or fallen faster than
     the tolerance.
     """
-    steep = np.abs(curve.slope)
+    steep = np.abs(slopes)
     moving = np.flatnonzero(steep >= tolerance)
     first = moving[0] if len(moving) else len(steep)
     inner = range(max(1, first), len(steep) - 1)
-    return [int(curve.steps[i]) for i in inner
+    return [int(steps[i]) for i in inner
             if steep[i] < tolerance and steep[i - 1] >= steep[i] < steep[i + 1]]
 
 

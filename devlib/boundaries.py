@@ -1,0 +1,126 @@
+"""What stage boundaries owe to the choices behind them, and to the noise of the estimates (B.1).
+
+The paper names four choices: the checkpoints, the smoothing, log t or t, and the tolerance. Each
+`Rule` is one set of them; `sensitivity` tries one change at a time and `bootstrap` draws the
+curve anew from its chains.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from devlib.errors import UserError
+from devlib.presets import StageSettings
+from devlib.rng import stream_seed
+from devlib.stages import SmoothCurve, local_plateaus, plateaus, slope, smooth
+
+NOISES = ("errors", "none", "fitted")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How boundaries are read off a curve. `noise` is the Gaussian process's: the estimates' own
+    standard errors, none (the authors' choice), or a level fitted with the kernel. `every` takes
+    each n-th checkpoint. `axis` is what the slope is taken with respect to: "log t", or "t" with
+    a tolerance per step that agrees at `meet` steps."""
+
+    settings: StageSettings = StageSettings()
+    noise: str = "errors"
+    every: int = 1
+    axis: str = "log t"
+    meet: int = 40_000  # about the end of LR2, where the curve turns
+
+    def curve(self, llc: pd.DataFrame, kernel=None) -> SmoothCurve:
+        """The smoothed curve of a table with columns step, llc, mcse; `kernel` as for `smooth`.
+        Raises UserError for a noise that there is not."""
+        if self.noise not in NOISES:
+            raise UserError(f"noise must be one of {', '.join(NOISES)}, not {self.noise!r}")
+        last = len(llc) - 1
+        kept = llc.iloc[sorted({*range(0, len(llc), self.every), last})]
+        return smooth(kept.step, kept.llc, self.settings, fit_noise=self.noise == "fitted",
+                      errors=kept.mcse if self.noise == "errors" else None, kernel=kernel)
+
+    def boundaries(self, curve: SmoothCurve) -> list[int]:
+        """Boundary steps of a smoothed curve. Raises UserError for an axis that there is not."""
+        if self.axis == "log t":
+            return plateaus(curve, self.settings.tolerance)
+        if self.axis != "t":
+            raise UserError(f"axis must be 'log t' or 't', not {self.axis!r}")
+        return local_plateaus(curve.steps, slope(curve.steps, curve.mean, log=False),
+                              self.settings.tolerance / self.meet)
+
+
+def sensitivity(llc: pd.DataFrame, rule: Rule = Rule()) -> pd.DataFrame:
+    """The boundaries under one changed choice at a time: choice, value, count, boundaries (steps,
+    spaced). The first row is the rule itself."""
+    settings = rule.settings
+    trials = [("as it stands", "", rule)]
+    trials += [("tolerance", f"{factor * settings.tolerance:g}",
+                replace(rule, settings=replace(settings, tolerance=factor * settings.tolerance)))
+               for factor in (0.25, 0.5, 2.0)]
+    trials += [("least length scale", f"{factor * settings.length_low:g}",
+                replace(rule, settings=replace(
+                    settings, length_low=factor * settings.length_low,
+                    length=max(settings.length, factor * settings.length_low))))
+               for factor in (0.5, 2.0)]
+    trials += [("checkpoints", f"every {n}", replace(rule, every=n)) for n in (2, 4)]
+    trials += [("noise", noise, replace(rule, noise=noise))
+               for noise in NOISES if noise != rule.noise]
+    trials += [("axis", "t", replace(rule, axis="t"))]
+    rows = []
+    for choice, value, trial in trials:
+        found = trial.boundaries(trial.curve(llc))
+        rows.append({"choice": choice, "value": value, "count": len(found),
+                     "boundaries": " ".join(map(str, found))})
+    return pd.DataFrame(rows)
+
+
+def bootstrap(llc: pd.DataFrame, rule: Rule = Rule(), repetitions=200, seed=0,
+              near=0.35) -> pd.DataFrame:
+    """How far each boundary moves with the chains: boundary, share of the repetitions that find
+    it again (within `near` in log(step + 1)), and the 5th and 95th percentile of where.
+
+    Every repetition draws the chains (columns chain_0, chain_1, ...) anew with replacement, the
+    same ones at all checkpoints, as chain k has the same batches and noise at each (A.5.2), and
+    smooths their mean with the kernel that fits the curve itself. Raises UserError for fewer than
+    three chains.
+    """
+    chains = llc.filter(regex=r"^chain_\d+$").to_numpy()
+    if chains.shape[1] < 3:
+        raise UserError(f"a bootstrap needs at least 3 chains, not {chains.shape[1]}")
+    if np.isnan(chains).any():
+        raise UserError("a chain diverged at some checkpoint: a bootstrap needs them all")
+    curve = rule.curve(llc)
+    gen, count = np.random.default_rng(stream_seed(seed, "bootstrap")), chains.shape[1]
+    means = (chains[:, gen.integers(0, count, count)].mean(1) for _ in range(repetitions))
+    found = [rule.boundaries(rule.curve(llc.assign(llc=mean), curve.fitted)) for mean in means]
+    rows = []
+    for boundary in rule.boundaries(curve):
+        nearest = [_nearest(steps, boundary) for steps in found if steps]
+        where = [step for step in nearest if _apart(step, boundary) <= near]
+        low, high = np.percentile(where, [5, 95]) if where else (np.nan, np.nan)
+        rows.append({"boundary": boundary, "found": len(where) / repetitions, "low": low,
+                     "high": high})
+    return pd.DataFrame(rows, columns=["boundary", "found", "low", "high"])
+
+
+def beside_paper(found: list[int], paper: dict, last) -> pd.DataFrame:
+    """Each of the paper's boundaries within the run with the found one nearest in log(step + 1):
+    stage, paper, found, factor (found over paper)."""
+    rows = []
+    for stage, step in paper.items():
+        if step < last:
+            nearest = _nearest(found, step) if found else None
+            rows.append({"stage": stage, "paper": step, "found": nearest,
+                         "factor": np.nan if nearest is None else nearest / step})
+    return pd.DataFrame(rows, columns=["stage", "paper", "found", "factor"])
+
+
+def _apart(step, other):
+    """Distance in log(step + 1)."""
+    return abs(np.log1p(step) - np.log1p(other))
+
+
+def _nearest(steps, step):
+    return min(steps, key=lambda other: _apart(other, step))
