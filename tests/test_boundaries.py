@@ -26,8 +26,8 @@ def table(values, mcse=0.5, noise=0.0, chains=6, seed=0):
 
 
 def climb(slope_at_rest=0.0):
-    """A climb of slope 60 + 60 cos x in x = log(step + 1), with two rests inside the run."""
-    return table(60 * X + 60 * np.sin(X) + slope_at_rest * X)
+    """A climb of slope 20 + 20 cos x in x = log(step + 1), with two rests inside the run."""
+    return table(20 * X + 20 * np.sin(X) + slope_at_rest * X)
 
 
 RESTS = np.array([np.pi, 3 * np.pi])  # steps 22 and 12,391
@@ -43,7 +43,8 @@ def steps_of(row):
 
 
 def test_the_rests_of_a_climb_are_found_whatever_the_choice():
-    found = sensitivity(climb(), RULE)
+    # a fitted noise has a second, wider optimum: hence the restarts
+    found = sensitivity(climb(), replace(RULE, settings=StageSettings(restarts=3)))
     assert list(found.choice) == ["as it stands", *["tolerance"] * 3, *["least length scale"] * 2,
                                   *["checkpoints"] * 2, *["noise"] * 2, "axis"]
     assert list(found.value[1:4]) == ["2", "4", "16"]
@@ -86,7 +87,7 @@ def test_bootstrap_of_equal_chains_moves_nothing():
 
 def test_bootstrap_spreads_with_the_chains_and_repeats_with_its_seed():
     leaning = climb()
-    tilt = np.linspace(-20, 20, 6)[None] * (X[:, None] - 8)  # each chain leans its own way
+    tilt = np.linspace(-6, 6, 6)[None] * (X[:, None] - 8)  # each chain leans its own way
     leaning[[f"chain_{k}" for k in range(6)]] += tilt
     found = bootstrap(leaning, RULE, repetitions=40, seed=1)
     assert rests(found.boundary) == [True, True]
