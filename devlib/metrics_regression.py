@@ -53,25 +53,22 @@ def behaviour(model, params, settings: RegressionSettings, metrics: RegressionMe
     """One row of the behaviour table: ICL scores and, for each gain, normalised MSE and output
     scale of OOD inputs and tasks, all with standard errors.
 
-    Columns that end in `_slip` repeat the ICL scores and MSEs with the noise of the released
+    `icl_early_slip` and `icl_late_slip` repeat the ICL scores with the noise of the released
     evaluation, whose standard deviation was sigma^2 where sigma was meant.
     """
     row = {}
-    slip = settings.task.noise_variance**2
-    for suffix, variance in (("", None), ("_slip", slip)):
+    for suffix, variance in (("", None), ("_slip", settings.task.noise_variance**2)):
         xs, ys = sample_contexts(generator(seed, "behaviour"), metrics.samples, settings.task,
                                  noise_variance=variance)
         errors = squared_errors(predict(model, params, xs, ys), ys.double())
         for name, score in zip(("icl_early", "icl_late"), icl_scores(errors), strict=True):
             row |= _with_se(name + suffix, score)
+    for family in ("input", "task"):
         for gain in metrics.gains:
-            for family in ("input", "task"):
-                mse, scale = out_of_distribution(
-                    model, params, settings, seed, metrics.ood_samples, noise_variance=variance,
-                    **{f"{family}_gain": gain})
-                row |= _with_se(f"ood_{family}_{gain:g}{suffix}", mse)
-                if not suffix:
-                    row |= _with_se(f"scale_{family}_{gain:g}", scale)
+            mse, scale = out_of_distribution(model, params, settings, seed, metrics.ood_samples,
+                                             **{f"{family}_gain": gain})
+            row |= _with_se(f"ood_{family}_{gain:g}", mse)
+            row |= _with_se(f"scale_{family}_{gain:g}", scale)
     return row
 
 

@@ -124,10 +124,10 @@ class RegressionEvaluation:
 class RegressionMetrics:
     """What Appendix D measures."""
 
-    samples: int = number(2**15, "-", "contexts for the ICL scores", "D.1.2")
+    samples: int = number(2**14, "-", "contexts for the ICL scores", "D.1.2")
     gains: tuple[float, ...] = number((3.0, 5.0, 10.0, 100.0), "g", "scale of inputs or tasks",
                                       "D.1.3, code")
-    ood_samples: int = number(2**14, "-", "contexts for each gain", "D.1.3")
+    ood_samples: int = number(2**13, "-", "contexts for each gain", "D.1.3")
     attention_samples: int = number(2**10, "-", "contexts for the attention scores", "D.2.3")
     head_share: float = number(0.9, "-", "attention, and constancy, that classify a head",
                                "D.2.3, ours")
