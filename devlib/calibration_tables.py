@@ -81,7 +81,7 @@ def calibration(preset: str, seed: int, recompute=False) -> results.Results:
 
 
 def _compute(preset, seed, place, timed):
-    regression, store = preset.regression, results.trained(preset.name, seed, timed)
+    regression, store = preset.regression, results.checkpoints(preset.name, seed, timed)
     work = jobs(preset, store.steps, seed)
     measure = _Measure(regression, preset.calibration.samples, seed, store.directory,
                        make_directory(place / "jobs"))

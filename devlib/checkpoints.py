@@ -57,7 +57,7 @@ class CheckpointStore:
         self.directory = Path(directory)
         self._path = self.directory / MANIFEST
         if self._path.exists():
-            self.manifest = _read_manifest(self._path)
+            self.manifest = read_manifest(self._path)
             if settings is not None and self.manifest["hash"] != settings_hash(settings):
                 raise CheckpointError(
                     f"{self.directory} holds a run with other settings; give this run another "
@@ -111,7 +111,9 @@ class CheckpointStore:
             raise CheckpointError(f"checkpoint {path} is no safetensors file ({error})") from error
 
 
-def _read_manifest(path):
+def read_manifest(path, remedy="delete its directory and train the run again") -> dict:
+    """A run's manifest. Raises CheckpointError, naming the file and the remedy, if it is not a
+    whole one."""
     try:
         manifest = json.loads(path.read_text())
         manifest["hash"], manifest["checkpoints"]
@@ -120,9 +122,8 @@ def _read_manifest(path):
         for step, entry in manifest["checkpoints"].items():
             int(step), entry["sha256"]
         return manifest
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); delete its directory and train the "
-                              "run again") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); {remedy}") from error
 
 
 def _spell(steps):

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from devlib.checkpoints import CheckpointStore
 from devlib.files import make_directory, settings_hash, write_json
 from devlib.llc import estimate_llc
+from devlib.packed import open_run
 from devlib.parallel import each
 from devlib.precision import estimate_to_precision
 from devlib.presets import LLCSettings
@@ -39,7 +39,7 @@ class _AtCheckpoint:
         return self.directory / f"{self.identity}_step_{step:07d}.json"
 
     def __call__(self, step):
-        params = CheckpointStore(self.run).load(step)
+        params = open_run(self.run).load(step)
         measured = self.measure(params)
         measured = measured if isinstance(measured, list) else [measured]
         write_json(self.path(step), [{"step": step, **row} for row in measured])

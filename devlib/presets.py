@@ -213,6 +213,7 @@ class Preset:
     calibration: CalibrationSettings = CalibrationSettings()
     metrics: RegressionMetrics = RegressionMetrics()
     task_sets: TaskSetSettings = TaskSetSettings()
+    kept: int = 30  # checkpoints of a run that the repository holds for readers
 
 
 PAPER = Preset("paper", "the paper's settings throughout")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from devlib import presets
-from devlib.checkpoints import thin
+from devlib.checkpoints import CheckpointStore, thin
 from devlib.errors import UserError
 from devlib.files import (
     make_directory,
@@ -27,10 +27,12 @@ from devlib.files import (
     write_atomic,
     write_json,
 )
+from devlib.packed import Packed, pack
 from devlib.presets import RegressionSettings, as_dict
 
 MANIFEST = "manifest.json"
 COMMITTED = project_root() / "data" / "results"
+CHECKPOINTS = project_root() / "data" / "checkpoints"
 DIGITS = "%.6g"  # in every table: enough for any reader, and the same text on every machine
 
 
@@ -86,53 +88,83 @@ def stored(kind, preset, seed, settings: dict, recompute, compute, page="NOTEBOO
     return load(own, identity)
 
 
-def regression(preset: str, seed: int, recompute=False, residual=None) -> Results:
+def regression(preset: str, seed: int, recompute=False, residual=None, reuse=False) -> Results:
     """Tables of one regression run: "evaluation" (loss, predictions, norms at each checkpoint)
     and "llc" (the LLC curve). With `recompute` (see `stored`) training, evaluation and the LLC of
-    each checkpoint go on where they were."""
+    each checkpoint go on where they were; with `reuse` too, the committed checkpoints are measured
+    and nothing is trained."""
     settings = regression_settings(preset, residual)
 
     def compute(place, timed):
         # torch, only where something is computed
         from devlib.tables_regression import evaluation_table, llc_table
 
-        store = trained(preset, seed, timed, residual)
+        store = checkpoints(preset, seed, timed, residual, reuse)
         steps = thin(store.steps, settings.evaluation.curve_checkpoints)
         return {"evaluation": timed("evaluation", lambda: evaluation_table(
                     store, settings, seed, place / "evaluation")),
                 "llc": timed("llc", lambda: llc_table(store, steps, settings, seed,
                                                       place / "llc"))}
 
-    return stored(f"regression-{settings.model.residual}", preset, seed, as_dict(settings),
-                  recompute, compute)
+    return stored(_kind("regression", settings, recompute and reuse), preset, seed,
+                  as_dict(settings), recompute, compute)
 
 
-def development(preset: str, seed: int, recompute=False, residual=None) -> Results:
+def development(preset: str, seed: int, recompute=False, residual=None, reuse=False) -> Results:
     """The metrics of Appendix D of the same run: "behaviour", "structure" and "path" (essential
-    dynamics), one row a step, and "heads", one row a half-head and step."""
+    dynamics, with "explained"), one row a step, and "heads", one row a half-head and step."""
     settings, metrics = regression_settings(preset, residual), presets.get(preset).metrics
 
     def compute(place, timed):
         from devlib.tables_regression import metric_tables, path_tables
 
-        store = trained(preset, seed, timed, residual)
+        store = checkpoints(preset, seed, timed, residual, reuse)
         steps = thin(store.steps, settings.evaluation.curve_checkpoints)
         tables = timed("metrics", lambda: metric_tables(store, steps, settings, metrics, seed,
                                                         place / "metrics"))
         return tables | timed("path", lambda: path_tables(store, steps, settings, metrics, seed))
 
-    return stored(f"development-{settings.model.residual}", preset, seed,
+    return stored(_kind("development", settings, recompute and reuse), preset, seed,
                   {"regression": as_dict(settings), "metrics": as_dict(metrics)}, recompute,
                   compute)
 
 
-def trained(preset, seed, timed, residual=None):
-    """The checkpoints of a run, trained as far as they are missing."""
+def _kind(name, settings, reused):
+    return f"{name}-{settings.model.residual}" + ("-reused" if reused else "")
+
+
+def checkpoints(preset, seed, timed, residual=None, reuse=False):
+    """The checkpoints of a run, trained as far as they are missing, or with `reuse` those in the
+    repository. Raises UserError if it has none."""
     from devlib.training import train
 
     settings = regression_settings(preset, residual)
+    if reuse:
+        return committed_checkpoints(preset, seed, residual)
     return timed("training", lambda: train(
         settings, seed, training_directory(settings, seed, preset)))
+
+
+def kept_checkpoints(preset, seed, residual=None, recompute=False):
+    """Checkpoints for a page to draw from: the committed few, or with `recompute` or where there
+    are none, those of the run in the runs directory. Raises UserError if it was not trained."""
+    settings = regression_settings(preset, residual)
+    if not recompute and _packed(preset, settings, seed).exists():
+        return committed_checkpoints(preset, seed, residual)
+    return CheckpointStore(training_directory(settings, seed, preset))
+
+
+def committed_checkpoints(preset, seed, residual=None):
+    """The few checkpoints of a run that the repository holds. Raises UserError if it has none."""
+    path = _packed(preset, regression_settings(preset, residual), seed)
+    if not path.exists():
+        raise UserError(f"the repository has no checkpoints of preset {preset!r}, seed {seed}; "
+                        "leave reuse off to train them")
+    return Packed(path)
+
+
+def _packed(preset, settings, seed) -> Path:
+    return CHECKPOINTS / preset / f"{run_name(settings, seed)}.safetensors"
 
 
 def regression_settings(preset: str, residual=None) -> RegressionSettings:
@@ -156,8 +188,9 @@ def run_name(settings: RegressionSettings, seed) -> str:
 
 
 def adopt(preset, seed) -> list[Path]:
-    """Copies every finished folder of tables from the runs directory into data/results, to be
-    committed. Raises UserError if there is none, or one is damaged."""
+    """Copies every finished folder of tables from the runs directory into data/results, and the
+    preset's number of checkpoints of each run into data/checkpoints, to be committed. Raises
+    UserError if there is none, or one is damaged."""
     runs = runs_directory() / preset
     finished = sorted(path.parent for path in
                       runs.glob(f"*-seed{presets.check_seed(seed)}/{MANIFEST}"))
@@ -170,6 +203,10 @@ def adopt(preset, seed) -> list[Path]:
         places.append(make_directory(COMMITTED / preset / own.name))
         for file in (*(f"{table}.csv" for table in tables[own]), MANIFEST):  # the manifest last
             write_atomic(places[-1] / file, (own / file).read_bytes())
+    for run in sorted(runs.glob(f"*-seed{seed}/checkpoints")):
+        store = CheckpointStore(run)
+        places.append(pack(store, thin(store.steps, presets.get(preset).kept),
+                           CHECKPOINTS / preset / f"{run.parent.name}.safetensors"))
     return places
 
 

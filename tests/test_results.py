@@ -18,6 +18,7 @@ from devlib.errors import CheckpointError, UserError
 from devlib.evaluation import evaluate
 from devlib.files import provenance, runs_directory
 from devlib.llc import estimate_llc
+from devlib.metrics_regression import behaviour, structure
 from devlib.presets import (
     LLCSettings,
     Preset,
@@ -81,6 +82,7 @@ def tiny(tmp_path, monkeypatch):
 def inject(monkeypatch, folder):
     monkeypatch.setenv("DEVLIB_RUNS", str(folder / "runs"))
     monkeypatch.setattr(results, "COMMITTED", folder / "committed")
+    monkeypatch.setattr(results, "CHECKPOINTS", folder / "checkpoints")
     monkeypatch.setattr(parallel, "cores", lambda: 1)  # everything in this process
     monkeypatch.setitem(presets.PRESETS, "tiny", Preset("tiny", "a preset of the tests", TINY))
     return folder / "runs" / "tiny" / NAME
@@ -381,8 +383,9 @@ def test_committed_tables_come_first_and_recompute_ignores_them(unbroken, calls,
     shutil.copytree(unbroken[0], tiny)
     with pytest.raises(UserError, match="no finished tables of seed 1; compute them first"):
         results.adopt("tiny", 1)
-    (committed,) = results.adopt("tiny", 0)
+    committed, packed = results.adopt("tiny", 0)
     assert committed == tmp_path / "committed" / "tiny" / NAME
+    assert packed == tmp_path / "checkpoints" / "tiny" / f"{NAME}.safetensors"
     assert sorted(os.listdir(committed)) == ["evaluation.csv", "llc.csv", MANIFEST]
     path = committed / "llc.csv"
     path.write_bytes(path.read_bytes() + b"\n")
@@ -390,6 +393,43 @@ def test_committed_tables_come_first_and_recompute_ignores_them(unbroken, calls,
         regression("tiny", 0)
     regression("tiny", 0, recompute=True)  # reads its own
     assert calls.since() == (0, 0, 0)
+
+
+def test_a_reader_measures_the_committed_checkpoints(unbroken, calls, tiny, monkeypatch):
+    """With reuse nothing is trained, and the tables are those of the run at these steps."""
+    with pytest.raises(UserError, match="has no checkpoints of preset 'tiny', seed 0; leave reuse"):
+        regression("tiny", 0, recompute=True, reuse=True)
+    shutil.copytree(unbroken[0], tiny)
+    monkeypatch.setitem(presets.PRESETS, "tiny", Preset("tiny", "-", TINY, kept=4))
+    results.adopt("tiny", 0)
+    shutil.rmtree(tiny)
+    kept = results.kept_checkpoints("tiny", 0)
+    assert len(kept.steps) == 4
+    found = regression("tiny", 0, recompute=True, reuse=True)
+    assert calls.since()[0] == 0
+    whole = unbroken[1]["evaluation"]
+    expected = whole[whole.step.isin(kept.steps)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(found["evaluation"], expected)
+    with pytest.raises(CheckpointError, match="train it first"):
+        results.kept_checkpoints("tiny", 0, recompute=True)
+
+
+def test_development_tables_are_the_metrics(unbroken, tiny, trained, monkeypatch):
+    metrics = presets.RegressionMetrics(samples=64, ood_samples=64, attention_samples=16,
+                                        gains=(3.0,), probes=16)
+    monkeypatch.setitem(presets.PRESETS, "tiny", Preset("tiny", "-", TINY, metrics=metrics))
+    shutil.copytree(unbroken[0] / "checkpoints", tiny / "checkpoints")
+    found = results.development("tiny", 0, recompute=True)
+    steps = thin(trained.steps, TINY.evaluation.curve_checkpoints)
+    for name in ("behaviour", "structure", "path"):
+        assert list(found[name].step) == steps
+    params = trained.load(steps[2])
+    for name, row in (("behaviour", behaviour(build_model(TINY, 0), params, TINY, metrics, 0)),
+                      ("structure", structure(params, metrics))):
+        assert row == pytest.approx(found[name].iloc[2].drop("step").to_dict(), rel=1e-5)
+    half_heads = TINY.model.layers * TINY.model.heads * 2
+    assert len(found["heads"]) == len(steps) * half_heads
+    assert found["explained"].explained.sum() <= 1 + 1e-6
 
 
 def test_residuals_do_not_share_a_folder(tiny):
