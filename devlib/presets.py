@@ -231,7 +231,10 @@ LAPTOP = Preset(
         eps=(1e-4, 3e-4, 1e-3), drifts=(1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
         pulls=(1e-3, 1e-2, 1e-1, 1.0), sweep_draws=40, early=2_490, checkpoints=8,
         batch=64, batches=(16, 64, 128), samples=2**12, chains=3, draws=200, burn_in=100,
-        looks=25))
+        looks=25),
+    metrics=RegressionMetrics(samples=2**12, ood_samples=2**11, attention_samples=2**9),
+    task_sets=TaskSetSettings(counts=(1, 16, 256), stop=2_000, samples=2**12),
+    kept=8)
 
 PUBLISHED = Preset(
     "published",
@@ -256,7 +259,10 @@ SMOKE = Preset(
     calibration=CalibrationSettings(
         eps=(1e-4, 1e-3), drifts=(1e-2, 1e-1), pulls=(1e-3, 1e-1), sweep_draws=12, early=100,
         checkpoints=3, batch=32, batches=(16, 32), samples=256, chains=2, draws=16, burn_in=8,
-        looks=8))
+        looks=8),
+    metrics=RegressionMetrics(samples=256, ood_samples=128, attention_samples=64, probes=64),
+    task_sets=TaskSetSettings(counts=(1, 4), stop=60, samples=256),
+    kept=4)
 
 PRESETS = {preset.name: preset for preset in (SMOKE, LAPTOP, PUBLISHED, PAPER)}
 

@@ -7,6 +7,7 @@ took, and a sha256 of each table, so that a table that was changed by hand or to
 
 import functools
 import json
+import re
 import textwrap
 import time
 from dataclasses import dataclass
@@ -108,6 +109,15 @@ def regression(preset: str, seed: int, recompute=False, residual=None, reuse=Fal
 
     return stored(_kind("regression", settings, recompute and reuse), preset, seed,
                   as_dict(settings), recompute, compute)
+
+
+def finished_runs(preset: str) -> list[tuple[str, int]]:
+    """(residual, seed) of every regression run of a preset whose tables are there, committed or
+    in the runs directory."""
+    found = {path.parent.name for root in (COMMITTED, runs_directory())
+             for path in (root / preset).glob(f"regression-*-seed*/{MANIFEST}")}
+    names = (re.fullmatch(r"regression-(doubled|standard)-seed(\d+)", name) for name in found)
+    return sorted((name[1], int(name[2])) for name in names if name)
 
 
 def development(preset: str, seed: int, recompute=False, residual=None, reuse=False) -> Results:

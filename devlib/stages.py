@@ -118,3 +118,12 @@ def stage_table(boundaries, curve: SmoothCurve, loss: pd.DataFrame, llc: pd.Data
             "llc_change": llc.llc[end] - llc.llc[start],
             "llc_se": np.hypot(llc.mcse[end], llc.mcse[start])})
     return pd.DataFrame(rows)
+
+
+def find_stages(llc: pd.DataFrame, loss: pd.DataFrame, settings: StageSettings = StageSettings(),
+                prefix="LR"):
+    """(smoothed curve, boundaries, stage table) of a run from its LLC and loss tables, with the
+    estimates' own errors as the process's noise."""
+    curve = smooth(llc.step, llc.llc, settings, errors=llc.mcse)
+    boundaries = plateaus(curve, settings.tolerance)
+    return curve, boundaries, stage_table(boundaries, curve, loss, llc, prefix)

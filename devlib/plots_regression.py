@@ -1,0 +1,122 @@
+"""Figures of Section 7 and Appendix D: metrics of the regression transformer over training."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from devlib.plots import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    figure,
+    log_steps,
+    stage_bands,
+)
+
+COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+DASHES = ("-", "--", ":", "-.")
+
+
+def curves(panels: dict, stages: pd.DataFrame, ylabel, *, columns=2, height=2.7, levels=None,
+           errors=None, log=False, top=None) -> Figure:
+    """A panel for each name -> table with `step` and one column a curve, stages behind them.
+
+    `errors` maps a curve to its standard errors (a band of two), `levels` a name to a horizontal
+    line in every panel. `log` takes a logarithmic axis, `top` bounds it above.
+    """
+    rows = -(-len(panels) // columns)
+    fig, axes = figure(rows, columns, height=height * rows + 0.5, sharex=True, sharey=True,
+                       squeeze=False)
+    for ax, (title, table) in zip(axes.flat, panels.items(), strict=False):
+        ax.set_xlim(0, table.step.max())
+        for number, name in enumerate(table.columns.drop("step")):
+            colour, dash = COLOURS[number % 7], DASHES[number // 7 % 4]
+            ax.plot(table.step, table[name], color=colour, ls=dash, label=name)
+            if errors is not None and name in errors:
+                ax.fill_between(table.step, table[name] - 2 * errors[name],
+                                table[name] + 2 * errors[name], color=colour, alpha=0.25, lw=0)
+        for (name, level), dash in zip((levels or {}).items(), DASHES[1:], strict=False):
+            ax.axhline(level, color=BLACK, ls=dash, lw=1.1, label=name)
+        if log:
+            ax.set_yscale("log")
+        if top is not None:
+            ax.set_ylim(top=top)
+        ax.set_title(title, fontsize=10, pad=14 if len(stages) else None)
+        stage_bands(ax, stages)
+        log_steps(ax, label=False)
+        _fewer_ticks(ax, columns)
+    for ax in list(axes.flat)[len(panels):]:
+        ax.set_axis_off()
+    axes.flat[0].legend(fontsize=8, ncols=2 if len(table.columns) > 5 else 1)
+    fig.supxlabel("training step (log(step + 1) scale)", fontsize=10)
+    fig.supylabel(ylabel, fontsize=10)
+    return fig
+
+
+def threads(panels: dict, steps, stages: pd.DataFrame, ylabel) -> Figure:
+    """A panel for each name -> array (S, E): every component a thin line, their mean a thick one
+    (Figs. 5c, D.8)."""
+    fig, axes = figure(1, len(panels), height=3.2, sharex=True, squeeze=False)
+    for ax, (title, values) in zip(axes.flat, panels.items(), strict=True):
+        ax.set_xlim(0, max(steps))
+        ax.plot(steps, values, color=BLUE, lw=0.5, alpha=0.6)
+        ax.plot(steps, np.mean(values, 1), color=BLACK, lw=2)
+        ax.set_title(title, fontsize=10, pad=14)
+        stage_bands(ax, stages)
+        log_steps(ax, label=False)
+        _fewer_ticks(ax, len(panels))
+    fig.supxlabel("training step (log(step + 1) scale)", fontsize=10)
+    fig.supylabel(ylabel, fontsize=10)
+    return fig
+
+
+def patterns(attention, names) -> Figure:
+    """Attention patterns, a panel a head with its blocks as rows (Fig. D.7): attention
+    (L, H, T, T), rows are queries; `names` (T) are the tokens'."""
+    layers, heads = attention.shape[:2]
+    fig, axes = figure(layers, heads, height=7.5 / heads * layers + 0.6, squeeze=False)
+    for block in range(layers):
+        for head in range(heads):
+            ax = axes[block, head]
+            image = ax.imshow(attention[block, head], cmap="cividis", vmin=0, vmax=1)
+            ax.set_title(f"block {block + 1}, head {head + 1}", fontsize=9)
+            ax.grid(False)
+            shown = range(0, len(names), 4)
+            ax.set_xticks(shown, [names[i] for i in shown], fontsize=8)
+            ax.set_yticks(shown, [names[i] for i in shown], fontsize=8)
+    fig.supxlabel("attended token", fontsize=10)
+    fig.supylabel("query token", fontsize=10)
+    fig.colorbar(image, ax=axes, shrink=0.7, label="mean attention")
+    return fig
+
+
+def path_plane(path: pd.DataFrame, stages: pd.DataFrame, explained) -> Figure:
+    """The path of the outputs in its first components, each stage in its colour: the plane of
+    the first two, and of the first and third."""
+    from devlib.plots import STAGE_COLOURS
+
+    fig, axes = figure(1, 2, height=3.8)
+    for ax, other in zip(axes, (2, 3), strict=True):
+        for number, stage in enumerate(stages.itertuples()):
+            part = path[path.step.between(stage.start, stage.end)]
+            ax.plot(part.pc_1, part[f"pc_{other}"], marker="o", ms=2.5, lw=1.4,
+                    color=STAGE_COLOURS[number % len(STAGE_COLOURS)], label=stage.stage)
+        for step in (path.step.iloc[0], path.step.iloc[-1]):
+            row = path[path.step == step].iloc[0]
+            ax.annotate(f"step {step:,}", (row.pc_1, row[f"pc_{other}"]), fontsize=8,
+                        textcoords="offset points", xytext=(4, 5))
+        ax.set_xlabel(f"component 1 ({explained[0]:.0%} of the variance)")
+        ax.set_ylabel(f"component {other} ({explained[other - 1]:.1%})")
+    axes[0].legend(fontsize=8)
+    return fig
+
+
+def _fewer_ticks(ax, columns):
+    """Every second decade where panels are narrow."""
+    if columns > 1:
+        ax.set_xticks([tick for tick in ax.get_xticks() if tick not in (10, 1_000, 100_000)])
+    ax.tick_params(labelsize=8)

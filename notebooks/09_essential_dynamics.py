@@ -1,0 +1,109 @@
+# ---
+# jupyter:
+#   accelerator: GPU
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% tags=["remove-cell"]
+# On Google Colab: fetch the library that this page needs. Anywhere else, nothing happens here.
+import sys
+
+if "google.colab" in sys.modules:
+    import os
+    import subprocess
+    from importlib import metadata
+
+    root = os.path.abspath("stagewise")
+    if not os.path.isdir(root):
+        subprocess.run(["git", "clone", "--quiet", "--depth", "1",
+                        "https://github.com/devlib-companion/stagewise", root], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r",
+                    os.path.join(root, "requirements-colab.txt")], check=True)
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    loaded, installed = sys.modules.get("numpy"), metadata.version("numpy")
+    if loaded and loaded.__version__ != installed:
+        print(f"numpy changed from {loaded.__version__} to {installed}: the session restarts "
+              "now; then choose Runtime > Run all again.", flush=True)
+        os.kill(os.getpid(), 9)
+
+# %% [markdown]
+# # Essential dynamics
+#
+# The abstract's function-space method. At each checkpoint $t$ the model's predictions on one fixed set of
+# contexts are a point $f_t$ in a space of many dimensions. The principal components of all the points show
+# the path of training in a few; where the path turns back along a component, training changes what it does.
+#
+# $$
+# f_t - \bar f = \sum_c s_c(t)\, u_c , \qquad
+# \text{turning point: } \frac{d s_c}{d \log(t + 1)} = 0 .
+# $$
+
+# %% tags=["parameters"]
+preset: str = "laptop"  # the scale: smoke, laptop, published or paper
+seed: int = 0  # of initialisation, batches, test set and chains
+recompute: bool = False  # compute anew instead of reading stored tables
+reuse: bool = False  # with recompute: measure the committed checkpoints instead of training
+
+# %% tags=["hide-input"]
+import numpy as np
+import pandas as pd
+
+from devlib import plots, presets, results
+from devlib import plots_regression as draw
+from devlib.essential import turning_points
+from devlib.stages import find_stages
+from devlib.verdicts import verdict
+
+settings = results.regression_settings(preset)
+run = results.regression(preset, seed, recompute, reuse=reuse)
+development = results.development(preset, seed, recompute, reuse=reuse)
+path, explained = development["path"], development["explained"]
+_, boundaries, stages = find_stages(run["llc"], run["evaluation"], settings.stages)
+reached = int(path.step.max())
+print(f"{len(path)} checkpoints up to step {reached:,}, predictions on "
+      f"{presets.get(preset).metrics.probes:,} contexts of {settings.task.examples} pairs")
+print("variance explained:", ", ".join(f"component {row.component:.0f} {row.explained:.2%}"
+                                       for row in explained.itertuples()))
+
+# %% [markdown]
+# ## The path
+#
+# Scores are in units of a prediction (root mean square over the contexts). The colours are the stages that
+# the LLC defines, which this method knows nothing of.
+
+# %% mystnb={"image": {"alt": "The path of the predictions in the plane of components one and two, and one and three, each stage in its colour"}}
+fig = draw.path_plane(path, stages, explained.explained)
+plots.show(fig, path, "path", run.words)
+
+# %% mystnb={"image": {"alt": "Scores of the first components over training with the stage bands"}}
+components = [name for name in path.columns if name.startswith("pc_")]
+scores = path[["step", *components]].rename(columns=lambda name: name.replace("pc_", "component "))
+fig = draw.curves({"scores": scores}, stages, "score (target units)", columns=1, height=4.2)
+plots.show(fig, scores, "scores", run.words)
+
+# %% [markdown]
+# ## Turning points and boundaries
+#
+# Each component is smoothed as the LLC curve is; its turning points stand beside the LLC's boundary that is
+# nearest on the log scale.
+
+# %%
+rows = []
+for name in components[:3]:
+    for step in turning_points(path.step, path[name], settings.stages):
+        nearest = min(boundaries, key=lambda b: abs(np.log1p(b) - np.log1p(step)), default=None)
+        rows.append({"component": name[3:], "turns at": step, "boundary": nearest,
+                     "factor": np.nan if nearest is None else step / nearest})
+table = pd.DataFrame(rows, columns=["component", "turns at", "boundary", "factor"])
+print("boundaries of the LLC:", ", ".join(f"{b:,}" for b in boundaries) or "none")
+print(table.round(2).to_string(index=False) if len(table) else "no turning points")
+
+# %%
+near = [b for b in boundaries if (np.abs(np.log1p(table["turns at"]) - np.log1p(b)) < 0.4).any()]
+print(f"{len(near)} of {len(boundaries)} boundaries have a turning point within a factor of 1.5")
+print("more than half of them do:", verdict(len(near) > len(boundaries) / 2,
+                                            reached=reached >= 126_000))
