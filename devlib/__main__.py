@@ -100,10 +100,11 @@ def reproduce(args):
 def compute_tables(preset, seed):
     """Every table that the pages read. Here, and not first in a page's kernel, so that a terminal
     shows the progress."""
-    from devlib import calibration_tables, primer, results
+    from devlib import calibration_tables, primer, results, task_sets
 
     results.regression(preset, seed, recompute=True)
     results.development(preset, seed, recompute=True)
+    task_sets.task_sets(preset, seed, recompute=True)
     primer.primer(preset, seed, recompute=True)
     calibration_tables.calibration(preset, seed, recompute=True)
 

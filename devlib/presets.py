@@ -253,7 +253,7 @@ SMOKE = Preset(
         model=RegressionModel(embed_dim=16, mlp_dim=16),
         training=RegressionTraining(steps=600, stop=600, batch=64, log_checkpoints=8,
                                     linear_checkpoints=4),
-        llc=LLCSettings(batch=32, samples=256, chains=2, draws=60, burn_in=20),
+        llc=LLCSettings(batch=32, samples=256, chains=3, draws=60, burn_in=20),
         evaluation=RegressionEvaluation(samples=512, curve_checkpoints=10),
         stages=StageSettings(restarts=0)),
     calibration=CalibrationSettings(

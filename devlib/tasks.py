@@ -30,9 +30,15 @@ def sample_contexts(gen, size, task: RegressionTask, *, tasks=None, input_gain=1
     return xs, torch.einsum("bkd,bd->bk", xs, task_gain * w) + noise
 
 
-def training_batch(seed, step, size, task: RegressionTask):
-    """The batch of update `step`: a function of (seed, step) alone."""
-    return sample_contexts(generator(seed, "train", step), size, task)
+def training_batch(seed, step, size, task: RegressionTask, tasks=None):
+    """The batch of update `step`: a function of (seed, step) and, where tasks come from a finite
+    set, of that set."""
+    return sample_contexts(generator(seed, "train", step), size, task, tasks=tasks)
+
+
+def task_set(seed, count, task: RegressionTask):
+    """A finite set of tasks w ~ N(0, I_D) to train on, (M, D) (D.1.1)."""
+    return torch.randn(count, task.task_dim, generator=generator(seed, "task set", count))
 
 
 def fixed_set(seed, name, size, task: RegressionTask):

@@ -20,7 +20,7 @@ from devlib.models.regression import MICROBATCH, RegressionTransformer
 from devlib.parameters import Layout
 from devlib.presets import RegressionSettings, as_dict
 from devlib.rng import stream_seed
-from devlib.tasks import squared_errors, training_batch
+from devlib.tasks import squared_errors, task_set, training_batch
 
 RESUME = "resume.safetensors"
 SAVE_EVERY = 30  # seconds; a kill loses at most this much work
@@ -50,6 +50,7 @@ class Trainer:
     seed: int
     step: int = 0  # updates taken
     compile: bool | None = None  # None: if the run is long enough to pay for it
+    tasks: torch.Tensor | None = None  # (M, D): the finite set that tasks come from (D.1.1)
 
     def __post_init__(self):
         training = self.settings.training
@@ -75,7 +76,7 @@ class Trainer:
     def update(self) -> torch.Tensor:
         """Takes update `step` on its batch; returns the loss before it."""
         batch = training_batch(self.seed, self.step, self.settings.training.batch,
-                               self.settings.task)
+                               self.settings.task, self.tasks)
         self.w.grad, loss = self._gradient(self.w, batch)
         self.optimizer.step()
         self.step += 1
@@ -125,23 +126,26 @@ def _digest(tensors, facts) -> str:
     return digest.hexdigest()
 
 
-def identity(settings: RegressionSettings, seed) -> dict:
+def identity(settings: RegressionSettings, seed, task_count=None) -> dict:
     """What makes two training runs the same run: they may share checkpoints."""
-    return {"kind": "regression", "seed": seed,
-            **{part: as_dict(getattr(settings, part)) for part in ("task", "model", "training")}}
+    who = {"kind": "regression", "seed": seed,
+           **{part: as_dict(getattr(settings, part)) for part in ("task", "model", "training")}}
+    return who if task_count is None else who | {"task_count": task_count}
 
 
-def train(settings: RegressionSettings, seed, directory, *, compile=None,
+def train(settings: RegressionSettings, seed, directory, *, task_count=None, compile=None,
           save_every=SAVE_EVERY) -> CheckpointStore:
     """Trains to `settings.training.stop` and returns the checkpoints, continuing whatever the
-    directory holds of the same run.
+    directory holds of the same run. With a `task_count` tasks come from a finite set of so many
+    (D.1.1), else each context has its own.
 
     Killed at any moment, it loses at most `save_every` seconds of work, and the resumed run ends
     bit-identical to an unbroken one on the same machine. One torch thread: at this width a second
     one gains little, and the other core is free for the LLC.
     """
     training = settings.training
-    who = identity(settings, seed)
+    who = identity(settings, seed, task_count)
+    tasks = None if task_count is None else task_set(seed, task_count, settings.task)
     store = CheckpointStore(make_directory(directory), who)
     wanted = schedule(training.steps, training.log_checkpoints, training.linear_checkpoints,
                       training.stop)
@@ -151,7 +155,7 @@ def train(settings: RegressionSettings, seed, directory, *, compile=None,
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        _train(Trainer(settings, seed, compile=compile), store, missing,
+        _train(Trainer(settings, seed, compile=compile, tasks=tasks), store, missing,
                Path(directory) / RESUME, settings_hash(who), save_every)
     finally:
         torch.set_num_threads(threads)
@@ -162,7 +166,8 @@ def _train(trainer, store, missing, resume, name, save_every):
     if resume.exists():
         trainer.load_state(resume, name)
     if trainer.step > min(missing):  # a checkpoint was deleted since: make it again
-        trainer = Trainer(trainer.settings, trainer.seed, compile=trainer.compile)
+        trainer = Trainer(trainer.settings, trainer.seed, compile=trainer.compile,
+                          tasks=trainer.tasks)
     stop, saved = trainer.settings.training.stop, time.monotonic()
     bar = tqdm(total=stop, initial=trainer.step, desc=f"training, seed {trainer.seed}",
                unit="step", disable=None, mininterval=1)

@@ -53,7 +53,7 @@ import pandas as pd
 from devlib import plots, results
 from devlib.boundaries import NOISES, Rule, beside_paper, bootstrap, sensitivity
 from devlib.presets import replace
-from devlib.stages import PAPER_STAGE_ENDS, find_stages, plateaus, smooth
+from devlib.stages import PAPER_STAGE_ENDS, find_stages, smooth
 from devlib.verdicts import verdict
 
 settings = results.regression_settings(preset)

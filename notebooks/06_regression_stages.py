@@ -52,6 +52,7 @@ from devlib import metrics_regression as metrics
 from devlib import plots, presets, results
 from devlib import plots_regression as draw
 from devlib.stages import find_stages
+from devlib.task_sets import task_sets
 from devlib.tasks import fixed_set
 from devlib.training import build_model
 from devlib.verdicts import verdict
@@ -105,6 +106,28 @@ print(f"minimum {lowest.msp:.4f} +- {lowest.msp_se:.4f} at step {lowest.step:,.0
       f"released: 0.013 at 1,673 (seeds 0.007 to 0.018 at 1,465 to 1,673)")
 judge("LR-4", "the minimum comes at 1,000 to 2,500 steps and is below the noise",
       1_000 <= lowest.step <= 2_500 and lowest.msp < task.noise_variance, 3_000)
+
+# %% [markdown]
+# ### Zero, or the task prior?
+#
+# D.1.1, Fig. D.1. Other runs, trained on a finite set of $M$ tasks, whose mean is not zero. If the model first
+# learned to predict zero, its predictions would come closest to zero; if it learns the task prior
+# $x \cdot \bar w$, they come closer to that.
+
+# %% mystnb={"image": {"alt": "Mean-square distance of the predictions to zero and to the task prior over training, one curve for each number of tasks, on logarithmic scales"}}
+sets = task_sets(preset, seed, recompute)
+panels = {title: sets["distances"].pivot(index="step", columns="tasks", values=name)
+          .add_prefix("M = ").reset_index()
+          for name, title in (("zero", "distance to zero"), ("prior", "to the task prior"))}
+fig = draw.curves(panels, stages.iloc[:0], "squared target units", log=True)
+plots.show(fig, sets["distances"], "task_prior", sets.words)
+
+# %%
+closest = sets["distances"].groupby("tasks")[["zero", "prior"]].min()
+print(closest.round(4).to_string())
+few = closest[closest.index <= 64]
+judge("D.1.1", "few tasks: the predictions come closer to the task prior than to zero",
+      (few.prior < few.zero).all(), 1_000)
 
 # %% [markdown]
 # ## LR2: learning in context
@@ -275,9 +298,9 @@ print(f"mean over {chosen.attention_samples:,} contexts at step {kept.steps[-1]:
 # %% mystnb={"image": {"alt": "Weights of the last LayerNorm, of the unembedding's first row, and their product over training, one thin line a component: most go to zero"}}
 weights = [kept.load(step) for step in kept.steps]
 vectors = {
-    "LayerNorm weight γ": np.stack([w["unembed_ln.weight"] for w in weights]),
-    "unembedding row W₀": np.stack([w["unembed.weight"][0] for w in weights]),
-    "effective weight W₀γ": np.stack([metrics.effective_unembedding(w)[0] for w in weights])}
+    r"LayerNorm weight $\gamma$": np.stack([w["unembed_ln.weight"] for w in weights]),
+    "unembedding row $W_0$": np.stack([w["unembed.weight"][0] for w in weights]),
+    r"effective weight $W_0 \gamma$": np.stack([metrics.effective_unembedding(w)[0] for w in weights])}
 fig = draw.threads(vectors, kept.steps, stages, "weight (no unit)")
 table = pd.concat([pd.DataFrame(values, columns=[f"c{i}" for i in range(values.shape[1])])
                    .assign(step=kept.steps, vector=name) for name, values in vectors.items()])

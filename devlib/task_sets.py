@@ -1,0 +1,50 @@
+"""Training on finite sets of tasks: does the model first learn zero, or the task prior? (D.1.1)"""
+
+from dataclasses import replace
+
+import pandas as pd
+
+from devlib import presets, results
+from devlib.metrics_regression import prior_distances
+from devlib.parallel import each
+from devlib.presets import as_dict
+from devlib.rng import generator
+from devlib.tasks import sample_contexts, task_set
+from devlib.training import build_model, train
+
+
+def task_sets(preset: str, seed: int, recompute=False, residual=None) -> results.Results:
+    """Table "distances": for each number of tasks and step, the mean-square distance of the
+    predictions to zero and to the task prior, with standard errors (see `results.stored`)."""
+    settings, sets = results.regression_settings(preset, residual), presets.get(preset).task_sets
+    settings = replace(settings, training=replace(settings.training, stop=sets.stop))
+
+    def compute(place, timed):
+        one = _Run(settings, sets.samples, seed, place)
+        parts = timed("training on task sets", lambda: each(one, sets.counts, label="task sets"))
+        return {"distances": pd.concat(parts)}
+
+    return results.stored("task-sets", preset, seed, {
+        "regression": {part: as_dict(getattr(settings, part))
+                       for part in ("task", "model", "training")}, "task_sets": as_dict(sets)},
+        recompute, compute, page="06_regression_stages")
+
+
+class _Run:
+    """Trains on one number of tasks and measures; small, because it travels to other processes."""
+
+    def __init__(self, settings, samples, seed, place):
+        self.settings, self.samples, self.seed, self.place = settings, samples, seed, place
+
+    def __call__(self, count):
+        settings = self.settings
+        store = train(settings, self.seed, self.place / f"tasks-{count}", task_count=count)
+        tasks = task_set(self.seed, count, settings.task)
+        xs, ys = sample_contexts(generator(self.seed, "task set test"), self.samples,
+                                 settings.task, tasks=tasks)
+        model, rows = build_model(settings, seed=0), []
+        for step in store.steps:
+            zero, prior = prior_distances(model, store.load(step), xs, ys, tasks)
+            rows.append({"tasks": count, "step": step, "zero": zero[0], "zero_se": zero[1],
+                         "prior": prior[0], "prior_se": prior[1]})
+        return pd.DataFrame(rows)
