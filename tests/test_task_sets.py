@@ -22,7 +22,8 @@ from devlib.training import Trainer, build_model, train
 
 TINY = RegressionSettings(
     task=RegressionTask(task_dim=2, examples=2), model=RegressionModel(embed_dim=8, mlp_dim=8),
-    training=RegressionTraining(steps=50, stop=50, batch=8, log_checkpoints=3, linear_checkpoints=2))
+    training=RegressionTraining(steps=50, stop=50, batch=8, log_checkpoints=3,
+                                linear_checkpoints=2))
 SETS = TaskSetSettings(counts=(1, 3), stop=20, samples=50)
 
 
