@@ -115,8 +115,8 @@ def _reaching(name):
     except UserError:
         raise
     except ImportError as error:
-        raise UserError("the hub's corpus needs the library datasets: pip install "
-                        '"devlib[hub]", or use --corpus offline (corpus="offline")') from error
+        raise UserError("the hub's corpus needs the library datasets: pip install datasets, or use "
+                        '--corpus offline (corpus="offline")') from error
     except Exception as error:
         reason = str(error).split("\n")[0]
         raise UserError(f"cannot read the dataset {name} ({reason}); what has come so far is kept: "

