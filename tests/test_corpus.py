@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from itertools import pairwise
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pandas as pd
 import pytest
@@ -264,6 +265,7 @@ def write_hub(folder, column, rows):
 def hub(cache, monkeypatch):
     """A tokenised dataset of 30 rows of 16, of text for validation, and how to read them."""
     monkeypatch.setattr(corpus_hub, "TOGETHER", 4)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache / "huggingface")
     gen = np.random.default_rng(0)
     rows = [[VOCABULARY - 1, *gen.integers(0, VOCABULARY, 15).tolist()] for _ in range(30)]
     texts = [f"Text {i} of the world." for i in range(7)]
