@@ -81,6 +81,10 @@ class Trainer:
             self.scheduler.step()
         return loss
 
+    def facts(self, loss) -> dict:
+        """What the manifest says of a checkpoint taken after the update with that loss."""
+        return {"train_loss": float(loss)}
+
     def save_state(self, path, identity):
         """All that the next update depends on, in one atomic file. Batches need no saving: they
         are a function of (seed, step)."""
@@ -126,8 +130,8 @@ def run(make_trainer, who, training, directory, *, threads=1,
     """The checkpoints of the run that the identity `who` names, trained as far as they are
     missing: up to `training.stop`, on the schedule of `training`.
 
-    `make_trainer()` gives a trainer at step 0: it has `step`, `params`, `seed` and the methods
-    `update()`, `save_state(path, name)` and `load_state(path, name)`. For the rest see `train`.
+    `make_trainer()` gives a trainer at step 0, with what `Trainer` has: `seed`, `step`, `params`,
+    `update`, `facts`, `save_state` and `load_state`. For the rest see `train`.
     """
     store = CheckpointStore(make_directory(directory), who)
     wanted = schedule(training.steps, training.log_checkpoints, training.linear_checkpoints,
@@ -158,7 +162,7 @@ def _run(make_trainer, store, missing, stop, resume, name, save_every):
         loss = trainer.update()
         done = trainer.step - 1  # the checkpoint of step s is taken after update s
         if done in missing:
-            store.save(done, trainer.params, train_loss=float(loss))
+            store.save(done, trainer.params, **trainer.facts(loss))
         if time.monotonic() - saved > save_every or trainer.step == stop:
             trainer.save_state(resume, name)
             saved = time.monotonic()

@@ -17,7 +17,7 @@ from devlib.presets import LanguageModel
 
 LAYER_NORM_EPS = 1e-5
 TILE = 512  # tokens whose logits exist at once
-SLICE = 2**13  # tokens whose activations exist at once where no gradient is wanted
+SLICE = 2**13  # tokens whose activations exist at once
 PRECISIONS = ("float32", "bfloat16")
 
 
@@ -28,6 +28,18 @@ def fast_precision() -> str:
     return "bfloat16" if can.get("amx_bf16") or can.get("avx512_bf16") else "float32"
 
 
+def check_precision(name):
+    """Raises UserError for a precision that there is not."""
+    if name not in PRECISIONS:
+        raise UserError(f"precision must be {' or '.join(PRECISIONS)}, not {name!r}")
+
+
+def microbatch(tokens) -> int:
+    """How many contexts of that many tokens to take a gradient of at once, so that activations
+    stay in a few hundred MB."""
+    return max(1, SLICE // max(1, tokens))
+
+
 def per_sample_loss(model: LanguageModel, precision="float32"):
     """The loss as a function of parameters: loss(params, (tokens,)) -> (B,), the cross-entropy of
     the next token averaged over the T - 1 that have one (eq. 1). `tokens` is (B, T).
@@ -36,8 +48,7 @@ def per_sample_loss(model: LanguageModel, precision="float32"):
     attention and the loss keep the parameters' own, as everything does with "float32". Raises
     UserError for tokens that the model cannot take.
     """
-    if precision not in PRECISIONS:
-        raise UserError(f"precision must be {' or '.join(PRECISIONS)}, not {precision!r}")
+    check_precision(precision)
 
     def loss(params, batch):
         (tokens,) = batch
@@ -57,7 +68,7 @@ def token_losses(params, tokens, model: LanguageModel, precision="float32") -> t
     the contexts at a time. Errors as for `per_sample_loss`."""
     dtype, parts = _factors(params, precision), []
     with torch.no_grad():
-        for contexts in tokens.split(max(1, SLICE // max(1, tokens.shape[-1]))):
+        for contexts in tokens.split(microbatch(tokens.shape[-1])):
             stream, targets = _stream_and_targets(params, contexts, model, dtype)
             losses, *_ = cross_entropy(stream.flatten(0, 1), params["unembed.W_U"],
                                        params["unembed.b_U"], targets.flatten(), dtype)

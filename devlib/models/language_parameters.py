@@ -9,12 +9,17 @@ from devlib.rng import generator
 from devlib.samplers import check_count, check_number
 
 
-def parameter_shapes(model: LanguageModel) -> dict[str, tuple]:
-    """Name and shape of each parameter: the table of F.1.1. Raises UserError for settings that
-    make no model."""
+def check_model(model: LanguageModel):
+    """Raises UserError for settings that make no model."""
     for name in ("layers", "heads", "embed_dim", "head_dim", "context", "vocabulary"):
         check_count(name, getattr(model, name))
     check_number("init_sd", model.init_sd, above=0)
+
+
+def parameter_shapes(model: LanguageModel) -> dict[str, tuple]:
+    """Name and shape of each parameter: the table of F.1.1. Raises UserError for settings that
+    make no model."""
+    check_model(model)
     width, heads, head = model.embed_dim, model.heads, model.head_dim
     shapes = {"embed.W_E": (model.vocabulary, width), "pos_embed.W_pos": (model.context, width)}
     for layer in range(model.layers):
