@@ -172,7 +172,7 @@ def cross_entropy(h, w, b, targets, dtype, weight=None):
     for begin in range(0, len(h), TILE):
         rows = slice(begin, begin + TILE)
         target = targets[rows, None]
-        p = ((h[rows].to(dtype) @ product).to(b.dtype) + b).log_softmax(1)
+        p = (h[rows].to(dtype) @ product).to(b.dtype).add_(b).log_softmax(1)
         losses[rows] = -p.gather(1, target)[:, 0]
         if weight is None:
             continue
@@ -180,7 +180,10 @@ def cross_entropy(h, w, b, targets, dtype, weight=None):
         p.exp_().scatter_add_(1, target, -torch.ones_like(target, dtype=p.dtype))
         scale = weight[rows]
         db.add_(scale @ p)
-        p = p.to(dtype)
+        p, narrow = p.to(dtype), (h[rows] * scale[:, None]).to(dtype)
         dh[rows] = (p @ product.T) * scale[:, None]
-        dw.add_((h[rows] * scale[:, None]).T.to(dtype) @ p)
+        if dtype == dw.dtype:
+            dw.addmm_(narrow.T, p)
+        else:
+            dw.add_(narrow.T @ p)  # the sum over tiles keeps all its bits
     return (losses,) if weight is None else (losses, dh, dw, db)
