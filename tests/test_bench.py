@@ -127,12 +127,16 @@ def test_unknown_benches_are_named(capsys):
     assert "no bench typo; there are" in capsys.readouterr().err
 
 
-def test_devinterp_s_environment_is_pinned_torch_first_and_fits_this_one():
-    lines = [line for line in peer.REQUIREMENTS.read_text().splitlines() if line[0] != "#"]
+@pytest.mark.parametrize("name, wanted, shared", [
+    ("devinterp", "devinterp==1.3.2", ("torch", "numpy", "safetensors")),
+    ("transformerlens", "transformer-lens==2.18.0", ("torch", "safetensors"))])
+def test_a_peer_s_environment_is_pinned_torch_first_and_fits_this_one(name, wanted, shared):
+    text = peer.requirements(name).read_text()
+    lines = [line for line in text.splitlines() if line[0] != "#"]
     assert all("==" in line for line in lines)
-    assert lines[0].startswith("torch==") and "devinterp==1.3.2" in lines
+    assert lines[0].startswith("torch==") and wanted in lines
     own = (project_root() / "requirements.txt").read_text().splitlines()
-    for name in ("torch", "numpy", "safetensors"):  # else the comparison is of versions
+    for name in shared:  # else the comparison is of versions
         pins = {line for line in own + lines if line.startswith(f"{name}==")}
         assert len(pins) == 1
 
@@ -141,7 +145,7 @@ def test_commands_go_to_the_other_process_and_answers_come_back(tmp_path, monkey
     (tmp_path / "devinterp_side.py").write_text(
         "import json, sys\nfor line in sys.stdin:\n    print(line.strip(), flush=True)\n")
     monkeypatch.setattr(peer, "HERE", tmp_path)
-    monkeypatch.setattr(peer, "environment", lambda: sys.executable)
+    monkeypatch.setattr(peer, "environment", lambda name: sys.executable)
     with peer.Peer() as other:
         assert other("steps", draws=3) == {"command": "steps", "draws": 3}
         other.process.terminate()

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 import torch
 
@@ -19,6 +18,7 @@ from devlib.files import project_root
 from devlib.presets import RegressionSettings
 from devlib.tasks import training_batch
 from devlib.training import Trainer, build_model, train
+from tests.bench import measure
 from tests.bench.measure import Report, in_turns, spread
 from tests.plain_twin import PlainTransformer
 
@@ -100,13 +100,7 @@ def train_a_little():
     settings = presets.replace(SETTINGS, training=presets.replace(SETTINGS.training, stop=50))
     with tempfile.TemporaryDirectory() as directory:
         train(settings, 0, directory, compile=True, save_every=0)
-    status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss also counts the process that this one was forked from
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        own = int(line.split()[1]) // 1024
-    else:
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**20
-    print(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
+    print(measure.peak_memory(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
 
 
 def trainers():

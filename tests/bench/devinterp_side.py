@@ -1,17 +1,11 @@
 """devinterp's side of the benches. Run by peer.py in devinterp's own environment, with the
 project's root on PYTHONPATH; of devlib it takes presets, data and the model, which need torch
 alone.
-
-One JSON object a line comes in, {"command": NAME, arguments...}, and one goes out.
 """
 
 import functools
 import importlib.metadata
-import json
-import os
-import sys
 import time
-import warnings
 
 import torch
 from devinterp.optim.sgld import SGLD
@@ -25,6 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from devlib import presets
 from devlib.models.regression import RegressionTransformer
 from devlib.tasks import fixed_set
+from tests.bench.serving import serve
 from tests.plain_twin import PlainTransformer
 
 MODELS = {"plain": PlainTransformer, "ours": RegressionTransformer}
@@ -112,18 +107,5 @@ def _timed(work):
     return value, {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
 
 
-def serve():
-    """Answers commands until the input ends. Whatever else is printed goes to stderr."""
-    answers = os.fdopen(os.dup(1), "w")
-    sys.stdout = sys.stderr
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # devinterp warns of each seed and each nbeta
-    commands = {f.__name__: f for f in (versions, steps, initial_pass, quadratic)}
-    for line in sys.stdin:
-        arguments = json.loads(line)
-        answers.write(json.dumps(commands[arguments.pop("command")](**arguments)) + "\n")
-        answers.flush()
-
-
 if __name__ == "__main__":
-    serve()
+    serve(versions, steps, initial_pass, quadratic)

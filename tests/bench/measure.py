@@ -5,8 +5,11 @@ time spent waiting for a core (shared caches and memory they do count).
 """
 
 import os
+import resource
 import statistics
+import sys
 import time
+from pathlib import Path
 
 import torch
 
@@ -41,6 +44,16 @@ def spread(values) -> dict:
     """Median, extremes and count of repeated measurements."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values),
             "rounds": len(values)}
+
+
+def peak_memory() -> int:
+    """The most memory, in MB, that this process has had resident."""
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss also counts the process that this one was forked from
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) // 1024
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
 
 
 class Report:

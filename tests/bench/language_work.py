@@ -1,0 +1,16 @@
+"""The work of the language model's bench: what both sides train, and on which tokens."""
+
+import torch
+
+from devlib.presets import LanguageModel, LanguageSettings, LanguageTraining
+from devlib.rng import generator
+
+SEED = 0
+SETTINGS = LanguageSettings(model=LanguageModel(context=256), training=LanguageTraining(batch=16))
+
+
+def batch(step):
+    """Tokens (batch, context), even over the vocabulary: speed does not depend on them."""
+    shape = (SETTINGS.training.batch, SETTINGS.model.context)
+    gen = generator(SEED, "bench", step)
+    return torch.randint(SETTINGS.model.vocabulary, shape, generator=gen)
