@@ -140,6 +140,7 @@ def facts(corpus) -> pd.DataFrame:
 
 
 def _lengths(corpus, split):
-    """Tokens of each document of a split, its end of text included."""
+    """Tokens of each document of a split, its end of text included; the first may lack one."""
     stream = getattr(corpus, split)
-    return np.diff(np.flatnonzero(stream == corpus.end_of_text), append=len(stream))
+    begins = np.union1d(0, np.flatnonzero(stream == corpus.end_of_text))
+    return np.diff(begins, append=len(stream))

@@ -19,7 +19,6 @@ from devlib.tokenizer import check_ids, load_tokenizer
 
 TRAIN = "timaeus/dsir-pile-10m-tokens"  # in the 5,000-token vocabulary
 VALIDATION = "georgeyw/dsir-pile-10k"
-RAW = "stanford-crfm/DSIR-filtered-pile-50M"  # the text that both were drawn from
 TOGETHER = 1_000  # rows read at a time; a kill loses at most these
 
 
@@ -29,9 +28,9 @@ def hub_corpus(vocabulary, tokens=None, train=TRAIN, validation=VALIDATION) -> C
 
     `train` and `validation` name datasets on the hub, or folders of the same layout: a column
     `tokens` of ids, each row begun by end of text, which the context puts back; or a column
-    `contents` of text, such as RAW, which is tokenised here. Killed or cut off, it goes on where it
-    was. Raises UserError if a dataset is out of reach, or has neither column or ids of another
-    vocabulary.
+    `contents` of text, which is tokenised here (stanford-crfm/DSIR-filtered-pile-50M, for another
+    vocabulary than the paper's). Killed or cut off, it goes on where it was. Raises UserError if a
+    dataset is out of reach, or has neither column, or ids of another vocabulary.
     """
     tokenizer = load_tokenizer(vocabulary)
     paper = PAPER.language

@@ -11,8 +11,9 @@ AT_ONCE = 2**23  # pairs counted in one go
 def bigram_counts(corpus, context=None) -> torch.Tensor:
     """How often token t follows token s in the training data, (V, V), int64.
 
-    Counts the pairs within documents, end of text before them and after them. With `context`, the
-    pairs in the contexts of that length, which bos begins: what a model trained on them sees.
+    Counts the pairs of the stream: those within documents, and end of text before and after them.
+    With `context`, the pairs in the contexts of that length, which bos begins: what a model trained
+    on them sees. The hub's tokenised rows need it: they follow one another in no order.
     """
     size = corpus.vocabulary
     counts = np.zeros(size * size, np.int64)

@@ -317,6 +317,12 @@ def test_hub_out_of_reach(cache):
             lambda: hub_corpus(VOCABULARY, None, cache / "nowhere", cache / "nowhere"))
 
 
+def test_hub_without_its_library(cache, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    refused("needs the library datasets: pip install datasets, or use --corpus offline",
+            lambda: load_corpus("hub"))
+
+
 def test_hub_columns_that_are_wrong(hub, cache):
     bad = write_hub(cache / "bad", "text", ["a", "b"])
     refused("has the columns text, metadata, but neither 'tokens' nor 'contents'.*--corpus offline",
@@ -383,3 +389,7 @@ def test_facts_without_sources():
     table = facts(toy_corpus(50, 100, 10))
     assert table.source.tolist() == ["all"] and table.documents.tolist() == [220]
     assert table.validation_tokens.tolist() == [640]
+    table = facts(counted())  # no end of text at all: one document a split
+    assert table.documents.tolist() == [2] and table.train_tokens.tolist() == [101]
+    assert table.unigram_loss.tolist() == [pytest.approx(math.log(100))]
+    assert table.bigram_loss.tolist() == [0.0]
