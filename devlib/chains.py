@@ -186,6 +186,7 @@ def flat_loss(loss, layout, masked):
         flat = origin.index_put((free,), w) if masked else w
         return loss(layout.unflatten(flat), batch).mean()
 
+    mean_loss.eager = getattr(loss, "eager", False)
     return mean_loss
 
 

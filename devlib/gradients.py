@@ -16,9 +16,11 @@ def mean_gradient(mean_loss, microbatch, compile):
     dimension is the sample. With a `microbatch` below the batch's length it is taken in slices of
     that many samples: the same numbers up to rounding, in less memory, and on a CPU faster where
     a slice's activations fit the cache (the regression transformer at 1,024 contexts: half the
-    time). Cached, so that one function is compiled once a process.
+    time). Cached, so that one function is compiled once a process. A `mean_loss` that says
+    `eager = True` is not compiled: it is made of large products that nothing can fuse.
     """
     gradient = grad_and_value(mean_loss)
+    compile = compile and not getattr(mean_loss, "eager", False)
     if compile:
         gradient = compiled(gradient)
 

@@ -175,16 +175,19 @@ class LanguageModel:
 
 @dataclass(frozen=True)
 class LanguageTraining:
-    """AdamW at a constant rate (F.1.3)."""
+    """AdamW at a constant rate (F.1.3). `stop` below `steps` takes the first part of the same run.
+    The paper saved every 10th update and analysed every 100th; here the latter are kept."""
 
-    steps: int = number(50_000, "-", "updates", "F.1.3")
+    steps: int = number(50_000, "-", "updates the checkpoints are spread over", "F.1.3")
+    stop: int = number(50_000, "-", "updates taken", "F.1.3")
     batch: int = number(100, "m", "contexts", "F.1.3")
     lr: float = number(1e-3, "eta", "-", "F.1")
+    warmup: int = number(0, "-", "updates over which the rate grows to eta", "F.1.3")
     weight_decay: float = number(0.05, "-", "-", "F.1")
     beta1: float = number(0.9, "beta_1", "-", "F.1")
     beta2: float = number(0.999, "beta_2", "-", "F.1")
-    checkpoint_every: int = number(10, "-", "updates", "F.1.3")
-    analyse_every: int = number(100, "-", "updates", "F.1.3")
+    log_checkpoints: int = number(0, "-", "steps spaced evenly in log t", "F.1.3")
+    linear_checkpoints: int = number(501, "-", "steps spaced evenly in t", "F.1.3")
 
 
 @dataclass(frozen=True)

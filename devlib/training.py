@@ -1,24 +1,22 @@
-"""Training of the regression transformer: one straight loop, resumable at any moment."""
+"""Training: one straight loop, resumable at any moment, and the regression transformer's trainer
+(the language models' is in devlib.training_language)."""
 
-import hashlib
 import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
 from torch.func import functional_call
 from tqdm import tqdm
 
 from devlib.checkpoints import CheckpointStore, schedule
-from devlib.errors import CheckpointError
-from devlib.files import make_directory, settings_hash, write_atomic
+from devlib.files import make_directory, settings_hash
 from devlib.gradients import mean_gradient
 from devlib.models.regression import MICROBATCH, RegressionTransformer
 from devlib.parameters import Layout
 from devlib.presets import RegressionSettings, as_dict
+from devlib.resume import load_state, save_state
 from devlib.rng import stream_seed
 from devlib.tasks import squared_errors, training_batch
 
@@ -83,30 +81,22 @@ class Trainer:
             self.scheduler.step()
         return loss
 
+    def facts(self, loss) -> dict:
+        """What the manifest says of a checkpoint taken after the update with that loss."""
+        return {"train_loss": float(loss)}
+
     def save_state(self, path, identity):
         """All that the next update depends on, in one atomic file. Batches need no saving: they
         are a function of (seed, step)."""
-        tensors = {"w": self.w, **self.optimizer.state[self.w]}
         schedule_state = {key: value for key, value in self.scheduler.state_dict().items()
                           if isinstance(value, int | float | list)}
-        facts = {"run": identity, "step": str(self.step), "scheduler": json.dumps(schedule_state)}
-        write_atomic(path, save(tensors, facts | {"sha256": _digest(tensors, facts)}))
+        save_state(path, {"w": self.w, **self.optimizer.state[self.w]},
+                   {"run": identity, "step": str(self.step),
+                    "scheduler": json.dumps(schedule_state)})
 
     def load_state(self, path, identity):
         """The inverse of `save_state`. Raises CheckpointError if the file is not this run's."""
-        try:
-            tensors = load_file(path)
-            with safe_open(path, "pt") as file:
-                facts = file.metadata() or {}
-        except SafetensorError as error:
-            raise CheckpointError(f"{path} is damaged ({error}); delete it, and training begins "
-                                  "again") from error
-        if facts.pop("sha256", None) != _digest(tensors, facts):
-            raise CheckpointError(f"{path} is damaged (its sha256 is another); delete it, and "
-                                  "training begins again")
-        if facts.get("run") != identity:
-            raise CheckpointError(f"{path} belongs to another run; delete it, or name another "
-                                  "directory")
+        tensors, facts = load_state(path, identity)
         self.w.copy_(tensors.pop("w"))
         self.optimizer.state[self.w] = tensors
         self.step = int(facts["step"])
@@ -114,15 +104,6 @@ class Trainer:
         for group, lr in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(),
                              strict=True):
             group["lr"] = lr
-
-
-def _digest(tensors, facts) -> str:
-    """sha256 of a state: safetensors itself notices no changed number."""
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def identity(settings: RegressionSettings, seed) -> dict:
@@ -140,37 +121,48 @@ def train(settings: RegressionSettings, seed, directory, *, compile=None,
     bit-identical to an unbroken one on the same machine. One torch thread: at this width a second
     one gains little, and the other core is free for the LLC.
     """
-    training = settings.training
-    who = identity(settings, seed)
+    return run(lambda: Trainer(settings, seed, compile=compile), identity(settings, seed),
+               settings.training, directory, save_every=save_every)
+
+
+def run(make_trainer, who, training, directory, *, threads=1,
+        save_every=SAVE_EVERY) -> CheckpointStore:
+    """The checkpoints of the run that the identity `who` names, trained as far as they are
+    missing: up to `training.stop`, on the schedule of `training`.
+
+    `make_trainer()` gives a trainer at step 0, with what `Trainer` has: `seed`, `step`, `params`,
+    `update`, `facts`, `save_state` and `load_state`. For the rest see `train`.
+    """
     store = CheckpointStore(make_directory(directory), who)
     wanted = schedule(training.steps, training.log_checkpoints, training.linear_checkpoints,
                       training.stop)
     missing = {step for step in wanted if not store.has(step)}
     if not missing:
         return store
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
-        _train(Trainer(settings, seed, compile=compile), store, missing,
-               Path(directory) / RESUME, settings_hash(who), save_every)
+        _run(make_trainer, store, missing, training.stop, Path(directory) / RESUME,
+             settings_hash(who), save_every)
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
     return store
 
 
-def _train(trainer, store, missing, resume, name, save_every):
+def _run(make_trainer, store, missing, stop, resume, name, save_every):
+    trainer = make_trainer()
     if resume.exists():
         trainer.load_state(resume, name)
     if trainer.step > min(missing):  # a checkpoint was deleted since: make it again
-        trainer = Trainer(trainer.settings, trainer.seed, compile=trainer.compile)
-    stop, saved = trainer.settings.training.stop, time.monotonic()
+        trainer = make_trainer()
+    saved = time.monotonic()
     bar = tqdm(total=stop, initial=trainer.step, desc=f"training, seed {trainer.seed}",
                unit="step", disable=None, mininterval=1)
     while trainer.step < stop:
         loss = trainer.update()
         done = trainer.step - 1  # the checkpoint of step s is taken after update s
         if done in missing:
-            store.save(done, trainer.params, train_loss=float(loss))
+            store.save(done, trainer.params, **trainer.facts(loss))
         if time.monotonic() - saved > save_every or trainer.step == stop:
             trainer.save_state(resume, name)
             saved = time.monotonic()
