@@ -62,13 +62,13 @@ def behaviour(model, params, settings: RegressionSettings, metrics: RegressionMe
                                  noise_variance=variance)
         errors = squared_errors(predict(model, params, xs, ys), ys.double())
         for name, score in zip(("icl_early", "icl_late"), icl_scores(errors), strict=True):
-            row |= _with_se(name + suffix, score)
+            row |= with_se(name + suffix, score)
     for family in ("input", "task"):
         for gain in metrics.gains:
             mse, scale = out_of_distribution(model, params, settings, seed, metrics.ood_samples,
                                              **{f"{family}_gain": gain})
-            row |= _with_se(f"ood_{family}_{gain:g}", mse)
-            row |= _with_se(f"scale_{family}_{gain:g}", scale)
+            row |= with_se(f"ood_{family}_{gain:g}", mse)
+            row |= with_se(f"scale_{family}_{gain:g}", scale)
     return row
 
 
@@ -77,7 +77,8 @@ def mean_and_se(values):
     return float(values.mean()), float(values.std() / len(values) ** 0.5)
 
 
-def _with_se(name, estimate):
+def with_se(name, estimate):
+    """An estimate (value, standard error) as two entries of a row."""
     return {name: estimate[0], f"{name}_se": estimate[1]}
 
 

@@ -191,6 +191,38 @@ class LanguageTraining:
 
 
 @dataclass(frozen=True)
+class LanguageMetrics:
+    """What Section 6 and Appendix C measure. Where windows or sequences are longer than a model's
+    context, the metrics shorten them."""
+
+    contexts: int = number(100_000, "-", "validation contexts for the loss and the ICL score",
+                           "C.1.3")
+    icl_early: tuple[int, int] = number((50, 50), "-", "first and last early token, bos being "
+                                        "token 1", "C.1.3")
+    icl_late: tuple[int, int] = number((500, 500), "-", "first and last late token, bos being "
+                                       "token 1", "C.1.3")
+    ablation_contexts: int = number(100_000, "-", "validation contexts without positions",
+                                    "C.2.1; number ours")
+    positions: tuple[int, ...] = number(
+        (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000), "-", "tokens before the one "
+        "whose loss is shown", "C.2.1")
+    bigram_contexts: int = number(5_000, "n", "validation contexts for the bigram score",
+                                  "C.1.1, code")
+    bigram_positions: int = number(1, "-", "random positions in each of them", "C.1.1")
+    ngrams: tuple[int, ...] = number((2, 3, 4), "n", "tokens in a common n-gram", "6.2, C.1.2")
+    ngram_count: int = number(1_000, "-", "common n-grams for each n", "C.1.2")
+    ngram_contexts: int = number(100_000, "-", "validation contexts for the loss at position n",
+                                 "C.1.2; number ours")
+    components: int = number(4, "-", "principal components of W_pos", "C.2.1; number ours")
+    previous_sequences: int = number(10_000, "-", "sequences for the previous-token score",
+                                     "C.2.3")
+    previous_shortest: int = number(16, "-", "tokens in the shortest of them", "C.2.3")
+    previous_longest: int = number(64, "-", "tokens in the longest of them", "C.2.3")
+    prefix_sequences: int = number(10_000, "-", "sequences for the prefix-matching score", "C.2.4")
+    prefix_length: int = number(128, "-", "tokens in each of them", "C.2.4")
+
+
+@dataclass(frozen=True)
 class LanguageSettings:
     """Everything a language page needs. eps and gamma differ between one and two layers (A.4.1)."""
 
@@ -299,6 +331,7 @@ __all__ = [
     "PRESETS",
     "CalibrationSettings",
     "LLCSettings",
+    "LanguageMetrics",
     "LanguageModel",
     "LanguageSettings",
     "LanguageTraining",
