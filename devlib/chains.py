@@ -41,7 +41,7 @@ class Chains:
         self.origin = origin
         self.anchor = origin if free is None else origin[self.free]
         self.size = len(self.anchor)
-        _check_loss(loss, params, self.data)
+        check_loss(loss, params, self.data)
         if init_losses is None:
             init_losses = per_sample_losses(loss, params, self.data)
         self.init_losses = torch.as_tensor(init_losses, device=origin.device).detach().double()
@@ -220,6 +220,15 @@ def _check(params, data, sampler, chains, seed, batch_size, init_losses):
         check_count("batch_size", batch_size)
     if not isinstance(sampler, SGLD):
         raise UserError(f"sampler must be an SGLD or RMSpropSGLD, not {sampler!r}")
+    samples = check_problem(params, data)
+    if init_losses is not None and tuple(init_losses.shape) != (samples,):
+        raise UserError(f"init_losses must have shape ({samples},), one loss a sample, not "
+                        f"{tuple(init_losses.shape)}")
+
+
+def check_problem(params, data) -> int:
+    """The number of samples. Raises UserError unless `params` are floating-point tensors by name
+    and `data` a tuple of tensors of one length, all on one device."""
     if not params:
         raise UserError("params is empty: give the model's parameters by name")
     for name, p in params.items():
@@ -237,14 +246,11 @@ def _check(params, data, sampler, chains, seed, batch_size, init_losses):
     lengths = {len(part) if part.ndim else 0 for part in data}
     if len(lengths) != 1 or 0 in lengths:
         raise UserError(f"data must be tensors of one length above 0, not of {sorted(lengths)}")
-    (samples,) = lengths
-    if init_losses is not None and tuple(init_losses.shape) != (samples,):
-        raise UserError(f"init_losses must have shape ({samples},), one loss a sample, not "
-                        f"{tuple(init_losses.shape)}")
+    return lengths.pop()
 
 
-def _check_loss(loss, params, data):
-    """One look at two samples: the loss gives one value for each."""
+def check_loss(loss, params, data):
+    """Raises UserError unless the loss gives one value for each of two samples."""
     few = tuple(part[:2] for part in data)
     with torch.no_grad():
         values = loss(params, few)

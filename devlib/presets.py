@@ -146,6 +146,23 @@ class TaskSetSettings:
 
 
 @dataclass(frozen=True)
+class HessianSettings:
+    """Trace, largest eigenvalues and spectral density of the Hessian (B.5)."""
+
+    samples: int = number(1024, "-", "contexts", "code")
+    checkpoints: int = number(60, "-", "checkpoints that get a trace and eigenvalues, at most",
+                              "-")
+    eigenvalues: int = number(5, "-", "largest eigenvalues reported", "B.5")
+    pairs: int = number(10, "-", "largest eigenvalues found, all taken out of the trace's error",
+                        "-")
+    tolerance: float = number(0.01, "-", "residual to stop at, as a share of the eigenvalue", "-")
+    precision: float = number(0.02, "-", "standard error to stop at, as a share of the trace", "-")
+    most_probes: int = number(400, "-", "random vectors behind a trace, at most", "-")
+    density_probes: int = number(4, "-", "random vectors behind a spectral density", "-")
+    density_steps: int = number(80, "-", "Lanczos steps of each", "-")
+
+
+@dataclass(frozen=True)
 class RegressionSettings:
     """Everything a regression page needs."""
 
@@ -248,6 +265,7 @@ class Preset:
     calibration: CalibrationSettings = CalibrationSettings()
     metrics: RegressionMetrics = RegressionMetrics()
     task_sets: TaskSetSettings = TaskSetSettings()
+    hessian: HessianSettings = HessianSettings()
     kept: int = 30  # checkpoints of a run that the repository holds for readers
 
 
@@ -269,6 +287,8 @@ LAPTOP = Preset(
         looks=25),
     metrics=RegressionMetrics(samples=2**12, ood_samples=2**11, attention_samples=2**9),
     task_sets=TaskSetSettings(counts=(1, 16, 256), stop=2_000, samples=2**12),
+    hessian=HessianSettings(samples=256, checkpoints=12, precision=0.05, density_probes=2,
+                            density_steps=40),
     kept=8)
 
 PUBLISHED = Preset(
@@ -297,6 +317,8 @@ SMOKE = Preset(
         looks=8),
     metrics=RegressionMetrics(samples=256, ood_samples=128, attention_samples=64, probes=64),
     task_sets=TaskSetSettings(counts=(1, 4), stop=60, samples=256),
+    hessian=HessianSettings(samples=32, checkpoints=3, pairs=5, precision=0.2, most_probes=20,
+                            density_probes=1, density_steps=10),
     kept=4)
 
 PRESETS = {preset.name: preset for preset in (SMOKE, LAPTOP, PUBLISHED, PAPER)}
@@ -330,6 +352,7 @@ def as_dict(settings) -> dict:
 __all__ = [
     "PRESETS",
     "CalibrationSettings",
+    "HessianSettings",
     "LLCSettings",
     "LanguageMetrics",
     "LanguageModel",
