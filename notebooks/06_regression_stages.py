@@ -196,7 +196,7 @@ tables = {("LR-7", "input", 40_292): (2.22, 2.89, 3.65, 3.96),
 for (claim, family, step), values in tables.items():
     near = at(behaviour, step)
     if step <= reached:
-        print(f"{family}s at step {near.step:,.0f}, g = {', '.join(map('{:g}'.format, chosen.gains))}:",
+        print(f"{family}s at step {near.step:,.0f}, g = 3, 5, 10, 100:",
               " ".join(f"{near[f'ood_{family}_{g:g}']:.2f}" for g in chosen.gains),
               "; released:", *values)
     judge(claim, f"{family}s at step {step:,} within 0.3 of the released run at every gain",
@@ -279,7 +279,8 @@ kept = results.kept_checkpoints(preset, seed, recompute=recompute and not reuse)
 with torch.no_grad():
     model = build_model(settings, seed=0)
     model.load_state_dict(kept.load(kept.steps[-1]))
-    attention = model.attention(*fixed_set(seed, "patterns", chosen.attention_samples, task)).mean(1)
+    contexts = fixed_set(seed, "patterns", chosen.attention_samples, task)
+    attention = model.attention(*contexts).mean(1)
 tokens = [f"{kind}{k}" for k in positions for kind in "xy"][:-1]
 fig = draw.patterns(attention.numpy(), tokens)
 flat = attention.flatten(0, 2).numpy().round(4)
@@ -301,7 +302,8 @@ weights = [kept.load(step) for step in kept.steps]
 vectors = {
     r"LayerNorm weight $\gamma$": np.stack([w["unembed_ln.weight"] for w in weights]),
     "unembedding row $W_0$": np.stack([w["unembed.weight"][0] for w in weights]),
-    r"effective weight $W_0 \gamma$": np.stack([metrics.effective_unembedding(w)[0] for w in weights])}
+    r"effective weight $W_0 \gamma$": np.stack(
+        [metrics.effective_unembedding(w)[0] for w in weights])}
 fig = draw.threads(vectors, kept.steps, stages, "weight (no unit)")
 table = pd.concat([pd.DataFrame(values, columns=[f"c{i}" for i in range(values.shape[1])])
                    .assign(step=kept.steps, vector=name) for name, values in vectors.items()])
@@ -327,8 +329,8 @@ judge("LR-10", "less than a tenth of them at 40,000, more than half at 318,000",
 ends = [structure.iloc[-1][name] for name in list(norms)[:4]]
 print("other LayerNorms at the end:", " ".join(f"{value:.2f}" for value in ends),
       "(released .52 .16 .02 .02)")
-judge("LR-11", "of the others, the one before attention 1 collapses most", ends[0] == max(ends) > 0.1,
-      499_999)
+judge("LR-11", "of the others, the one before attention 1 collapses most",
+      ends[0] == max(ends) > 0.1, 499_999)
 
 # %% [markdown]
 # ## Weight norm
