@@ -380,6 +380,7 @@ def _execute(nb, page, failures, values=None, **variables):
     import papermill
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # tasks that an interrupt leaves behind
     failed = failures / f"{page.stem}.failed.ipynb"
     bar = {"desc": page.stem, "unit": "cell"} if sys.stderr.isatty() else False
     # papermill treats {} in a path as a parameter: give it a path of our own

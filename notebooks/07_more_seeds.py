@@ -60,7 +60,7 @@ runs = {(kind, number): results.regression(preset, number, False, kind)
         for kind, number in results.finished_runs(preset)}
 first = next(iter(runs.values()))
 rule = results.regression_settings(preset).stages
-print(f"{preset} preset: {len(runs)} of the paper's five seeds and two residuals:")
+print(f"{preset} preset: {len(runs)} of ten runs (the paper's five seeds, two residual streams):")
 for (kind, number), run in runs.items():
     print(f"  {kind} residual, seed {number}, to step {run['evaluation'].step.max():,}")
 found = {key: find_stages(run["llc"], run["evaluation"], rule) for key, run in runs.items()}
