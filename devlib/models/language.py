@@ -59,9 +59,9 @@ class Attention(Part):
         q = self.hook_q(heads(placed, self.W_Q, self.b_Q))
         k = self.hook_k(heads(placed, self.W_K, self.b_K))
         v = self.hook_v(heads(plain, self.W_V, self.b_V))
-        scores = torch.einsum("bqhe,bkhe->bhqk", q, k) / q.shape[-1] ** 0.5
+        scores = torch.einsum("bqhe,bkhe->bhqk", q / q.shape[-1] ** 0.5, k)
         future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-        scores = self.hook_attn_scores(scores.masked_fill(future, -torch.inf))
+        scores = self.hook_attn_scores(scores.masked_fill_(future, -torch.inf))
         pattern = self.hook_pattern(scores.softmax(-1))
         z = self.hook_z(torch.einsum("bhqk,bkhe->bqhe", pattern, v))
         return torch.einsum("bthe,hed->btd", z, self.W_O) + self.b_O
