@@ -57,7 +57,9 @@ METRICS = LanguageMetrics(
 
 
 def random_parameters(model=MODEL):
-    return {name: value.double() for name, value in initial_parameters(model, 0).items()}
+    """Untrained weights, float64, with biases and LayerNorms moved off zero and one."""
+    return {name: value.double() + ("W_" not in name) * 0.3 * torch.randn(
+        value.shape, generator=gen(name)) for name, value in initial_parameters(model, 0).items()}
 
 
 def random_contexts(count=9, model=MODEL):
