@@ -177,7 +177,8 @@ for name in ("devlib", "devinterp"):
 # %% [markdown]
 # ## A preset
 #
-# What the stored tables of this page's preset took, as their manifest says; wall seconds on two cores.
+# What the stored tables of this page's preset took, as their manifest says: wall seconds on two cores that
+# other work shared, so up to three times what an idle machine takes.
 
 # %%
 for part, seconds in regression(preset, seed).manifest["seconds"].items():
