@@ -42,16 +42,25 @@ def parser() -> Parser:
         sub.add_argument("--runs", metavar="DIR",
                          help="where results go (default: $DEVLIB_RUNS, or runs/)")
 
+    def corpus(sub):
+        sub.add_argument("--corpus", choices=presets.CORPORA,
+                         help="what language models read (default: the preset's)")
+
     sub = command(run, "recompute one page; the committed one stays as it is")
     sub.add_argument("notebook", help="such as 02_stage_boundaries, or stage_boundaries")
     scale(sub)
     sub.add_argument("-p", dest="extra", nargs=2, action="append", default=[],
                      metavar=("NAME", "VALUE"), help="another parameter of the page")
-    scale(command(reproduce, "recompute every page, and build the book from them"))
-    sub = command(train, "train the regression transformer, or go on with it")
+    sub = command(reproduce, "recompute every page, and build the book from them")
     scale(sub)
+    corpus(sub)
+    sub = command(train, "train a transformer, or go on with it")
+    scale(sub)
+    sub.add_argument("--model", choices=("regression", "language", "one-layer"),
+                     default="regression", help="which one (default: regression)")
     sub.add_argument("--residual", choices=("doubled", "standard"),
-                     help="the residual stream (default: the preset's)")
+                     help="the regression model's residual stream (default: the preset's)")
+    corpus(sub)
     scale(command(adopt, "for maintainers: copy finished tables from the runs into data/results"))
     sub = command(refresh, "for maintainers: make .ipynb files anew from their .py")
     sub.add_argument("names", nargs="*", help="pages (default: all)")
@@ -83,12 +92,13 @@ def refresh(args):
 
 
 def reproduce(args):
-    from devlib import notebooks
+    from devlib import notebooks, pipeline
 
     _choose_runs(args)
     notebooks.check_all(args.preset, args.seed)
-    compute_tables(args.preset, args.seed)
-    copy = notebooks.build_copy(args.preset, args.seed, args.runs)
+    pipeline.compute_tables(args.preset, args.seed, args.corpus)
+    copy = notebooks.build_copy(args.preset, args.seed, args.runs,
+                                {"corpus": args.corpus} if args.corpus else {})
     build = "from jupyter_book.cli.main import main; main()"
     # local extensions are found from the working directory
     if subprocess.run([sys.executable, "-c", build, "build", "-W", "--keep-going", "--all", "."],
@@ -97,25 +107,21 @@ def reproduce(args):
     print(copy / "_build" / "html" / "index.html")
 
 
-def compute_tables(preset, seed):
-    """Every table that the pages read. Here, and not first in a page's kernel, so that a terminal
-    shows the progress."""
-    from devlib import calibration_tables, primer, results, task_sets
-
-    results.regression(preset, seed, recompute=True)
-    results.development(preset, seed, recompute=True)
-    task_sets.task_sets(preset, seed, recompute=True)
-    primer.primer(preset, seed, recompute=True)
-    calibration_tables.calibration(preset, seed, recompute=True)
-
-
 def train(args):
-    from devlib import results, training
+    from devlib import results, results_language, training
 
-    settings = results.regression_settings(args.preset, args.residual)
-    directory = results.training_directory(settings, args.seed, args.preset, args.runs)
-    training.train(settings, args.seed, directory)
-    print(directory)
+    if args.model == "regression":
+        if args.corpus:
+            raise UserError("--corpus is for language models; name one with --model")
+        settings = results.regression_settings(args.preset, args.residual)
+        directory = results.training_directory(settings, args.seed, args.preset, args.runs)
+        training.train(settings, args.seed, directory)
+        return print(directory)
+    if args.residual:
+        raise UserError("--residual is for the regression model; leave it out, or --model")
+    settings = results_language.language_settings(
+        args.preset, 2 if args.model == "language" else 1, args.corpus)
+    print(results_language.train(args.preset, args.seed, settings, runs=args.runs).directory)
 
 
 def _choose_runs(args):

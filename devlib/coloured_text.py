@@ -4,8 +4,10 @@ import html
 import math
 
 from devlib.errors import UserError
+from devlib.tokenizer import load_tokenizer
 
 FALL, RISE = "0, 114, 178", "213, 94, 0"  # Okabe and Ito's blue and vermilion
+LIMIT = 2.0  # nats shown at full strength on a page, so that stages can be compared
 STRONGEST = 0.6  # opacity; so text in a page's own colour stays readable, on light and on dark
 
 
@@ -35,3 +37,25 @@ def _span(token, value, limit):
     colour = FALL if value < 0 else RISE
     return (f'<span style="background-color: rgba({colour}, {strength:.2f})" '
             f'title="{value:+.2f} nats">{text}</span>')
+
+
+def token_texts(ids, vocabulary, corpus) -> list[str]:
+    """What each token says. Those of the toy corpus are numbers."""
+    if corpus == "toy":
+        return [f"{id} " for id in ids]
+    return load_tokenizer(vocabulary).decode_batch([[id] for id in ids])
+
+
+def show_text(title, table, vocabulary, corpus):
+    """Displays the text of a table (token, change) under a title."""
+    from IPython.display import HTML, display
+
+    text = coloured_text(token_texts(table.token.tolist(), vocabulary, corpus),
+                         table.change.tolist(), LIMIT)
+    display(HTML(f"<p>{html.escape(title)}</p>{text}"))
+
+
+def context_of(ids, vocabulary, corpus) -> str:
+    """A token after those before it, on one line, itself in brackets: `ids` as "12 7 9"."""
+    *before, last = token_texts([int(id) for id in ids.split()], vocabulary, corpus)
+    return ("".join(before) + f"[{last}]").replace("\n", "\u21b5")

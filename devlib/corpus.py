@@ -6,21 +6,20 @@ begin the contexts of the authors' tokenised data.
 """
 
 import functools
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 
-from devlib.corpus_files import SPLITS
+from devlib.corpus_files import SPLITS, TOKEN
 from devlib.corpus_text import SOURCES
 from devlib.errors import UserError
-from devlib.presets import LanguageModel
+from devlib.presets import CORPORA, LanguageModel
 from devlib.rng import generator
 from devlib.token_counts import bigram_counts
 from devlib.tokenizer import check_ids
-
-KINDS = ("offline", "toy", "hub")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +75,16 @@ def load_corpus(kind="offline", vocabulary=LanguageModel.vocabulary) -> Corpus:
     elif kind == "hub":
         from devlib.corpus_hub import hub_corpus as load
     else:
-        raise UserError(f"corpus must be one of {', '.join(KINDS)}, not {kind!r}")
+        raise UserError(f"corpus must be one of {', '.join(CORPORA)}, not {kind!r}")
     return load(vocabulary)
+
+
+def corpus_hash(corpus) -> str:
+    """Twelve hex digits that change when any token does."""
+    digest = hashlib.sha256(str(corpus.vocabulary).encode())
+    for split in SPLITS:
+        digest.update(np.ascontiguousarray(getattr(corpus, split), TOKEN))
+    return digest.hexdigest()[:12]
 
 
 def training_batch(corpus, seed, step, size, context) -> torch.Tensor:

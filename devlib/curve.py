@@ -21,16 +21,32 @@ from devlib.sampling import SGLD, sample_chains
 def rows(measure, store, steps, directory, settings, label, jobs=None) -> pd.DataFrame:
     """`measure(params)` -> a row, or a list of rows, at each step, as a table; finished steps are
     read back."""
+    return tables(_Single(measure), store, steps, directory, settings, label, jobs)["rows"]
+
+
+def tables(measure, store, steps, directory, settings, label, jobs=None) -> dict:
+    """The same for several tables at once: `measure(params)` -> {name: row or list of rows}."""
     directory = make_directory(directory)
     identity = settings_hash({"run": store.manifest["hash"], **settings})
     task = _AtCheckpoint(measure, store.directory, directory, identity)
     each(task, [step for step in steps if not task.path(step).exists()], jobs=jobs, label=label)
-    return pd.DataFrame([row for step in steps
-                         for row in json.loads(task.path(step).read_text())])
+    found = [json.loads(task.path(step).read_text()) for step in steps]
+    return {name: pd.DataFrame([row for part in found for row in part[name]])
+            for name in found[0]}
+
+
+class _Single:
+    """One table as several are measured."""
+
+    def __init__(self, measure):
+        self.measure = measure
+
+    def __call__(self, params):
+        return {"rows": self.measure(params)}
 
 
 class _AtCheckpoint:
-    """Measures one checkpoint and files the row; small, because it travels to other processes."""
+    """Measures one checkpoint and files the rows; small, because it travels to other processes."""
 
     def __init__(self, measure, run, directory, identity):
         self.measure, self.run, self.directory, self.identity = measure, run, directory, identity
@@ -40,15 +56,17 @@ class _AtCheckpoint:
 
     def __call__(self, step):
         params = open_run(self.run).load(step)
-        measured = self.measure(params)
-        measured = measured if isinstance(measured, list) else [measured]
-        write_json(self.path(step), [{"step": step, **row} for row in measured])
+        write_json(self.path(step), {
+            name: [{"step": step, **row} for row in
+                   (found if isinstance(found, list) else [found])]
+            for name, found in self.measure(params).items()})
 
 
-def llc_row(loss, params, data, llc: LLCSettings, seed, **options) -> dict:
+def llc_row(loss, params, data, llc: LLCSettings, seed, also=None, **options) -> dict:
     """The LLC at one checkpoint as a row: llc, mcse, ess, rhat, init_loss, the chains' means and
     their spread, the same estimate against the loss on the whole set, the draws taken, and how
-    many chains escaped or diverged. Further options as for `sample_chains`."""
+    many chains escaped or diverged. `also(draws)` gives further entries. Further options as for
+    `sample_chains`."""
     sampler = SGLD(llc.eps, llc.nbeta, llc.gamma)
     options |= dict(chains=llc.chains, burn_in=llc.burn_in, batch_size=llc.batch, seed=seed,
                     on_divergence="keep")
@@ -66,5 +84,6 @@ def llc_row(loss, params, data, llc: LLCSettings, seed, **options) -> dict:
             "llc_whole_set": whole_set.mean, "mcse_whole_set": whole_set.mcse,
             "draws": draws.losses.shape[1], "burn_in": draws.burn_in,
             "escaping": len(estimate.escaping), "diverged": len(estimate.diverged),
+            **({} if also is None else also(draws)),
             **{f"chain_{chain}": mean for chain, mean in
                zip(draws.healthy, estimate.chain_means, strict=True)}}

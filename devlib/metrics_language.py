@@ -138,18 +138,31 @@ def bigram_scores(params, contexts, places, q, model: LanguageModel):
     at each place k with the corpus's bigrams (15): contexts (M, T), places (M, P) -> (M, P).
     Their mean is the bigram score (16)."""
     check_tokens(contexts, model)
+    parts = []
+    for some, at, logits in _logits_at(params, contexts, places, model):
+        following = q[some.gather(1, at)].to(logits)
+        expected = torch.einsum("bpv,bpv->bp", following, logits)
+        parts.append(logits.logsumexp(-1) - expected)  # as q sums to one
+    return torch.cat(parts)
+
+
+def log_probabilities(params, contexts, places, model: LanguageModel):
+    """log p of every token after those at the places: contexts (M, T), places (M, P) ->
+    (M, P, V)."""
+    return torch.cat([logits.log_softmax(-1) for *_, logits in
+                      _logits_at(params, contexts, places, model)])
+
+
+def _logits_at(params, contexts, places, model):
+    """Slices of the contexts and places, with the logits (b, P, V) there, without gradients."""
+    check_tokens(contexts, model)
     at_once = microbatch(contexts.shape[1])
-    with torch.no_grad():
-        return torch.cat([_cross_entropies(params, some.long(), at, q, model) for some, at in
-                          zip(contexts.split(at_once), places.split(at_once), strict=True)])
-
-
-def _cross_entropies(params, contexts, places, q, model):
-    stream = final_stream(params, contexts, model, params["embed.W_E"].dtype)  # (b, T, d)
-    rows = torch.arange(len(contexts))[:, None]
-    logits = stream[rows, places] @ params["unembed.W_U"] + params["unembed.b_U"]  # (b, P, V)
-    expected = torch.einsum("bpv,bpv->bp", q[contexts[rows, places]].to(logits), logits)
-    return logits.logsumexp(-1) - expected  # as q sums to one
+    for some, at in zip(contexts.split(at_once), places.split(at_once), strict=True):
+        some = some.long()
+        with torch.no_grad():
+            stream = final_stream(params, some, model, params["embed.W_E"].dtype)  # (b, T, d)
+            stream = stream[torch.arange(len(some))[:, None], at]
+            yield some, at, stream @ params["unembed.W_U"] + params["unembed.b_U"]
 
 
 def bigram_floors(contexts, places, entropies):

@@ -52,13 +52,14 @@ def positions(params, metrics: LanguageMetrics) -> list[dict]:
 
 
 def structure(params, metrics: LanguageMetrics) -> dict:
-    """One row of the structure table: the share of W_pos's variance in each component, and mean
-    and standard deviation of the positions' norms."""
+    """One row of the structure table: the share of W_pos's variance in each component, mean and
+    standard deviation of the positions' norms, and the norm of all parameters (B.2)."""
     w_pos = params["pos_embed.W_pos"].double()
     norms = w_pos.norm(dim=1)
     shares = position_path(w_pos, metrics.components).explained.tolist()
     return {f"position_pc_{i}": share for i, share in enumerate(shares, 1)} | {
-        "position_norm": float(norms.mean()), "position_norm_sd": float(norms.std())}
+        "position_norm": float(norms.mean()), "position_norm_sd": float(norms.std()),
+        "weight_norm": sum(float(p.double().square().sum()) for p in params.values()) ** 0.5}
 
 
 # -------------------------------------------------------------------------------------- composition

@@ -347,9 +347,10 @@ def check_all(preset, seed, root=None) -> list[str]:
     return names(folder)
 
 
-def build_copy(preset, seed, runs_dir=None, root=None) -> Path:
+def build_copy(preset, seed, runs_dir=None, extra=None, root=None) -> Path:
     """Recomputes every page and lays out the book's sources around them, ready for jupyter-book,
-    in `runs_dir/PRESET-seedSEED/book`, which it returns.
+    in `runs_dir/PRESET-seedSEED/book`, which it returns. `extra` holds strings for further
+    parameters, given to the pages that have them.
 
     The cell with the injected values is left out where they are the page's own defaults.
     """
@@ -358,7 +359,11 @@ def build_copy(preset, seed, runs_dir=None, root=None) -> Path:
     folder = root / "notebooks"
     runs_dir = Path(runs_dir or runs_directory()).resolve()
     copy = make_directory(runs_dir / f"{preset}-seed{seed}" / "book")
-    executed = [run(name, preset, seed, runs_dir=runs_dir, folder=folder) for name in pages]
+    executed = []
+    for name in pages:
+        known = parameters(folder / f"{name}.ipynb")
+        own = {key: value for key, value in (extra or {}).items() if key in known}
+        executed.append(run(name, preset, seed, own, runs_dir, folder))
     for part in ("book", "notebooks"):
         shutil.rmtree(copy / part, ignore_errors=True)
     shutil.copytree(root / "book", copy / "book", ignore=shutil.ignore_patterns("_build"))

@@ -128,8 +128,8 @@ def per_position(steps, values: pd.DataFrame, floors, ylabel) -> Figure:
 
 
 def llc_curve(llc: pd.DataFrame, smooth, stages: pd.DataFrame, paper: dict,
-              loss: pd.DataFrame) -> Figure:
-    """Fig. 1b: test loss above, LLC with two standard errors and its smooth curve below, stages
+              loss: pd.DataFrame, loss_unit="squared target units") -> Figure:
+    """Fig. 1: test loss above, LLC with two standard errors and its smooth curve below, stages
     behind both, the paper's boundaries dashed."""
     fig, (top, bottom) = figure(2, 1, height=6.2, sharex=True)
     last = loss.step.max()
@@ -137,7 +137,7 @@ def llc_curve(llc: pd.DataFrame, smooth, stages: pd.DataFrame, paper: dict,
     top.plot(loss.step, loss.loss, color=BLUE, marker="o", ms=2.5)
     top.fill_between(loss.step, loss.loss - 2 * loss.loss_se, loss.loss + 2 * loss.loss_se,
                      color=BLUE, alpha=0.25, lw=0)
-    top.set_ylabel("test loss\n(squared target units)")
+    top.set_ylabel(f"test loss\n({loss_unit})")
     bottom.errorbar(llc.step, llc.llc, 2 * llc.mcse, color=VERMILLION, fmt="o", ms=3.5, lw=1.1,
                     capsize=2, label="estimate, 2 standard errors")
     bottom.plot(smooth.steps, smooth.mean, color=BLACK, lw=1.2, label="smoothed")
@@ -173,6 +173,12 @@ def curves_and_slopes(panels: list, stages: pd.DataFrame, tolerance) -> Figure:
             ax.set_xticks([tick for tick in ax.get_xticks() if tick not in (10, 1_000, 100_000)])
     fig.align_ylabels()
     return fig
+
+
+def slope_table(panels: list) -> pd.DataFrame:
+    """What `curves_and_slopes` draws, as one table."""
+    return pd.concat([pd.DataFrame({"curve": name, "step": curve.steps, "smoothed": curve.mean,
+                                    "slope": curve.slope}) for name, _, _, curve in panels])
 
 
 def _spell_step(value, _):

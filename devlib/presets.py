@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, fields, replace
 
 from devlib.errors import UserError
 
+CORPORA = ("offline", "toy", "hub")  # what a language model can be trained on
+
 
 def number(default, symbol, unit, section):
     """A dataclass field that knows its symbol, its unit and its place in the paper."""
@@ -195,6 +197,7 @@ class LanguageTraining:
     """AdamW at a constant rate (F.1.3). `stop` below `steps` takes the first part of the same run.
     The paper saved every 10th update and analysed every 100th; here the latter are kept."""
 
+    corpus: str = number("hub", "-", "'hub', 'offline' or 'toy'", "F.1.2")
     steps: int = number(50_000, "-", "updates the checkpoints are spread over", "F.1.3")
     stop: int = number(50_000, "-", "updates taken", "F.1.3")
     batch: int = number(100, "m", "contexts", "F.1.3")
@@ -240,6 +243,22 @@ class LanguageMetrics:
 
 
 @dataclass(frozen=True)
+class LanguageEvaluation:
+    """Which checkpoints are measured, and what is kept of them for the pages to show."""
+
+    curve_checkpoints: int = number(501, "-", "checkpoints that get metrics and an LLC, at most",
+                                    "A.4.1")
+    position_checkpoints: int = number(12, "-", "checkpoints whose W_pos is kept, at most", "-")
+    probes: int = number(1_000, "-", "contexts with one place each, where predictions are compared",
+                         "-")
+    change_contexts: int = number(500, "-", "validation contexts searched for changed predictions",
+                                  "C.1.4; number ours")
+    changes: int = number(20, "-", "most changed tokens listed for each stage", "C.1.4")
+    texts: int = number(2, "-", "contexts shown as coloured text", "C.1.4; number ours")
+    text_tokens: int = number(160, "-", "tokens shown of each", "-")
+
+
+@dataclass(frozen=True)
 class LanguageSettings:
     """Everything a language page needs. eps and gamma differ between one and two layers (A.4.1)."""
 
@@ -248,7 +267,19 @@ class LanguageSettings:
     llc: LLCSettings = LLCSettings(
         eps=0.001, nbeta=21.7, gamma=100.0, batch=100, samples=1_000_000, chains=20, draws=200,
         burn_in=0)
+    metrics: LanguageMetrics = LanguageMetrics()
+    evaluation: LanguageEvaluation = LanguageEvaluation()
     stages: StageSettings = StageSettings(tolerance=2.0)
+
+    def one_layer(self, stop=None):
+        """The same for the one-layer model (Appendix E), with the paper's eps and gamma for it;
+        ended after `stop` updates, if given."""
+        return replace(self, model=replace(self.model, layers=1),
+                       training=replace(self.training, stop=stop or self.training.stop),
+                       llc=replace(self.llc, eps=0.003, gamma=300.0))
+
+
+ONE_LAYER = LanguageSettings().one_layer()
 
 
 # -------------------------------------------------------------------------------------- presets
@@ -262,6 +293,7 @@ class Preset:
     words: str
     regression: RegressionSettings = RegressionSettings()
     language: LanguageSettings = LanguageSettings()
+    one_layer: LanguageSettings = ONE_LAYER
     calibration: CalibrationSettings = CalibrationSettings()
     metrics: RegressionMetrics = RegressionMetrics()
     task_sets: TaskSetSettings = TaskSetSettings()
@@ -270,6 +302,20 @@ class Preset:
 
 
 PAPER = Preset("paper", "the paper's settings throughout")
+
+LAPTOP_LANGUAGE = LanguageSettings(
+    model=LanguageModel(heads=4, embed_dim=64, head_dim=16, context=128, vocabulary=1024,
+                        init_sd=0.1),
+    training=LanguageTraining(corpus="offline", steps=2_000, stop=2_000, batch=32, lr=4e-3,
+                              warmup=100, log_checkpoints=24, linear_checkpoints=9),
+    llc=LLCSettings(eps=1e-3, nbeta=21.7, gamma=100.0, batch=4, samples=512, chains=4,
+                    draws=60, burn_in=25),
+    metrics=LanguageMetrics(
+        contexts=800, icl_early=(30, 50), icl_late=(100, 128), ablation_contexts=400,
+        bigram_contexts=500, bigram_positions=8, ngram_count=500, ngram_contexts=800,
+        previous_sequences=500, prefix_sequences=500),
+    evaluation=LanguageEvaluation(curve_checkpoints=26, position_checkpoints=8, probes=500,
+                                  change_contexts=200, text_tokens=120))
 
 # The paper's own run, cut off: the schedule is still made for 500,000 steps, so the checkpoints
 # up to `stop` are those of a full run.
@@ -287,9 +333,25 @@ LAPTOP = Preset(
         looks=25),
     metrics=RegressionMetrics(samples=2**12, ood_samples=2**11, attention_samples=2**9),
     task_sets=TaskSetSettings(counts=(1, 16, 256), stop=2_000, samples=2**12),
-    hessian=HessianSettings(samples=256, checkpoints=12, precision=0.05, density_probes=2,
-                            density_steps=40),
+    hessian=HessianSettings(samples=128, checkpoints=10, precision=0.1, density_probes=1,
+                            density_steps=30),
+    language=LAPTOP_LANGUAGE,
+    one_layer=LAPTOP_LANGUAGE.one_layer(),
     kept=8)
+
+# Found by short runs (the page on language stages says how): contexts are a quarter of the paper's
+# and batches a fiftieth in tokens, for which the rate is three times the paper's.
+PUBLISHED_LANGUAGE = LanguageSettings(
+    model=LanguageModel(context=256),
+    training=LanguageTraining(corpus="offline", steps=30_000, stop=30_000, batch=8, lr=3e-3,
+                              warmup=300, log_checkpoints=40, linear_checkpoints=31),
+    llc=LLCSettings(eps=1e-3, nbeta=21.7, gamma=100.0, batch=2, samples=1_024, chains=8,
+                    draws=100, burn_in=40),
+    metrics=LanguageMetrics(
+        contexts=1_800, icl_early=(40, 60), icl_late=(200, 256), ablation_contexts=600,
+        bigram_contexts=1_000, bigram_positions=8, ngram_contexts=1_800,
+        previous_sequences=2_000, prefix_sequences=2_000),
+    evaluation=LanguageEvaluation(curve_checkpoints=60))
 
 PUBLISHED = Preset(
     "published",
@@ -297,7 +359,23 @@ PUBLISHED = Preset(
     RegressionSettings(
         llc=LLCSettings(batch=128, samples=2**16, chains=8, draws=1000, burn_in=None,
                         precision=0.02),
-        evaluation=RegressionEvaluation(samples=2**16)))
+        evaluation=RegressionEvaluation(samples=2**16)),
+    language=PUBLISHED_LANGUAGE,
+    one_layer=PUBLISHED_LANGUAGE.one_layer(stop=10_000))
+
+SMOKE_LANGUAGE = LanguageSettings(
+    model=LanguageModel(heads=2, embed_dim=32, head_dim=16, context=64, vocabulary=64),
+    training=LanguageTraining(corpus="toy", steps=300, stop=300, batch=8, lr=1e-2, warmup=20,
+                              log_checkpoints=7, linear_checkpoints=4),
+    llc=LLCSettings(eps=1e-3, nbeta=21.7, gamma=100.0, batch=4, samples=64, chains=3, draws=24,
+                    burn_in=8),
+    metrics=LanguageMetrics(
+        contexts=100, ablation_contexts=100, icl_early=(8, 12), icl_late=(48, 64),
+        bigram_contexts=50, bigram_positions=4, ngram_count=100, ngram_contexts=100,
+        previous_sequences=60, prefix_sequences=60),
+    evaluation=LanguageEvaluation(curve_checkpoints=8, position_checkpoints=3, probes=50,
+                                  change_contexts=20, changes=5, text_tokens=40),
+    stages=StageSettings(tolerance=2.0, restarts=0))
 
 # Too small to show a stage: it keeps every line of the computation alive in a test.
 SMOKE = Preset(
@@ -319,6 +397,8 @@ SMOKE = Preset(
     task_sets=TaskSetSettings(counts=(1, 4), stop=60, samples=256),
     hessian=HessianSettings(samples=32, checkpoints=3, pairs=5, precision=0.2, most_probes=20,
                             density_probes=1, density_steps=10),
+    language=SMOKE_LANGUAGE,
+    one_layer=SMOKE_LANGUAGE.one_layer(),
     kept=4)
 
 PRESETS = {preset.name: preset for preset in (SMOKE, LAPTOP, PUBLISHED, PAPER)}
@@ -350,10 +430,12 @@ def as_dict(settings) -> dict:
 
 
 __all__ = [
+    "CORPORA",
     "PRESETS",
     "CalibrationSettings",
     "HessianSettings",
     "LLCSettings",
+    "LanguageEvaluation",
     "LanguageMetrics",
     "LanguageModel",
     "LanguageSettings",

@@ -83,7 +83,7 @@ def stored(kind, preset, seed, settings: dict, recompute, compute, page="NOTEBOO
                         f"recompute=True, or python -m devlib run {page} --preset "
                         f"{preset} --seed {seed}")
     make_directory(own)
-    tables = compute(own, functools.partial(_timed, own / "seconds.json"))
+    tables = compute(own, timer(own))
     seconds = json.loads((own / "seconds.json").read_text())
     save(own, tables, identity | {"seconds": seconds})
     return load(own, identity)
@@ -137,6 +137,22 @@ def development(preset: str, seed: int, recompute=False, residual=None, reuse=Fa
     return stored(_kind("development", settings, recompute and reuse), preset, seed,
                   {"regression": as_dict(settings), "metrics": as_dict(metrics)}, recompute,
                   compute)
+
+
+def hessian(preset: str, seed: int, recompute=False, residual=None, reuse=False) -> Results:
+    """Hessian statistics of the same run (B.5): "statistics" and "density"."""
+    settings, chosen = regression_settings(preset, residual), presets.get(preset).hessian
+
+    def compute(place, timed):
+        from devlib.tables_regression import hessian_tables
+
+        store = checkpoints(preset, seed, timed, residual, reuse)
+        return timed("Hessian", lambda: hessian_tables(store, settings, chosen, seed,
+                                                       place / "hessian"))
+
+    return stored(_kind("hessian", settings, recompute and reuse), preset, seed,
+                  {"regression": as_dict(settings), "hessian": as_dict(chosen)}, recompute,
+                  compute, page="08_hessian_comparison")
 
 
 def _kind(name, settings, reused):
@@ -213,7 +229,7 @@ def adopt(preset, seed) -> list[Path]:
         places.append(make_directory(COMMITTED / preset / own.name))
         for file in (*(f"{table}.csv" for table in tables[own]), MANIFEST):  # the manifest last
             write_atomic(places[-1] / file, (own / file).read_bytes())
-    for run in sorted(runs.glob(f"*-seed{seed}/checkpoints")):
+    for run in sorted(runs.glob(f"regression-*-seed{seed}/checkpoints")):
         store = CheckpointStore(run)
         places.append(pack(store, thin(store.steps, presets.get(preset).kept),
                            CHECKPOINTS / preset / f"{run.parent.name}.safetensors"))
@@ -256,6 +272,11 @@ def load(place, identity=None) -> Results:
 
 def _plain(value):
     return json.loads(json.dumps(value))
+
+
+def timer(place):
+    """`timed(part, work)` of a folder of tables (see `stored`)."""
+    return functools.partial(_timed, Path(place) / "seconds.json")
 
 
 def _timed(path, name, work):

@@ -5,14 +5,16 @@ import functools
 import numpy as np
 import pandas as pd
 
-from devlib.checkpoints import CheckpointStore
+from devlib.checkpoints import CheckpointStore, thin
 from devlib.curve import llc_row, rows
 from devlib.essential import principal_path
 from devlib.evaluation import evaluate, predict
+from devlib.hessian import density_rows, hessian_row
 from devlib.metrics_regression import behaviour, heads, structure
 from devlib.models.regression import MICROBATCH
-from devlib.presets import RegressionMetrics, RegressionSettings, as_dict
+from devlib.presets import HessianSettings, RegressionMetrics, RegressionSettings, as_dict
 from devlib.sampling import COMPILE_FROM
+from devlib.stages import PAPER_STAGE_ENDS
 from devlib.tasks import fixed_set
 from devlib.training import build_model, per_sample_loss
 
@@ -57,6 +59,21 @@ def path_tables(store: CheckpointStore, steps, settings: RegressionSettings,
         {"component": range(1, len(path.explained) + 1), "explained": path.explained})}
 
 
+def hessian_tables(store: CheckpointStore, settings: RegressionSettings, hessian: HessianSettings,
+                   seed, directory) -> dict:
+    """"statistics": trace and largest eigenvalues, one row a checkpoint; "density": the spectral
+    density as point masses, at the checkpoints nearest to the paper's stage ends (B.5)."""
+    facts = {"task": as_dict(settings.task), "hessian": as_dict(hessian), "seed": seed}
+    statistics = rows(_Hessian(hessian_row, settings, hessian, seed), store,
+                      thin(store.steps, hessian.checkpoints), directory,
+                      facts | {"table": "statistics"}, "Hessians of checkpoints")
+    ends = sorted({min(store.steps, key=lambda step: abs(step - end))
+                   for end in (0, *PAPER_STAGE_ENDS["LR"].values())})
+    density = rows(_Hessian(density_rows, settings, hessian, seed), store, ends, directory,
+                   facts | {"table": "density"}, "spectral densities")
+    return {"statistics": statistics, "density": density}
+
+
 class _Evaluation:
     def __init__(self, settings, seed):
         self.settings, self.seed = settings, seed
@@ -92,6 +109,16 @@ class _Structure(_Metrics):
 class _Heads(_Metrics):
     def __call__(self, params):
         return heads(_model(self.settings), params, self.settings, self.metrics, self.seed)
+
+
+class _Hessian:
+    def __init__(self, measure, settings, hessian, seed):
+        self.measure, self.settings, self.hessian, self.seed = measure, settings, hessian, seed
+
+    def __call__(self, params):
+        data = fixed_set(self.seed, "hessian", self.hessian.samples, self.settings.task)
+        return self.measure(_loss(self.settings), params, data, self.hessian, self.seed,
+                            microbatch=MICROBATCH)
 
 
 # One of each a process, so that a curve makes its data and compiles its step once.

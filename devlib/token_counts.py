@@ -81,3 +81,16 @@ def _log_sum(keys):
     edges = np.flatnonzero(np.diff(keys, prepend=-1, append=-1))
     counts = np.diff(edges).astype(float)
     return float((counts * np.log(counts)).sum() / len(keys))
+
+
+def common_ngrams(corpus, n, count) -> np.ndarray:
+    """The `count` most frequent sequences of n tokens of the train split, (count, n), without end
+    of text: what stands in for `Tokenizer.ngrams` where ids are no text. Raises UserError if there
+    are fewer."""
+    windows = np.lib.stride_tricks.sliding_window_view(np.asarray(corpus.train, np.int64), n)
+    windows = windows[(windows != corpus.end_of_text).all(1)]
+    found, often = np.unique(windows, axis=0, return_counts=True)
+    if len(found) < count:
+        raise UserError(f"the corpus holds {len(found)} sequences of {n} tokens, not {count}; ask "
+                        "for fewer")
+    return found[np.argsort(-often, kind="stable")[:count]]

@@ -1,4 +1,7 @@
-"""The words in which a page says whether a claim of the paper holds in its run."""
+"""The words in which a page says whether a claim of the paper holds in its run, and the step at
+which something sets in."""
+
+import numpy as np
 
 
 def verdict(holds: bool, *, reached: bool) -> str:
@@ -6,3 +9,12 @@ def verdict(holds: bool, *, reached: bool) -> str:
     if not reached:
         return "not reached at this scale"
     return "agrees" if holds else "differs"
+
+
+def onset(values, steps, share=0.1) -> int:
+    """The first step after its least value at which a curve has made so much of its way from
+    there to its last."""
+    values = np.asarray(values)
+    least = values.argmin()
+    way = values[least:] - values[least]
+    return int(np.asarray(steps)[least + (way >= share * way[-1]).argmax()])

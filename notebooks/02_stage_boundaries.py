@@ -48,8 +48,6 @@ recompute: bool = False  # compute anew instead of reading stored tables
 tolerance: float = 8.0  # of the slope, in LLC per unit of log(step + 1)
 
 # %% tags=["hide-input"]
-import pandas as pd
-
 from devlib import plots, results
 from devlib.boundaries import NOISES, Rule, beside_paper, bootstrap, sensitivity
 from devlib.presets import replace
@@ -137,12 +135,8 @@ for name, column, errors in (("test loss", "loss", evaluation.loss_se),
     values = evaluation[column]
     panels.append((name, evaluation.step, values,
                    smooth(evaluation.step, values, rule, errors)))
-slopes = pd.concat([
-    pd.DataFrame({"curve": name, "step": curve.steps,
-                  "smoothed": curve.mean, "slope": curve.slope})
-    for name, _, _, curve in panels])
 fig = plots.curves_and_slopes(panels, stages, rule.tolerance)
-plots.show(fig, slopes, "slopes", run.words)
+plots.show(fig, plots.slope_table(panels), "slopes", run.words)
 
 # %% [markdown]
 # ## What the first boundary is

@@ -50,7 +50,7 @@ import torch
 
 from devlib import metrics_regression as metrics
 from devlib import plots, presets, results
-from devlib import plots_regression as draw
+from devlib import plots_development as draw
 from devlib.stages import find_stages
 from devlib.task_sets import task_sets
 from devlib.tasks import fixed_set

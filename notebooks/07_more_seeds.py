@@ -49,7 +49,7 @@ import numpy as np
 import pandas as pd
 
 from devlib import plots, results
-from devlib import plots_regression as draw
+from devlib import plots_development as draw
 from devlib.boundaries import beside_paper
 from devlib.stages import PAPER_STAGE_ENDS, find_stages
 from devlib.verdicts import verdict

@@ -53,7 +53,7 @@ import numpy as np
 import pandas as pd
 
 from devlib import plots, presets, results
-from devlib import plots_regression as draw
+from devlib import plots_development as draw
 from devlib.essential import turning_points
 from devlib.stages import find_stages
 from devlib.verdicts import verdict

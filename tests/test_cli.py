@@ -61,6 +61,15 @@ BAD = {
     "train preset": (["train", "--preset", "big"], "no preset 'big'"),
     "train seed": (["train", "--seed", "-1"], "0 or more, not -1"),
     "train residual": (["train", "--residual", "tripled"], "invalid choice: 'tripled'"),
+    "train model": (["train", "--model", "vision"], "invalid choice: 'vision'"),
+    "train corpus": (["train", "--model", "language", "--corpus", "books"],
+                     "invalid choice: 'books'"),
+    "regression on text": (["train", "--corpus", "toy"], "--corpus is for language models"),
+    "language residual": (["train", "--model", "one-layer", "--residual", "doubled"],
+                          "--residual is for the regression model"),
+    "reproduce corpus": (["reproduce", "--corpus", "books"], "invalid choice: 'books'"),
+    "train language directory": (["train", "--model", "language", "--preset", "smoke", "--runs",
+                                  FILE], "cannot write to"),
     "train directory": (["train", "--preset", "smoke", "--runs", FILE], "cannot write to"),
 }
 
@@ -158,20 +167,20 @@ def test_reproduce_builds_the_book_and_prints_its_place(tmp_path, monkeypatch, c
     (root / "_config.yml").write_text('title: T\nexecute: {execute_notebooks: "off"}\n')
     shutil.copy(CASES / "01_sum.py", root / "notebooks")
     monkeypatch.setattr(notebooks, "build_copy",
-                        lambda preset, seed, runs: build_copy(preset, seed, runs, root=root))
+                        lambda *scale: build_copy(*scale, root=root))
     asked = []  # the tables themselves take a quarter of an hour
-    monkeypatch.setattr("devlib.__main__.compute_tables", lambda *scale: asked.append(scale))
+    monkeypatch.setattr("devlib.pipeline.compute_tables", lambda *scale: asked.append(scale))
     main(["reproduce", "--seed", "2", "--runs", str(tmp_path / "runs")])
     index = Path(capfd.readouterr().out.splitlines()[-1])
     assert index == tmp_path / "runs/laptop-seed2/book/_build/html/index.html"
     assert index.exists()
-    assert asked == [("laptop", 2)]
+    assert asked == [("laptop", 2, None)]
     page = (index.parent / "notebooks" / "01_sum.html").read_text()
     assert "sum 5.000" in page
     assert 'alt="One &quot;grey&quot; = pixel"' in page
     copy = tmp_path / "runs/laptop-seed2/book"
     (copy / "book" / "intro.md").write_text("# Intro\n\n{ref}`nowhere`\n")
-    monkeypatch.setattr(notebooks, "build_copy", lambda preset, seed, runs: copy)
+    monkeypatch.setattr(notebooks, "build_copy", lambda *scale: copy)
     with pytest.raises(SystemExit) as end:  # a warning is an error
         main(["reproduce"])
     assert end.value.code == 2

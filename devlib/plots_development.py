@@ -1,4 +1,4 @@
-"""Figures of Section 7 and Appendix D: metrics of the regression transformer over training."""
+"""Figures of Sections 6 and 7 and Appendices C to E: metrics of a transformer over training."""
 
 import numpy as np
 import pandas as pd
@@ -22,15 +22,16 @@ DASHES = ("-", "--", ":", "-.")
 
 
 def curves(panels: dict, stages: pd.DataFrame, ylabel, *, columns=2, height=2.7, levels=None,
-           errors=None, log=False, top=None) -> Figure:
+           errors=None, log=False, top=None, each_scale=False) -> Figure:
     """A panel for each name -> table with `step` and one column a curve, stages behind them.
 
     `errors` maps a curve to its standard errors (a band of two), `levels` a name to a horizontal
-    line in every panel. `log` takes a logarithmic axis, `top` bounds it above.
+    line in every panel. `log` takes a logarithmic axis, `top` bounds it above. `each_scale` gives
+    every panel its own scale and legend.
     """
     rows = -(-len(panels) // columns)
-    fig, axes = figure(rows, columns, height=height * rows + 0.5, sharex=True, sharey=True,
-                       squeeze=False)
+    fig, axes = figure(rows, columns, height=height * rows + 0.5, sharex=True,
+                       sharey=not each_scale, squeeze=False)
     for ax, (title, table) in zip(axes.flat, panels.items(), strict=False):
         ax.set_xlim(0, table.step.max())
         for number, name in enumerate(table.columns.drop("step")):
@@ -49,9 +50,10 @@ def curves(panels: dict, stages: pd.DataFrame, ylabel, *, columns=2, height=2.7,
         stage_bands(ax, stages)
         log_steps(ax, label=False)
         _fewer_ticks(ax, columns)
+        if each_scale or ax is axes.flat[0]:
+            ax.legend(fontsize=8, ncols=2 if len(table.columns) > 5 else 1)
     for ax in list(axes.flat)[len(panels):]:
         ax.set_axis_off()
-    axes.flat[0].legend(fontsize=8, ncols=2 if len(table.columns) > 5 else 1)
     fig.supxlabel("training step (log(step + 1) scale)", fontsize=10)
     fig.supylabel(ylabel, fontsize=10)
     return fig
@@ -112,6 +114,27 @@ def path_plane(path: pd.DataFrame, stages: pd.DataFrame, explained) -> Figure:
         ax.set_xlabel(f"component 1 ({explained[0]:.0%} of the variance)")
         ax.set_ylabel(f"component {other} ({explained[other - 1]:.1%})")
     axes[0].legend(fontsize=8)
+    return fig
+
+
+def position_paths(positions: pd.DataFrame, most=6) -> Figure:
+    """The positional embedding in its first two principal components, a panel a checkpoint of at
+    most so many, positions from dark to bright (C.2.1)."""
+    steps = sorted(positions.step.unique())
+    steps = [steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, most).astype(int))]
+    rows = -(-len(steps) // 3)
+    fig, axes = figure(rows, 3, height=2.5 * rows + 0.3, squeeze=False)
+    for ax, step in zip(axes.flat, steps, strict=False):
+        path = positions[positions.step == step]
+        ax.plot(path.pc_1, path.pc_2, color=BLACK, lw=0.4, alpha=0.5)
+        shown = ax.scatter(path.pc_1, path.pc_2, c=path.position, cmap="cividis", s=6, zorder=2)
+        ax.set_title(f"step {step:,}", fontsize=9)
+        ax.tick_params(labelsize=8)
+    for ax in list(axes.flat)[len(steps):]:
+        ax.set_axis_off()
+    fig.supxlabel("component 1", fontsize=10)
+    fig.supylabel("component 2", fontsize=10)
+    fig.colorbar(shown, ax=axes, shrink=0.8, label="position")
     return fig
 
 

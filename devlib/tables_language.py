@@ -1,0 +1,150 @@
+"""The tables of a language run: one function a table, one row or more a checkpoint."""
+
+import functools
+
+import numpy as np
+import pandas as pd
+
+from devlib.artefact import running_init_llc
+from devlib.checkpoints import thin
+from devlib.corpus import fixed_contexts, load_corpus
+from devlib.curve import llc_row, rows, tables
+from devlib.essential import principal_path
+from devlib.metrics_language import (
+    behaviour,
+    log_probabilities,
+    loss_changes,
+    make_probes,
+    most_changed,
+    random_places,
+)
+from devlib.metrics_language_structure import composition, heads, positions, structure
+from devlib.models.language_loss import per_sample_loss
+from devlib.presets import LanguageSettings, as_dict
+from devlib.rng import generator
+from devlib.stages import find_stages
+from devlib.token_counts import common_ngrams
+from devlib.tokenizer import load_tokenizer
+
+
+def metric_tables(store, steps, settings: LanguageSettings, seed, directory) -> dict:
+    """"behaviour" and "structure", one row a step; "heads", one row a head and step; with several
+    layers "composition", one row a pair of heads and step; "positions", one row a position of
+    W_pos, at fewer steps."""
+    found = tables(_Metrics(settings, seed), store, steps, directory,
+                   {"corpus": settings.training.corpus, "metrics": as_dict(settings.metrics),
+                    "seed": seed}, "metrics of checkpoints")
+    shown = thin(steps, settings.evaluation.position_checkpoints)
+    kept = found["positions"].step.isin(shown)
+    found["positions"] = found["positions"][kept].reset_index(drop=True)
+    return {name: table for name, table in found.items() if len(table)}
+
+
+def llc_table(store, steps, settings: LanguageSettings, seed, directory) -> pd.DataFrame:
+    """The LLC curve: one `llc_row` a step, with `llc_running` and `sd_running`, what the authors'
+    running estimator makes of the same draws (devlib.artefact). The same seed at every checkpoint
+    gives each the same batches and noise (A.5.2)."""
+    return rows(_LLC(settings, seed), store, steps, directory,
+                {"corpus": settings.training.corpus, "llc": as_dict(settings.llc), "seed": seed},
+                "LLC of checkpoints")
+
+
+def path_tables(store, steps, settings: LanguageSettings, seed) -> dict:
+    """Essential dynamics: "path" and "explained", as for regression. The outputs are the log
+    probabilities of every token, at one place in each of a fixed set of validation contexts."""
+    context, count = settings.model.context, settings.evaluation.probes
+    contexts = fixed_contexts(_corpus(settings), seed, "probes", count, context)
+    places = random_places(generator(seed, "probe places"), count, 1, context)
+    outputs = np.stack([log_probabilities(
+        store.load(step), contexts, places, settings.model).numpy() for step in steps])
+    path = principal_path(steps, outputs)
+    return {"path": path.table(), "explained": pd.DataFrame(
+        {"component": range(1, len(path.explained) + 1), "explained": path.explained})}
+
+
+def change_tables(store, llc, loss, settings: LanguageSettings, seed) -> dict:
+    """What each stage changed in the predictions (C.1.4, Fig. C.1): "changes", the most changed
+    tokens of a stage with the token ids before them, and "texts", the change at every token of a
+    few contexts. A change is the loss at the stage's end minus that at its start, nats."""
+    chosen = settings.evaluation
+    contexts = fixed_contexts(_corpus(settings), seed, "changes", chosen.change_contexts,
+                              settings.model.context)
+    _, _, stages = find_stages(llc, loss, settings.stages, "LM")
+    changes, texts = [], []
+    for stage in stages.itertuples():
+        change = loss_changes(store.load(stage.start), store.load(stage.end), contexts,
+                              settings.model)
+        for place in most_changed(change, chosen.changes):
+            tokens = contexts[place["context"], :place["position"] + 1].tolist()
+            changes.append({"stage": stage.stage, **place,
+                            "tokens": " ".join(map(str, tokens[-SHOWN_BEFORE:]))})
+        for number in range(chosen.texts):
+            values = change[number, :chosen.text_tokens - 1].tolist()
+            texts += [{"stage": stage.stage, "text": number, "position": position, "token": token,
+                       "change": value} for position, (token, value) in enumerate(
+                           zip(contexts[number].tolist(), [float("nan"), *values], strict=False))]
+    return {"changes": pd.DataFrame(changes), "texts": pd.DataFrame(texts)}
+
+
+SHOWN_BEFORE = 16  # tokens kept with each most changed one, itself included
+
+
+class _Measure:
+    """A measurement that can travel to another process: it makes its data there."""
+
+    def __init__(self, settings, seed):
+        self.settings, self.seed = settings, seed
+
+
+class _Metrics(_Measure):
+    def __call__(self, params):
+        model, chosen = self.settings.model, self.settings.metrics
+        return {"behaviour": behaviour(params, model, chosen, _probes(self.settings, self.seed)),
+                "structure": structure(params, chosen),
+                "heads": heads(params, model, chosen, self.seed),
+                "composition": composition(params, model),
+                "positions": positions(params, chosen)}
+
+
+class _LLC(_Measure):
+    def __call__(self, params):
+        return llc_row(_loss(self.settings.model), params, _llc_data(self.settings, self.seed),
+                       self.settings.llc, self.seed, also=_running, compile=False,
+                       vectorised=False)
+
+
+def _running(draws):
+    mean, sd = running_init_llc(draws)
+    return {"llc_running": mean, "sd_running": sd}
+
+
+# One of each a process, so that a curve makes its data once.
+
+@functools.lru_cache(maxsize=2)
+def _corpus(settings):
+    return load_corpus(settings.training.corpus, settings.model.vocabulary)
+
+
+@functools.lru_cache(maxsize=2)
+def _probes(settings, seed):
+    corpus = _corpus(settings)
+    return make_probes(corpus, _ngrams(corpus), settings.model.context,
+                                        settings.metrics, seed)
+
+
+def _ngrams(corpus):
+    """What gives common n-grams: the tokenizer, but for the toy corpus, whose ids are no text."""
+    if corpus.kind == "toy":
+        return functools.partial(common_ngrams, corpus)
+    return load_tokenizer(corpus.vocabulary).ngrams
+
+
+@functools.lru_cache(maxsize=2)
+def _loss(model):
+    return per_sample_loss(model)
+
+
+@functools.lru_cache(maxsize=2)
+def _llc_data(settings, seed):
+    return (fixed_contexts(_corpus(settings), seed, "llc", settings.llc.samples,
+                           settings.model.context, "train"),)

