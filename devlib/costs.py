@@ -8,10 +8,12 @@ import pandas as pd
 from devlib.errors import UserError
 from devlib.files import project_root
 
+DATA = project_root() / "data" / "bench"
+
 
 def load(name) -> dict:
     """The measurement NAME. Raises UserError if it was never made."""
-    path = project_root() / "data" / "bench" / f"{name}.json"
+    path = DATA / f"{name}.json"
     if not path.exists():
         raise UserError(f"{path} is missing; `make bench` measures it")
     return json.loads(path.read_text())
@@ -84,3 +86,13 @@ def exponents(facts) -> pd.DataFrame:
     names = ("parameters", "batches", "chains one by one", "chains together")
     return pd.DataFrame([{"ladder": name, "exponent": facts[name]["exponent"]["slope"],
                           "error": facts[name]["exponent"]["error"]} for name in names])
+
+
+def pilots() -> pd.DataFrame:
+    """The short language runs (`python -m tests.bench pilots`), one row a look, with the tokens
+    read up to there. Raises UserError if they were never made."""
+    path = DATA / "pilots.csv"
+    if not path.exists():
+        raise UserError(f"{path} is missing; python -m tests.bench pilots makes it")
+    table = pd.read_csv(path)
+    return table.assign(tokens=table.step * table.batch * table.context)

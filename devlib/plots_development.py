@@ -117,6 +117,21 @@ def path_plane(path: pd.DataFrame, stages: pd.DataFrame, explained) -> Figure:
     return fig
 
 
+def pilots(panels: dict) -> Figure:
+    """A panel for each title -> table of runs (columns) over what its index counts."""
+    fig, axes = figure(1, len(panels), height=3.8, sharey=True, squeeze=False)
+    for ax, (title, table) in zip(axes.flat, panels.items(), strict=True):
+        for number, (name, values) in enumerate(table.items()):
+            values = values.dropna()
+            ax.plot(values.index, values, color=COLOURS[number % 7], ls=DASHES[number // 7 % 4],
+                    label=name)
+        ax.set_title(title, fontsize=10)
+        ax.set_xscale("symlog", linthresh=values.index[1])
+    axes[0, 0].set_ylabel("worth of positions (nats)")
+    axes[0, 0].legend(fontsize=7)
+    return fig
+
+
 def position_paths(positions: pd.DataFrame, most=6) -> Figure:
     """The positional embedding in its first two principal components, a panel a checkpoint of at
     most so many, positions from dark to bright (C.2.1)."""

@@ -287,7 +287,8 @@ ONE_LAYER = LanguageSettings().one_layer()
 
 @dataclass(frozen=True)
 class Preset:
-    """One scale of the whole book. `words` is what a figure says of it."""
+    """One scale of the whole book. `words` is what a figure of the regression model says of it,
+    `language_words` what one of a language model says."""
 
     name: str
     words: str
@@ -299,6 +300,7 @@ class Preset:
     task_sets: TaskSetSettings = TaskSetSettings()
     hessian: HessianSettings = HessianSettings()
     kept: int = 30  # checkpoints of a run that the repository holds for readers
+    language_words: str = "the paper's settings throughout"
 
 
 PAPER = Preset("paper", "the paper's settings throughout")
@@ -307,14 +309,14 @@ LAPTOP_LANGUAGE = LanguageSettings(
     model=LanguageModel(heads=4, embed_dim=64, head_dim=16, context=128, vocabulary=1024,
                         init_sd=0.1),
     training=LanguageTraining(corpus="offline", steps=2_000, stop=2_000, batch=32, lr=4e-3,
-                              warmup=100, log_checkpoints=24, linear_checkpoints=9),
+                              warmup=100, log_checkpoints=14, linear_checkpoints=21),
     llc=LLCSettings(eps=1e-3, nbeta=21.7, gamma=100.0, batch=4, samples=512, chains=4,
                     draws=60, burn_in=25),
     metrics=LanguageMetrics(
         contexts=800, icl_early=(30, 50), icl_late=(100, 128), ablation_contexts=400,
         bigram_contexts=500, bigram_positions=8, ngram_count=500, ngram_contexts=800,
         previous_sequences=500, prefix_sequences=500),
-    evaluation=LanguageEvaluation(curve_checkpoints=26, position_checkpoints=8, probes=500,
+    evaluation=LanguageEvaluation(curve_checkpoints=32, position_checkpoints=8, probes=500,
                                   change_contexts=200, text_tokens=120))
 
 # The paper's own run, cut off: the schedule is still made for 500,000 steps, so the checkpoints
@@ -337,16 +339,19 @@ LAPTOP = Preset(
                             density_steps=30),
     language=LAPTOP_LANGUAGE,
     one_layer=LAPTOP_LANGUAGE.one_layer(),
+    language_words="a model a twentieth of the paper's in size, on another text, for 1/600 of the "
+                   "paper's tokens",
     kept=8)
 
-# Found by short runs (the page on language stages says how): contexts are a quarter of the paper's
-# and batches a fiftieth in tokens, for which the rate is three times the paper's.
+# The paper's model and rate in contexts of a quarter and batches of a twenty-fifth of its tokens:
+# steps, not tokens, decide when the first stages come (the page on language stages says how this
+# was found).
 PUBLISHED_LANGUAGE = LanguageSettings(
     model=LanguageModel(context=256),
-    training=LanguageTraining(corpus="offline", steps=30_000, stop=30_000, batch=8, lr=3e-3,
-                              warmup=300, log_checkpoints=40, linear_checkpoints=31),
-    llc=LLCSettings(eps=1e-3, nbeta=21.7, gamma=100.0, batch=2, samples=1_024, chains=8,
-                    draws=100, burn_in=40),
+    training=LanguageTraining(corpus="offline", steps=20_000, stop=20_000, batch=16,
+                              log_checkpoints=40, linear_checkpoints=41),
+    llc=LLCSettings(eps=1e-3, nbeta=21.7, gamma=100.0, batch=2, samples=512, chains=4,
+                    draws=80, burn_in=40),
     metrics=LanguageMetrics(
         contexts=1_800, icl_early=(40, 60), icl_late=(200, 256), ablation_contexts=600,
         bigram_contexts=1_000, bigram_positions=8, ngram_contexts=1_800,
@@ -361,7 +366,9 @@ PUBLISHED = Preset(
                         precision=0.02),
         evaluation=RegressionEvaluation(samples=2**16)),
     language=PUBLISHED_LANGUAGE,
-    one_layer=PUBLISHED_LANGUAGE.one_layer(stop=10_000))
+    one_layer=PUBLISHED_LANGUAGE.one_layer(stop=10_000),
+    language_words="the paper's model on another text, in contexts of a quarter and batches of a "
+                   "twenty-fifth of the paper's tokens")
 
 SMOKE_LANGUAGE = LanguageSettings(
     model=LanguageModel(heads=2, embed_dim=32, head_dim=16, context=64, vocabulary=64),
@@ -377,10 +384,12 @@ SMOKE_LANGUAGE = LanguageSettings(
                                   change_contexts=20, changes=5, text_tokens=40),
     stages=StageSettings(tolerance=2.0, restarts=0))
 
+SMOKE_WORDS = "a few steps of a tiny model: it shows that the page runs, and nothing of the paper"
+
 # Too small to show a stage: it keeps every line of the computation alive in a test.
 SMOKE = Preset(
     "smoke",
-    "a few steps of a tiny model: it shows that the page runs, and nothing of the paper",
+    SMOKE_WORDS,
     RegressionSettings(
         task=RegressionTask(examples=4),
         model=RegressionModel(embed_dim=16, mlp_dim=16),
@@ -399,6 +408,7 @@ SMOKE = Preset(
                             density_probes=1, density_steps=10),
     language=SMOKE_LANGUAGE,
     one_layer=SMOKE_LANGUAGE.one_layer(),
+    language_words=SMOKE_WORDS,
     kept=4)
 
 PRESETS = {preset.name: preset for preset in (SMOKE, LAPTOP, PUBLISHED, PAPER)}

@@ -51,7 +51,8 @@ class Results:
     def words(self) -> str:
         """What a figure says of its origin."""
         preset = presets.get(self.manifest["preset"])
-        return f"{preset.name} preset, seed {self.manifest['seed']}: {preset.words}"
+        words = preset.language_words if self.manifest.get("about") == "language" else preset.words
+        return f"{preset.name} preset, seed {self.manifest['seed']}: {words}"
 
     @property
     def card(self) -> str:
@@ -64,13 +65,15 @@ class Results:
             f"On {made['processor']}, torch {made['torch']}, commit {made['commit']}."])
 
 
-def stored(kind, preset, seed, settings: dict, recompute, compute, page="NOTEBOOK") -> Results:
+def stored(kind, preset, seed, settings: dict, recompute, compute, page="NOTEBOOK",
+           about="regression") -> Results:
     """The tables of folder `kind-seedSEED`: the committed ones, or else those in the runs
     directory; with `recompute` the latter, made by `compute(place, timed)` -> {name: table}
     unless they are finished.
 
-    `timed(part, work)` calls `work()` and counts its seconds, over interrupted goes too. Raises
-    UserError if nothing is there and `recompute` is off.
+    `timed(part, work)` calls `work()` and counts its seconds, over interrupted goes too. `about`
+    says which model's words go with the tables. Raises UserError if nothing is there and
+    `recompute` is off.
     """
     name = f"{kind}-seed{presets.check_seed(seed)}"
     identity = {"preset": preset, "seed": seed, "settings": settings}
@@ -85,7 +88,7 @@ def stored(kind, preset, seed, settings: dict, recompute, compute, page="NOTEBOO
     make_directory(own)
     tables = compute(own, timer(own))
     seconds = json.loads((own / "seconds.json").read_text())
-    save(own, tables, identity | {"seconds": seconds})
+    save(own, tables, identity | {"seconds": seconds, "about": about})
     return load(own, identity)
 
 

@@ -35,7 +35,7 @@ def language(preset: str, seed: int, recompute=False, layers=2, corpus=None) -> 
         return found | {"corpus": facts(text)}
 
     return stored(kind(preset, settings), preset, seed, as_dict(settings), recompute, compute,
-                  page="10_language_stages" if layers == 2 else "11_one_layer")
+                  page="10_language_stages" if layers == 2 else "11_one_layer", about="language")
 
 
 def train(preset, seed, settings: LanguageSettings, corpus=None, runs=None):

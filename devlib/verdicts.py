@@ -11,10 +11,10 @@ def verdict(holds: bool, *, reached: bool) -> str:
     return "agrees" if holds else "differs"
 
 
-def onset(values, steps, share=0.1) -> int:
+def onset(values, steps, share=0.1, start=None) -> int:
     """The first step after its least value at which a curve has made so much of its way from
-    there to its last."""
+    there, or from `start`, to its last."""
     values = np.asarray(values)
     least = values.argmin()
-    way = values[least:] - values[least]
+    way = values[least:] - (values[least] if start is None else start)
     return int(np.asarray(steps)[least + (way >= share * way[-1]).argmax()])

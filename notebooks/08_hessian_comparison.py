@@ -140,7 +140,7 @@ for (name, values), colour in zip(shown.items(), draw.COLOURS, strict=False):
     ax.plot(grid, values, color=colour, label=name)
 ax.set_xscale("symlog", linthresh=1.0)
 ax.set_yscale("log")
-ax.set_ylim(1e-5, None)
+ax.set_ylim(1e-5, 10)
 ax.set_xlabel("eigenvalue (linear within 1)")
 ax.set_ylabel("density on this scale")
 ax.legend(fontsize=8)

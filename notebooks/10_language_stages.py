@@ -46,7 +46,7 @@ corpus: str = ""  # offline, toy or hub; empty: the preset's
 # %% tags=["hide-input"]
 import pandas as pd
 
-from devlib import plots, results_language
+from devlib import costs, plots, results_language
 from devlib import plots_development as draw
 from devlib.artefact import predicted_shift
 from devlib.coloured_text import context_of, show_text
@@ -79,7 +79,7 @@ def at(table, step):
 
 def judge(claim, text, holds, needs):
     """Prints a claim with its verdict; `needs` is the step from which it can be seen."""
-    print(f"{claim}: {text}:", verdict(bool(holds), reached=reached >= needs))
+    print(f"{claim}: {text}:", verdict(bool(holds), reached=reached + 1 >= needs))
 
 
 def pick(table, columns):
@@ -189,10 +189,10 @@ least = behaviour.loc[behaviour.bigram.idxmin()]
 print(f"least at step {least.step:,.0f}: {least.bigram_excess:.3f} +- "
       f"{least.bigram_excess_se:.3f} nats above the floor; at the end {end.bigram_excess:.3f} "
       "(released: +0.330 at step 700, +1.03 at 6,500, +1.63 at the end)")
-judge("LM-1", "the bigram score has a minimum inside training, within 0.2 to 0.5 nats of the "
-      "floor, and rises by more than 0.3 after it",
-      0 < least.step < reached and 0.2 < least.bigram_excess < 0.5
-      and end.bigram_excess - least.bigram_excess > 0.3, 1_500)
+judge("LM-1", "the bigram score has a minimum inside training and rises by more than 0.3 after it",
+      0 < least.step < reached and end.bigram_excess - least.bigram_excess > 0.3, 1_500)
+judge("LM-1", "at its minimum it is 0.2 to 0.5 nats above the floor",
+      0.2 < least.bigram_excess < 0.5, 1_500)
 judge("LM-1", "the minimum is near the end of LM1 (within a factor of 2)",
       bool(boundaries) and 0.5 < least.step / boundaries[0] < 2, 1_500)
 
@@ -371,3 +371,33 @@ for stage, table in run["changes"].groupby("stage"):
     print(stage)
     for row in table.head(8).itertuples():
         print(f"  {row.change:+6.2f}  {context_of(row.tokens, model.vocabulary, training.corpus)}")
+
+# %% [markdown]
+# ## How small can it be?
+#
+# The settings of the presets were chosen from short runs of one to seven minutes on one core (`python -m
+# tests.bench pilots`): the paper's model with three learning rates and two batches, and smaller models with a
+# vocabulary of 1,024. What is drawn is the first stage that a small model can miss: what positions are worth.
+
+# %% mystnb={"image": {"alt": "What positions are worth, in nats, against training steps and against tokens, one curve for each short run"}}
+pilots = costs.pilots()
+panels = {"by steps": pilots.pivot(index="step", columns="pilot", values="positions"),
+          "by millions of tokens": pilots.assign(step=pilots.tokens / 1e6).pivot(
+              index="step", columns="pilot", values="positions")}
+fig = draw.pilots(panels)
+plots.show(fig, pilots, "pilots", "short runs of data/bench/pilots.csv")
+
+# %%
+ends = pilots.groupby("pilot", sort=False).tail(1)
+print(ends[["pilot", "step", "seconds", "loss", "positions", "previous_1", "previous_2",
+            "prefix_2"]].to_string(index=False))
+
+# %% [markdown]
+# - **Steps count more than tokens.** With batches of 2,048 tokens, a fiftieth of the paper's, bigrams and positions
+#   come at about the paper's step numbers. Half of that is too noisy: the loss falls behind at once.
+# - **A larger rate makes positions come earlier**: three times the paper's with a warm-up, for the paper's model.
+#   Ten times stalls it. `published` takes the former.
+# - **A small model shows bigrams and positions within a minute.** With a vocabulary of 1,024 and $d = 64$ the loss
+#   suffers at a rate of 0.01 and in batches of 1,024 tokens; `laptop` takes the run called *small*.
+# - **None of them shows prefix matching.** Its score falls below that of an untrained head (about 0.01) as heads
+#   learn to look at near tokens, and these runs end before it turns.

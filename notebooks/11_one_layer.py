@@ -99,7 +99,7 @@ def moments(table):
     will."""
     return {"least bigram score": int(table.step[table.bigram.idxmin()]),
             "positions": onset(table.ablation, table.step),
-            **{name: onset(table[key], table.step) for key, name in names.items()}}
+            **{name: onset(table[key], table.step, start=1) for key, name in names.items()}}
 
 
 own = moments(behaviour)
@@ -139,8 +139,9 @@ top = before.loc[before.llc.idxmax()]
 after = llc[(llc.step >= top.step) & (llc.step <= 4 * least.step)]
 low = after.loc[after.llc.idxmin()]
 drop, error = top.llc - low.llc, (top.mcse**2 + low.mcse**2) ** 0.5
-print(f"around the bigram minimum the LLC goes from {top.llc:.1f} +- {top.mcse:.1f} at step "
-      f"{top.step:,.0f} to {low.llc:.1f} +- {low.mcse:.1f} at {low.step:,.0f}")
+print(f"highest before twice the step of the bigram minimum: {top.llc:.1f} +- {top.mcse:.1f} at "
+      f"step {top.step:,.0f};\nleast from there to four times it: {low.llc:.1f} +- "
+      f"{low.mcse:.1f} at {low.step:,.0f}")
 print("LM-10: it drops there, by more than three standard errors:", verdict(
     drop > 3 * error, reached=reached >= 1_500))
 

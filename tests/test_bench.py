@@ -4,6 +4,7 @@ import json
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from plain_twin import PlainTransformer
@@ -11,6 +12,7 @@ from torch.func import functional_call, grad_and_value
 from torch.utils.flop_counter import FlopCounterMode
 
 from devlib import presets
+from devlib.corpus_toy import toy_corpus
 from devlib.draws import Draws
 from devlib.errors import UserError
 from devlib.files import project_root
@@ -22,6 +24,7 @@ from tests.bench import (
 )
 from tests.bench import (
     bench_agreement,
+    bench_pilots,
     bench_precision,
     bench_scaling,
     bench_sgld,
@@ -152,3 +155,18 @@ def test_commands_go_to_the_other_process_and_answers_come_back(tmp_path, monkey
         other.process.wait()
         with pytest.raises(UserError, match="devinterp's process ended during 'steps'"):
             other("steps")
+
+
+def test_pilots_look_as_they_go(tmp_path, monkeypatch):
+    committed = pd.read_csv(bench_pilots.DATA / "pilots.csv")
+    assert set(committed.pilot) == set(bench_pilots.PILOTS)
+    monkeypatch.setattr(bench_pilots, "PILOTS",
+                        {"tiny": (16, 2, 8, 40, 32, 4, 1e-2, 5, 0.02)})
+    monkeypatch.setattr(bench_pilots, "TOKENS", 320)
+    monkeypatch.setattr(bench_pilots, "load_corpus",
+                        lambda kind, vocabulary: toy_corpus(vocabulary, 60, 20))
+    bench_pilots.main(tmp_path)
+    table = pd.read_csv(tmp_path / "pilots.csv")
+    assert list(table.columns) == list(committed.columns)
+    assert table.step.iloc[0] == 0 and table.step.is_monotonic_increasing
+    assert table.loss.iloc[-1] < table.loss.iloc[0]

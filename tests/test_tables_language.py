@@ -182,6 +182,8 @@ def test_onset_by_hand():
     steps = [0, 10, 20, 30, 40]
     assert onset([5.0, 1.0, 1.1, 1.2, 2.0], steps) == 20  # the fall before does not count
     assert onset([0.0, 0.0, 0.0, 0.0, 1.0], steps) == 40
+    assert onset([1.0, 0.8, 0.9, 1.1, 2.0], steps) == 30
+    assert onset([1.0, 0.8, 1.04, 1.1, 2.0], steps, start=1.0) == 30
 
 
 def test_tokens_as_text():

@@ -48,8 +48,9 @@ class PresetTable(SphinxDirective):
         chosen = [presets.get(name) for name in
                   self.options.get("presets", " ".join(presets.PRESETS)).split()]
         if not self.arguments:
-            rows = [[nodes.literal(text=preset.name), preset.words] for preset in chosen]
-            return [table(["preset", "what it is"], rows)]
+            rows = [[nodes.literal(text=preset.name), preset.words, preset.language_words]
+                    for preset in chosen]
+            return [table(["preset", "regression", "language models"], rows)]
         heads = ["number", *(preset.name for preset in chosen), "section"]
         numbers = [self.numbers(preset) for preset in (presets.PAPER, *chosen)]
         return [table(heads, [self.row(*line) for line in zip(*numbers, strict=True)])]
