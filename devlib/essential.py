@@ -61,3 +61,18 @@ def turning_points(steps, scores, settings: StageSettings = StageSettings()) -> 
     between = np.diff(curve.mean)
     return [int(curve.steps[i + 1]) for i in range(len(between) - 1)
             if between[i] * between[i + 1] < 0]
+
+
+def nearest_boundaries(path: pd.DataFrame, boundaries, settings: StageSettings = StageSettings(),
+                       components=3) -> pd.DataFrame:
+    """Every turning point of a path's first components, one row each: component, the step it
+    turns at, the boundary that is nearest to it in log(step + 1), and the factor between the two
+    (NaN without boundaries)."""
+    rows = []
+    for number in range(1, components + 1):
+        for step in turning_points(path.step, path[f"pc_{number}"], settings):
+            nearest = min(boundaries, key=lambda b, at=step: abs(np.log1p(b) - np.log1p(at)),
+                          default=np.nan)
+            rows.append({"component": number, "turns at": step, "boundary": nearest,
+                         "factor": step / nearest})
+    return pd.DataFrame(rows, columns=["component", "turns at", "boundary", "factor"])

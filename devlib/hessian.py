@@ -33,25 +33,31 @@ class Hessian(LinearOperator):
     Vectors are float64 in the order of Layout.of(params), products are as exact as the
     parameters' own precision, and `products` counts them. `microbatch` takes the samples in
     slices of that many and `compile` passes a product through torch.compile (devlib.gradients).
+    `keep_graph` makes the gradient once and keeps its graph, which takes about half the time of a
+    product and the memory of all samples' activations.
 
     Raises UserError for a loss, parameters or data that are not of the library's form, and when a
     product is not finite.
     """
 
-    def __init__(self, loss, params, data, *, microbatch=None, compile=False):
+    def __init__(self, loss, params, data, *, microbatch=None, compile=False, keep_graph=False):
         check_problem(params, data)
         if microbatch is not None:
             check_count("microbatch", microbatch)
         check_loss(loss, params, data)
         layout = Layout.of(params)
         self.w, self.data, self.products = layout.flatten(params), tuple(data), 0
-        self._gradient = mean_gradient(_slope(loss, layout), microbatch, compile)
+        if keep_graph:
+            self._product = _KeptGraph(loss, layout, self.w, self.data, microbatch)
+        else:
+            gradient = mean_gradient(_slope(loss, layout), microbatch, compile)
+            self._product = lambda v: gradient(self.w, v, self.data)[0]
         super().__init__(np.float64, (len(self.w), len(self.w)))
 
     def _matvec(self, v):
         self.products += 1
         v = torch.as_tensor(v.reshape(-1), dtype=self.w.dtype, device=self.w.device)
-        product, _ = self._gradient(self.w, v, self.data)
+        product = self._product(v)
         if not product.isfinite().all():
             raise UserError("the Hessian is not finite: the loss or a derivative of it overflows "
                             "at these parameters")
@@ -59,6 +65,26 @@ class Hessian(LinearOperator):
 
     def _adjoint(self):
         return self
+
+
+class _KeptGraph:
+    """v -> H v from gradients whose graphs are kept, one for each slice of the samples."""
+
+    def __init__(self, loss, layout, w, data, microbatch):
+        self.w = w.clone().requires_grad_()
+        size = microbatch or len(data[0])
+        self.parts = []
+        for start in range(0, len(data[0]), size):
+            batch = tuple(part[start:start + size] for part in data)
+            share = len(batch[0]) / len(data[0])
+            mean = loss(layout.unflatten(self.w), batch).mean() * share
+            slope, = torch.autograd.grad(mean, self.w, create_graph=True)
+            if slope.requires_grad:  # else it is constant: no curvature
+                self.parts.append(slope)
+
+    def __call__(self, v):
+        return sum((torch.autograd.grad(part, self.w, v, retain_graph=True)[0]
+                    for part in self.parts), torch.zeros_like(v))
 
 
 @functools.lru_cache(maxsize=32)  # the same function each time, so that it compiles once

@@ -118,7 +118,7 @@ class _Hessian:
     def __call__(self, params):
         data = fixed_set(self.seed, "hessian", self.hessian.samples, self.settings.task)
         return self.measure(_loss(self.settings), params, data, self.hessian, self.seed,
-                            microbatch=MICROBATCH)
+                            microbatch=MICROBATCH, keep_graph=True)
 
 
 # One of each a process, so that a curve makes its data and compiles its step once.

@@ -50,11 +50,10 @@ reuse: bool = False  # with recompute: measure the committed checkpoints instead
 
 # %% tags=["hide-input"]
 import numpy as np
-import pandas as pd
 
-from devlib import plots, presets, results
+from devlib import plots, presets, results, results_language
 from devlib import plots_development as draw
-from devlib.essential import turning_points
+from devlib.essential import nearest_boundaries
 from devlib.stages import find_stages
 from devlib.verdicts import verdict
 
@@ -92,13 +91,7 @@ plots.show(fig, scores, "scores", run.words)
 # nearest on the log scale.
 
 # %%
-rows = []
-for name in components[:3]:
-    for step in turning_points(path.step, path[name], settings.stages):
-        nearest = min(boundaries, key=lambda b: abs(np.log1p(b) - np.log1p(step)), default=None)
-        rows.append({"component": name[3:], "turns at": step, "boundary": nearest,
-                     "factor": np.nan if nearest is None else step / nearest})
-table = pd.DataFrame(rows, columns=["component", "turns at", "boundary", "factor"])
+table = nearest_boundaries(path, boundaries, settings.stages)
 print("boundaries of the LLC:", ", ".join(f"{b:,}" for b in boundaries) or "none")
 print(table.round(2).to_string(index=False) if len(table) else "no turning points")
 
@@ -107,3 +100,28 @@ near = [b for b in boundaries if (np.abs(np.log1p(table["turns at"]) - np.log1p(
 print(f"{len(near)} of {len(boundaries)} boundaries have a turning point within a factor of 1.5")
 print("more than half of them do:", verdict(len(near) > len(boundaries) / 2,
                                             reached=reached >= 126_000))
+
+# %% [markdown]
+# ## The language model
+#
+# The same for the two-layer language model of the page *Language model stages*: the outputs are the log
+# probabilities of every token, at one place in each of a fixed set of contexts.
+
+# %% mystnb={"image": {"alt": "The path of the language model's log probabilities in the plane of components one and two, and one and three, each stage in its colour"}}
+language = results_language.language(preset, seed, recompute)
+rule = results_language.language_settings(preset).stages
+words, shares = language["path"], language["explained"].explained
+_, ends, spans = find_stages(language["llc"], language["behaviour"], rule, "LM")
+fig = draw.path_plane(words, spans, shares)
+plots.show(fig, words, "language_path", language.words)
+
+# %% mystnb={"image": {"alt": "Scores of the first components of the language model over training with the stage bands"}}
+scores = words.rename(columns=lambda name: name.replace("pc_", "component "))
+fig = draw.curves({"scores": scores}, spans, "score (nats)", columns=1, height=4.2)
+plots.show(fig, scores, "language_scores", language.words)
+
+# %%
+table = nearest_boundaries(words, ends, rule)
+print("variance explained:", ", ".join(f"{share:.2%}" for share in shares))
+print("boundaries of the LLC:", ", ".join(f"{b:,}" for b in ends) or "none")
+print(table.round(2).to_string(index=False) if len(table) else "no turning points")

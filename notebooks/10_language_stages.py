@@ -95,7 +95,7 @@ def pick(table, columns):
 # whose hashes are pinned. What bigrams and unigrams of the whole train split would lose on it:
 
 # %%
-print(run["corpus"].round(3).to_string(index=False))
+print(run["corpus"].fillna("").round(3).to_string(index=False))
 
 # %% [markdown]
 # ## The curve and its stages

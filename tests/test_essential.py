@@ -1,11 +1,12 @@
 """Essential dynamics: paths whose components and turning points are known."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from devlib.checkpoints import schedule
 from devlib.errors import UserError
-from devlib.essential import principal_path, turning_points
+from devlib.essential import nearest_boundaries, principal_path, turning_points
 from devlib.presets import StageSettings
 
 STEPS = np.array(schedule(500_000, 100, 100))
@@ -55,3 +56,17 @@ def test_turning_points_of_a_parabola_and_a_line():
     assert len(found) == 1 and abs(np.log1p(found[0]) - peak) < 0.3
     assert turning_points(STEPS, X, RULE) == []
     assert turning_points(STEPS, 1e-6 * -((X - peak) ** 2), RULE) == found  # whatever the scale
+
+
+def test_each_turning_point_has_its_nearest_boundary():
+    steps = np.unique(np.logspace(0, 4, 60).astype(int))
+    x = np.log1p(steps)
+    waves = pd.DataFrame({"step": steps, "pc_1": np.sin(x), "pc_2": x, "pc_3": x})
+    rule = StageSettings(restarts=0)
+    table = nearest_boundaries(waves, [100, 1_000], rule)
+    assert set(table.component) == {1}
+    turns = np.expm1(np.pi * np.array([0.5, 1.5, 2.5]))  # sin turns at odd multiples of pi / 2
+    np.testing.assert_allclose(table["turns at"], turns, rtol=0.2)
+    assert table.boundary.tolist() == [100, 100, 1_000]
+    np.testing.assert_allclose(table.factor, table["turns at"] / table.boundary)
+    assert nearest_boundaries(waves, [], rule).boundary.isna().all()

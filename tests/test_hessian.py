@@ -96,12 +96,13 @@ SPECTRUM = np.array([50.0, 20.0, *np.linspace(2, 0, 60), -30.0])
 # -------------------------------------------------------------------------------------- products
 
 
+@pytest.mark.parametrize("keep_graph", [False, True])
 @pytest.mark.parametrize("problem", [network, tiny_transformer])
-def test_products_are_those_of_the_dense_hessian(problem):
+def test_products_are_those_of_the_dense_hessian(problem, keep_graph):
     loss, params, data = problem()
     exact = dense(loss, params, data)
     assert np.linalg.eigvalsh(exact)[0] < 0 < np.linalg.eigvalsh(exact)[-1]
-    operator = Hessian(loss, params, data)
+    operator = Hessian(loss, params, data, keep_graph=keep_graph)
     assert operator.shape == exact.shape
     vectors = np.random.default_rng(0).standard_normal((len(exact), 4))
     near(operator @ vectors, exact @ vectors, 1e4)
@@ -110,15 +111,22 @@ def test_products_are_those_of_the_dense_hessian(problem):
 
 
 @given(inputs=st.integers(1, 4), width=st.integers(1, 4), samples=st.integers(1, 9),
-       microbatch=st.integers(1, 10))
+       microbatch=st.integers(1, 10), keep_graph=st.booleans())
 @PROPERTY
-def test_any_shape_and_any_slices(inputs, width, samples, microbatch):
+def test_any_shape_and_any_slices(inputs, width, samples, microbatch, keep_graph):
     problem = network(inputs, width, samples)
     exact = dense(*problem)
-    operator = Hessian(*problem, microbatch=microbatch)
+    operator = Hessian(*problem, microbatch=microbatch, keep_graph=keep_graph)
     assert operator.shape == exact.shape
     v = np.random.default_rng(0).standard_normal((len(exact), 2))
     near(operator @ v, exact @ v, 1e4)
+
+
+def test_a_loss_without_curvature_has_a_hessian_of_zeros():
+    data = (torch.tensor([1.0, 2.0, 4.0]),)
+    operator = Hessian(lambda params, batch: batch[0] * params["w"], {"w": torch.zeros(1)}, data,
+                       microbatch=2, keep_graph=True)
+    assert (operator @ np.ones(1)).tolist() == [0.0]
 
 
 def test_products_on_the_regression_transformer_are_curvlinops():
