@@ -359,21 +359,21 @@ def build_copy(preset, seed, runs_dir=None, extra=None, root=None) -> Path:
     folder = root / "notebooks"
     runs_dir = Path(runs_dir or runs_directory()).resolve()
     copy = make_directory(runs_dir / f"{preset}-seed{seed}" / "book")
-    executed = []
+    executed = {}  # page -> the further parameters that it was given
     for name in pages:
         known = parameters(folder / f"{name}.ipynb")
         own = {key: value for key, value in (extra or {}).items() if key in known}
-        executed.append(run(name, preset, seed, own, runs_dir, folder))
+        executed[run(name, preset, seed, own, runs_dir, folder)] = own
     for part in ("book", "notebooks"):
         shutil.rmtree(copy / part, ignore_errors=True)
     shutil.copytree(root / "book", copy / "book", ignore=shutil.ignore_patterns("_build"))
     for part in ("_config.yml", "_toc.yml"):
         shutil.copy(root / part, copy / part)
     (copy / "notebooks").mkdir()
-    for page in executed:
+    for page, own in executed.items():
         nb, known = _read(page), parameters(folder / page.name)
         for cell in nb.cells:
-            if INJECTED in cell.metadata.get("tags", []) and (
+            if INJECTED in cell.metadata.get("tags", []) and not own and (
                     (preset, seed) == (known["preset"].default, known["seed"].default)):
                 cell.metadata.tags.append("remove-cell")
         write(nb, copy / "notebooks" / page.name)

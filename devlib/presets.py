@@ -248,6 +248,10 @@ class LanguageEvaluation:
 
     curve_checkpoints: int = number(501, "-", "checkpoints that get metrics and an LLC, at most",
                                     "A.4.1")
+    check_checkpoints: int = number(0, "-", "checkpoints whose LLC is estimated a second time, by "
+                                    "the paper's chains and draws", "A.4.1")
+    check_chains: int = number(20, "C", "chains of that estimate", "A.4.1")
+    check_draws: int = number(200, "T", "draws of each, all of them averaged", "A.4.1")
     position_checkpoints: int = number(12, "-", "checkpoints whose W_pos is kept, at most", "-")
     probes: int = number(1_000, "-", "contexts with one place each, where predictions are compared",
                          "-")
@@ -276,6 +280,7 @@ class LanguageSettings:
         ended after `stop` updates, if given."""
         return replace(self, model=replace(self.model, layers=1),
                        training=replace(self.training, stop=stop or self.training.stop),
+                       evaluation=replace(self.evaluation, check_checkpoints=0),
                        llc=replace(self.llc, eps=0.003, gamma=300.0))
 
 
@@ -316,7 +321,8 @@ LAPTOP_LANGUAGE = LanguageSettings(
         contexts=800, icl_early=(30, 50), icl_late=(100, 128), ablation_contexts=400,
         bigram_contexts=500, bigram_positions=8, ngram_count=500, ngram_contexts=800,
         previous_sequences=500, prefix_sequences=500),
-    evaluation=LanguageEvaluation(curve_checkpoints=32, position_checkpoints=8, probes=500,
+    evaluation=LanguageEvaluation(curve_checkpoints=32, check_checkpoints=1,
+                                  position_checkpoints=8, probes=500,
                                   change_contexts=200, text_tokens=120))
 
 # The paper's own run, cut off: the schedule is still made for 500,000 steps, so the checkpoints
@@ -356,7 +362,7 @@ PUBLISHED_LANGUAGE = LanguageSettings(
         contexts=1_800, icl_early=(40, 60), icl_late=(200, 256), ablation_contexts=600,
         bigram_contexts=1_000, bigram_positions=8, ngram_contexts=1_800,
         previous_sequences=2_000, prefix_sequences=2_000),
-    evaluation=LanguageEvaluation(curve_checkpoints=60))
+    evaluation=LanguageEvaluation(curve_checkpoints=60, check_checkpoints=3))
 
 PUBLISHED = Preset(
     "published",
@@ -380,7 +386,8 @@ SMOKE_LANGUAGE = LanguageSettings(
         contexts=100, ablation_contexts=100, icl_early=(8, 12), icl_late=(48, 64),
         bigram_contexts=50, bigram_positions=4, ngram_count=100, ngram_contexts=100,
         previous_sequences=60, prefix_sequences=60),
-    evaluation=LanguageEvaluation(curve_checkpoints=8, position_checkpoints=3, probes=50,
+    evaluation=LanguageEvaluation(curve_checkpoints=8, check_checkpoints=2, check_chains=4,
+                                  check_draws=30, position_checkpoints=3, probes=50,
                                   change_contexts=20, changes=5, text_tokens=40),
     stages=StageSettings(tolerance=2.0, restarts=0))
 

@@ -12,9 +12,10 @@ from devlib.results import Results, stored
 
 def language(preset: str, seed: int, recompute=False, layers=2, corpus=None) -> Results:
     """Tables of one language run: "behaviour", "structure", "heads", "positions" and, with two
-    layers, "composition" (devlib.tables_language.metric_tables); "llc"; "path" and "explained";
-    "changes" and "texts"; and "corpus", what the text is made of. With `recompute` (see
-    `results.stored`) training and each checkpoint's measurements go on where they were."""
+    layers, "composition" (devlib.tables_language.metric_tables); "llc", and "check" by the
+    paper's chains; "path" and "explained"; "changes" and "texts"; and "corpus", what the text is
+    made of. With `recompute` (see `results.stored`) training and each checkpoint's measurements go
+    on where they were."""
     settings = language_settings(preset, layers, corpus)
 
     def compute(place, timed):
@@ -30,6 +31,9 @@ def language(preset: str, seed: int, recompute=False, layers=2, corpus=None) -> 
                                                               place / "metrics"))
         found["llc"] = timed("llc", lambda: tables.llc_table(store, steps, settings, seed,
                                                              place / "llc"))
+        if settings.evaluation.check_checkpoints:
+            found["check"] = timed("check", lambda: tables.check_table(store, steps, settings,
+                                                                       seed, place / "llc"))
         found |= timed("path", lambda: tables.path_tables(store, steps, settings, seed))
         found |= tables.change_tables(store, found["llc"], found["behaviour"], settings, seed)
         return found | {"corpus": facts(text)}

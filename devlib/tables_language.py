@@ -1,6 +1,7 @@
 """The tables of a language run: one function a table, one row or more a checkpoint."""
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -47,6 +48,17 @@ def llc_table(store, steps, settings: LanguageSettings, seed, directory) -> pd.D
     return rows(_LLC(settings, seed), store, steps, directory,
                 {"corpus": settings.training.corpus, "llc": as_dict(settings.llc), "seed": seed},
                 "LLC of checkpoints")
+
+
+def check_table(store, steps, settings: LanguageSettings, seed, directory) -> pd.DataFrame:
+    """The LLC once more at a few of the steps, spread over the later half of log(step + 1), by as
+    many chains and draws as the paper takes, all of them averaged as there."""
+    chosen = settings.evaluation
+    llc = replace(settings.llc, chains=chosen.check_chains, draws=chosen.check_draws, burn_in=0)
+    late = [step for step in steps if step >= steps[-1] ** 0.5]
+    count = chosen.check_checkpoints
+    some = thin(late, count + 1)[1:] if len(late) > count else late
+    return llc_table(store, some, replace(settings, llc=llc), seed, directory)
 
 
 def path_tables(store, steps, settings: LanguageSettings, seed) -> dict:

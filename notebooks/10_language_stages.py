@@ -119,6 +119,21 @@ digits = {"loss_change": 3, "loss_se": 3, "llc_change": 1, "llc_se": 1}
 print(stages.round(digits).to_string(index=False))
 
 # %% [markdown]
+# The paper runs 20 chains of 200 draws at each checkpoint and leaves none out. Fewer chains, with the draws on
+# their way from $w_t$ left out, cost less; at a few checkpoints both were done:
+
+# %%
+print(f"fewer: {settings.llc.chains} chains of {settings.llc.draws} draws, the first "
+      f"{settings.llc.burn_in} left out; contexts a batch in both: {settings.llc.batch}")
+apart = []
+for row in (run["check"].itertuples() if "check" in run.tables else ()):
+    ours = at(llc, row.step)
+    apart.append(abs(row.llc - ours.llc) / (row.mcse**2 + ours.mcse**2) ** 0.5)
+    print(f"step {row.step:6,}: the paper's chains {row.llc:6.1f} +- {row.mcse:.1f}, fewer "
+          f"{ours.llc:6.1f} +- {ours.mcse:.1f}, apart by {apart[-1]:.1f} standard errors; with "
+          f"the running init loss {row.llc_running:.1f}")
+
+# %% [markdown]
 # Fig. B.1: the curve beside its slope, and the loss's and the weight norm's.
 
 # %% mystnb={"image": {"alt": "LLC, test loss and weight norm over training on the left, the slope of each per log step on the right, with the stage bands"}}

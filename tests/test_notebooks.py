@@ -208,6 +208,14 @@ def test_build_copy_holds_recomputed_pages(checkout, tmp_path, seed, hidden):
     assert snapshot(checkout) == before
 
 
+def test_a_copied_book_s_pages_get_the_parameters_they_have(checkout, tmp_path):
+    made = notebooks.build_copy("laptop", 0, tmp_path, {"count": "4", "corpus": "toy"}, checkout)
+    nb = nbformat.read(made / "notebooks" / "01_sum.ipynb", 4)
+    injected, = [cell for cell in nb.cells if notebooks.INJECTED in cell.metadata.get("tags", [])]
+    assert "count = 4" in injected.source and "corpus" not in injected.source
+    assert "remove-cell" not in injected.metadata.tags  # they are not the page's own
+
+
 # ------------------------------------------------------------------------------------------ nbval
 
 

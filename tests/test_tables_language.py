@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from devlib import presets, results_language
+from devlib import curve, parallel, presets, results_language
 from devlib.artefact import running_init_llc
 from devlib.checkpoints import thin
 from devlib.coloured_text import context_of, token_texts
@@ -34,6 +34,8 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DEVLIB_RUNS", str(folder))
+        # in this process: starting others takes longer than the work
+        patch.setattr(curve, "each", lambda work, items, **_: parallel.each(work, items, jobs=1))
         yield folder, {layers: results_language.language("smoke", 3, True, layers)
                        for layers in (1, 2)}
 
@@ -54,10 +56,10 @@ def row(table, step):
 
 
 def test_tables_of_both_models(runs, store):
-    common = {"behaviour", "structure", "heads", "positions", "llc", "path", "explained",
-              "changes", "texts", "corpus"}
+    common = {"behaviour", "structure", "heads", "positions", "llc", "path", "explained", "changes",
+              "texts", "corpus"}
     assert runs[1][1].tables.keys() == common
-    assert runs[1][2].tables.keys() == common | {"composition"}
+    assert runs[1][2].tables.keys() == common | {"composition", "check"}
     steps = thin(store.steps, SMOKE.evaluation.curve_checkpoints)
     for layers, run in runs[1].items():
         for name in ("behaviour", "structure", "llc", "path"):
@@ -100,6 +102,18 @@ def test_llc_and_the_artefact_come_from_the_same_draws(runs, store, corpus):
     assert found["llc"] == pytest.approx(mean, rel=1e-3)
     assert (found["llc_running"], found["sd_running"]) == pytest.approx(
         running_init_llc(draws), rel=1e-3)
+
+
+def test_the_check_takes_the_paper_s_chains(runs):
+    run, chosen, paper = runs[1][2], SMOKE.evaluation, presets.PAPER.language
+    check = run["check"]
+    assert len(check) == chosen.check_checkpoints
+    assert check.step.iloc[-1] == run["llc"].step.iloc[-1]
+    assert set(check.draws) == {chosen.check_draws} and set(check.burn_in) == {0}
+    assert sum(name.startswith("chain_") and name[6:].isdigit()
+               for name in check) == chosen.check_chains
+    assert (paper.evaluation.check_chains, paper.evaluation.check_draws) == (
+        paper.llc.chains, paper.llc.draws) == (20, 200)
 
 
 def test_one_layer_has_the_paper_s_sampler(runs):

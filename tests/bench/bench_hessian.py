@@ -3,7 +3,9 @@ to 1 %, on 1,024 contexts and one thread, by devlib and by PyHessian.
 
 devlib's side is measured whole. PyHessian's two parts are brought to the same accuracy: for the
 trace, from the spread of some probes, the time of as many as 2 % takes; for the eigenvalues, the
-loosest tolerance of its power iteration whose five values all lie within 1 % of converged ones.
+loosest tolerance of its power iteration whose five values all lie within 1 % of converged ones. It
+looks for the largest by magnitude, so where negative ones are among these no tolerance does; its
+time is then that of the tightest tried, and the speed-up a lower bound.
 """
 
 import tempfile
@@ -23,7 +25,8 @@ from tests.bench.peer import Peer
 
 SETTINGS = presets.PUBLISHED.hessian
 SEED, CLOSE = 1, 0.01  # of an eigenvalue
-TOLERANCES, MOST = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6), 1_000  # of PyHessian's, its iterations
+TOLERANCES, MOST = (1e-3, 1e-4, 1e-5), 200  # of PyHessian's, of which the first is its default,
+# and its iterations for one eigenvalue, of which it takes 100 unless told otherwise
 PROBES = 40  # of PyHessian's, from which its spread is known to about a tenth
 
 
