@@ -26,7 +26,7 @@ def coloured_text(tokens, values, limit=None) -> str:
         limit = max((abs(value) for value in values if not math.isnan(value)), default=0)
     spans = [_span(token, value, limit) for token, value in zip(tokens, values, strict=True)]
     return ('<div class="coloured-text" style="white-space: pre-wrap; overflow-wrap: anywhere; '
-            f'font-family: monospace; line-height: 1.6">{"".join(spans)}</div>')
+            f'font-family: monospace; line-height: 1.6; margin-bottom: 1em">{"".join(spans)}</div>')
 
 
 def _span(token, value, limit):

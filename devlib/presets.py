@@ -359,9 +359,9 @@ PUBLISHED_LANGUAGE = LanguageSettings(
     llc=LLCSettings(eps=1e-3, nbeta=21.7, gamma=100.0, batch=2, samples=512, chains=4,
                     draws=80, burn_in=40),
     metrics=LanguageMetrics(
-        contexts=1_800, icl_early=(40, 60), icl_late=(200, 256), ablation_contexts=600,
-        bigram_contexts=1_000, bigram_positions=8, ngram_contexts=1_800,
-        previous_sequences=2_000, prefix_sequences=2_000),
+        contexts=700, icl_early=(40, 60), icl_late=(200, 256), ablation_contexts=250,
+        bigram_contexts=500, bigram_positions=8, ngram_contexts=1_800,
+        previous_sequences=1_000, prefix_sequences=1_000),
     evaluation=LanguageEvaluation(curve_checkpoints=60, check_checkpoints=3))
 
 PUBLISHED = Preset(

@@ -1,6 +1,8 @@
 """The words in which a page says whether a claim of the paper holds in its run, and the step at
 which something sets in."""
 
+import textwrap
+
 import numpy as np
 
 
@@ -9,6 +11,11 @@ def verdict(holds: bool, *, reached: bool) -> str:
     if not reached:
         return "not reached at this scale"
     return "agrees" if holds else "differs"
+
+
+def say(*parts, width=86):
+    """Prints, as `print` does, in lines that a page shows without scrolling."""
+    print(textwrap.fill(" ".join(map(str, parts)), width, subsequent_indent="  "))
 
 
 def onset(values, steps, share=0.1, start=None) -> int:

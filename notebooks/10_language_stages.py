@@ -53,7 +53,7 @@ from devlib.coloured_text import context_of, show_text
 from devlib.metrics_language import icl_windows
 from devlib.metrics_language_structure import brownian_share, composition_baseline
 from devlib.stages import PAPER_STAGE_ENDS, find_stages, smooth
-from devlib.verdicts import onset, verdict
+from devlib.verdicts import onset, say, verdict
 
 settings = results_language.language_settings(preset, layers=2, corpus=corpus)
 model, training, chosen = settings.model, settings.training, settings.metrics
@@ -63,12 +63,12 @@ smoothed, boundaries, stages = find_stages(llc, behaviour, settings.stages, "LM"
 reached = int(behaviour.step.max())
 tokens = training.batch * model.context
 print(run.card)
-print(f"{model.layers} layers, {model.heads} heads of {model.head_dim}, d = {model.embed_dim}, "
-      f"vocabulary {model.vocabulary:,}, context {model.context}; the paper: 2, 8 of 32, 256, "
-      "5,000, 1,024.")
-print(f"{tokens:,} tokens a step ({reached * tokens / 1e6:.1f} million in all), rate "
-      f"{training.lr:g}; the paper: 102,400 a step, rate 0.001.")
-print(f"{len(behaviour)} checkpoints up to step {reached:,}.")
+say(f"{model.layers} layers, {model.heads} heads of {model.head_dim}, d = {model.embed_dim}, "
+    f"vocabulary {model.vocabulary:,}, context {model.context}; the paper: 2, 8 of 32, 256, "
+    "5,000, 1,024.")
+say(f"{tokens:,} tokens a step ({reached * tokens / 1e6:.1f} million in all), rate "
+    f"{training.lr:g}; the paper: 102,400 a step, rate 0.001.")
+say(f"{len(behaviour)} checkpoints up to step {reached:,}.")
 
 
 # %% tags=["hide-input"]
@@ -79,7 +79,7 @@ def at(table, step):
 
 def judge(claim, text, holds, needs):
     """Prints a claim with its verdict; `needs` is the step from which it can be seen."""
-    print(f"{claim}: {text}:", verdict(bool(holds), reached=reached + 1 >= needs))
+    say(f"{claim}: {text}:", verdict(bool(holds), reached=reached + 1 >= needs))
 
 
 def pick(table, columns):
@@ -110,11 +110,11 @@ fig = plots.llc_curve(llc, smoothed, stages, paper, behaviour, loss_unit="nats a
 plots.show(fig, llc, "llc", run.words)
 
 # %%
-print("boundaries found:", ", ".join(f"{step:,}" for step in boundaries) or "none",
-      f"(|slope| below {settings.stages.tolerance:g} per unit of log step)")
-print(f"worst R-hat {llc.rhat.max():.2f}; smallest ESS {llc.ess.min():.0f}; standard error at "
-      f"most {llc.mcse.max():.1f}; chains that escaped: {llc.escaping.sum()}, diverged: "
-      f"{llc.diverged.sum()}")
+say("boundaries found:", ", ".join(f"{step:,}" for step in boundaries) or "none",
+    f"(|slope| below {settings.stages.tolerance:g} per unit of log step)")
+say(f"worst R-hat {llc.rhat.max():.2f}; smallest ESS {llc.ess.min():.0f}; standard error at "
+    f"most {llc.mcse.max():.1f}; chains that escaped: {llc.escaping.sum()}, diverged: "
+    f"{llc.diverged.sum()}")
 digits = {"loss_change": 3, "loss_se": 3, "llc_change": 1, "llc_se": 1}
 print(stages.round(digits).to_string(index=False))
 
@@ -123,15 +123,15 @@ print(stages.round(digits).to_string(index=False))
 # their way from $w_t$ left out, cost less; at a few checkpoints both were done:
 
 # %%
-print(f"fewer: {settings.llc.chains} chains of {settings.llc.draws} draws, the first "
-      f"{settings.llc.burn_in} left out; contexts a batch in both: {settings.llc.batch}")
+say(f"fewer: {settings.llc.chains} chains of {settings.llc.draws} draws, the first "
+    f"{settings.llc.burn_in} left out; contexts a batch in both: {settings.llc.batch}")
 apart = []
 for row in (run["check"].itertuples() if "check" in run.tables else ()):
     ours = at(llc, row.step)
     apart.append(abs(row.llc - ours.llc) / (row.mcse**2 + ours.mcse**2) ** 0.5)
-    print(f"step {row.step:6,}: the paper's chains {row.llc:6.1f} +- {row.mcse:.1f}, fewer "
-          f"{ours.llc:6.1f} +- {ours.mcse:.1f}, apart by {apart[-1]:.1f} standard errors; with "
-          f"the running init loss {row.llc_running:.1f}")
+    say(f"step {row.step:6,}: the paper's chains {row.llc:6.1f} +- {row.mcse:.1f}, fewer "
+        f"{ours.llc:6.1f} +- {ours.mcse:.1f}, apart by {apart[-1]:.1f} standard errors; with "
+        f"the running init loss {row.llc_running:.1f}")
 
 # %% [markdown]
 # Fig. B.1: the curve beside its slope, and the loss's and the weight norm's.
@@ -152,8 +152,8 @@ plots.show(fig, plots.slope_table(panels), "slopes", run.words)
 
 # %%
 start, end = behaviour.iloc[0], behaviour.iloc[-1]
-print(f"test loss {start.loss:.3f} +- {start.loss_se:.3f} at step 0, {end.loss:.3f} +- "
-      f"{end.loss_se:.3f} at step {reached:,}")
+say(f"test loss {start.loss:.3f} +- {start.loss_se:.3f} at step 0, {end.loss:.3f} +- "
+    f"{end.loss_se:.3f} at step {reached:,}")
 unigram, bigram = (float(run["corpus"].iloc[-1][name]) for name in ("unigram_loss",
                                                                     "bigram_loss"))
 judge("LM-9", "the loss falls below that of bigram counts, as it does in the paper in LM2",
@@ -178,12 +178,12 @@ plots.show(fig, artefact.assign(sd_running=llc.sd_running), "artefact", run.word
 
 # %%
 ratio = llc.sd_running / (spread * llc.init_loss)
-print(f"{settings.llc.chains} chains: predicted shift {shift:.2f} and spread between chains "
-      f"{spread:.2f} times the loss; the paper's 20 chains: 10.26 and 6.39")
-print(f"observed spread over the predicted: {ratio.mean():.3f} +- {ratio.std():.3f} (released "
-      "files: 1.003 and 1.005)")
-print(f"LLC at step 0: {llc.llc.iloc[0]:.1f} +- {llc.mcse.iloc[0]:.1f}, with the running init "
-      f"loss {llc.llc_running.iloc[0]:.1f} (released: 42.0 with the artefact removed, 123.6)")
+say(f"{settings.llc.chains} chains: predicted shift {shift:.2f} and spread between chains "
+    f"{spread:.2f} times the loss; the paper's 20 chains: 10.26 and 6.39")
+say(f"observed spread over the predicted: {ratio.mean():.3f} +- {ratio.std():.3f} (released "
+    "files: 1.003 and 1.005)")
+say(f"LLC at step 0: {llc.llc.iloc[0]:.1f} +- {llc.mcse.iloc[0]:.1f}, with the running init "
+    f"loss {llc.llc_running.iloc[0]:.1f} (released: 42.0 with the artefact removed, 123.6)")
 
 # %% [markdown]
 # ## LM1: bigrams
@@ -201,9 +201,9 @@ plots.show(fig, behaviour[["step", "bigram", "bigram_se", "bigram_floor", "bigra
 
 # %%
 least = behaviour.loc[behaviour.bigram.idxmin()]
-print(f"least at step {least.step:,.0f}: {least.bigram_excess:.3f} +- "
-      f"{least.bigram_excess_se:.3f} nats above the floor; at the end {end.bigram_excess:.3f} "
-      "(released: +0.330 at step 700, +1.03 at 6,500, +1.63 at the end)")
+say(f"least at step {least.step:,.0f}: {least.bigram_excess:.3f} +- "
+    f"{least.bigram_excess_se:.3f} nats above the floor; at the end {end.bigram_excess:.3f} "
+    "(released: +0.330 at step 700, +1.03 at 6,500, +1.63 at the end)")
 judge("LM-1", "the bigram score has a minimum inside training and rises by more than 0.3 after it",
       0 < least.step < reached and end.bigram_excess - least.bigram_excess > 0.3, 1_500)
 judge("LM-1", "at its minimum it is 0.2 to 0.5 nats above the floor",
@@ -237,9 +237,9 @@ plots.show(fig, behaviour[["step", *(f"{kind}_at_{p}" for kind in ("loss", "abla
 # %%
 begins = onset(behaviour.ablation, behaviour.step)
 first = int(least.step)
-print(f"a tenth of the final gap of {end.ablation:.3f} +- {end.ablation_se:.3f} nats is there at "
-      f"step {begins:,}; at the bigram minimum it is {at(behaviour, first).ablation:.3f}")
-print("released: .009 at step 700, .031 at 900, .35 at 2,000, .80 at 6,500, 1.41 at 17,000")
+say(f"a tenth of the final gap of {end.ablation:.3f} +- {end.ablation_se:.3f} nats is there at "
+    f"step {begins:,}; at the bigram minimum it is {at(behaviour, first).ablation:.3f}")
+say("released: .009 at step 700, .031 at 900, .35 at 2,000, .80 at 6,500, 1.41 at 17,000")
 judge("LM-2", "positions matter little (under a tenth of the final gap) until the bigram "
       "minimum, and more than 0.2 nats at the end",
       at(behaviour, first).ablation < 0.1 * end.ablation and end.ablation > 0.2, 2_000)
@@ -258,10 +258,10 @@ plots.show(fig, behaviour[["step", *(name for key in names for name in (key, f"{
 
 # %%
 released = {900: "1.09 1.07 0.99", 6_500: "1.34 2.84 2.29", 50_000: "1.46 4.05 3.97"}
-print("n = 2, 3, 4 at the bigram minimum:",
-      " ".join(f"{at(behaviour, first)[name]:.2f}" for name in names), "; at the end:",
-      " ".join(f"{end[name]:.2f}" for name in names))
-print("released:", "; ".join(f"{values} at {step:,}" for step, values in released.items()))
+say("n = 2, 3, 4 at the bigram minimum:",
+    " ".join(f"{at(behaviour, first)[name]:.2f}" for name in names), "; at the end:",
+    " ".join(f"{end[name]:.2f}" for name in names))
+say("released:", "; ".join(f"{values} at {step:,}" for step, values in released.items()))
 judge("LM-3", "trigrams and 4-grams gain more after the bigram minimum than bigrams do",
       min(end[f"ngram_{n}"] / at(behaviour, first)[f"ngram_{n}"] for n in (3, 4))
       > end.ngram_2 / at(behaviour, first).ngram_2, 2_000)
@@ -281,10 +281,10 @@ plots.show(fig, run["positions"], "positions", run.words)
 structure = run["structure"]
 highest = structure.loc[structure.position_pc_1.idxmax()]
 chance = brownian_share(model.context)
-print(f"share of the first component: {structure.position_pc_1.iloc[0]:.3f} at step 0, most "
-      f"{highest.position_pc_1:.3f} at step {highest.step:,.0f}, "
-      f"{structure.position_pc_1.iloc[-1]:.3f} at the end; Brownian motion {chance:.3f}; "
-      "released .943 at 6,400")
+say(f"share of the first component: {structure.position_pc_1.iloc[0]:.3f} at step 0, most "
+    f"{highest.position_pc_1:.3f} at step {highest.step:,.0f}, "
+    f"{structure.position_pc_1.iloc[-1]:.3f} at the end; Brownian motion {chance:.3f}; "
+    "released .943 at 6,400")
 judge("LM-8", "the first component explains more than it would of Brownian motion",
       highest.position_pc_1 > chance, 2_000)
 
@@ -315,12 +315,12 @@ final = heads[heads.step == reached].set_index(["layer", "head"])
 untrained = heads[heads.step == 0].set_index(["layer", "head"])
 ahead = final.previous.idxmax()
 match = final.prefix.idxmax()
-print(f"previous token: most in head {ahead[0]}:{ahead[1]}, {final.previous[ahead]:.3f} +- "
-      f"{final.previous_se[ahead]:.3f} (untrained heads {untrained.previous.mean():.3f})")
-print(f"prefix matching: most in head {match[0]}:{match[1]}, {final.prefix[match]:.4f} +- "
-      f"{final.prefix_se[match]:.4f} (untrained heads {untrained.prefix.mean():.4f})")
-print("released: previous-token heads 1:2, 1:5 .039 at 6,500, .063 at 8,500, .288 and .215 at "
-      "17,000; prefix-matching heads 2:7, 2:8 .007 at 6,500, .060 and .074 at 17,000")
+say(f"previous token: most in head {ahead[0]}:{ahead[1]}, {final.previous[ahead]:.3f} +- "
+    f"{final.previous_se[ahead]:.3f} (untrained heads {untrained.previous.mean():.3f})")
+say(f"prefix matching: most in head {match[0]}:{match[1]}, {final.prefix[match]:.4f} +- "
+    f"{final.prefix_se[match]:.4f} (untrained heads {untrained.prefix.mean():.4f})")
+say("released: previous-token heads 1:2, 1:5 .039 at 6,500, .063 at 8,500, .288 and .215 at "
+    "17,000; prefix-matching heads 2:7, 2:8 .007 at 6,500, .060 and .074 at 17,000")
 first_layer = final.loc[1].previous.max() / untrained.previous.mean()
 judge("LM-4", "some head of layer 1 becomes a previous-token head (three times chance)",
       first_layer > 3, 8_500)
@@ -335,9 +335,9 @@ fig = draw.curves({f"loss on tokens {late[0]} to {late[1]} minus tokens {early[0
 plots.show(fig, behaviour[["step", "icl", "icl_se"]], "icl", run.words)
 
 # %%
-print(f"ICL score {at(behaviour, first).icl:+.3f} +- {at(behaviour, first).icl_se:.3f} at the "
-      f"bigram minimum, {end.icl:+.3f} +- {end.icl_se:.3f} at the end (released, tokens 500 and "
-      "50: -.049 at 6,500, -.062 at 8,500, -.211 at 17,000)")
+say(f"ICL score {at(behaviour, first).icl:+.3f} +- {at(behaviour, first).icl_se:.3f} at the "
+    f"bigram minimum, {end.icl:+.3f} +- {end.icl_se:.3f} at the end (released, tokens 500 and "
+    "50: -.049 at 6,500, -.062 at 8,500, -.211 at 17,000)")
 judge("LM-6", "the ICL score drops below -0.1", end.icl < -0.1, 17_000)
 
 # %% [markdown]
@@ -359,12 +359,12 @@ plots.show(fig, composition, "composition", run.words)
 baseline = composition_baseline(composition)
 last = composition[composition.step == reached]
 strongest = last.loc[last.k.idxmax()]
-print(f"untrained: {baseline.round(4).to_dict()} (released 0.0625)")
-print(f"strongest K-composition at the end: 1:{strongest.earlier_head:.0f} into "
-      f"2:{strongest.later_head:.0f}, {strongest.k:.3f} (released pairs .115 to .130 at 17,000)")
+say(f"untrained: {baseline.round(4).to_dict()} (released 0.0625)")
+say(f"strongest K-composition at the end: 1:{strongest.earlier_head:.0f} into "
+    f"2:{strongest.later_head:.0f}, {strongest.k:.3f} (released pairs .115 to .130 at 17,000)")
 middle = at(composition, (first + reached) / 2).step
 grown = composition[composition.step == middle].k.max() / baseline.k
-print(f"at step {middle:,.0f}, halfway from the bigram minimum: {grown:.2f} times the untrained")
+say(f"at step {middle:,.0f}, halfway from the bigram minimum: {grown:.2f} times the untrained")
 judge("LM-7", "K-composition of some pair grows by half or more in LM2", grown > 1.5, 2_000)
 
 # %% [markdown]
@@ -404,8 +404,8 @@ plots.show(fig, pilots, "pilots", "short runs of data/bench/pilots.csv")
 
 # %%
 ends = pilots.groupby("pilot", sort=False).tail(1)
-print(ends[["pilot", "step", "seconds", "loss", "positions", "previous_1", "previous_2",
-            "prefix_2"]].to_string(index=False))
+say(ends[["pilot", "step", "seconds", "loss", "positions", "previous_1", "previous_2",
+          "prefix_2"]].to_string(index=False))
 
 # %% [markdown]
 # - **Steps count more than tokens.** With batches of 2,048 tokens, a fiftieth of the paper's, bigrams and positions

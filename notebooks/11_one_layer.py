@@ -48,7 +48,7 @@ from devlib import plots, results_language
 from devlib import plots_development as draw
 from devlib.errors import UserError
 from devlib.stages import find_stages
-from devlib.verdicts import onset, verdict
+from devlib.verdicts import onset, say, verdict
 
 settings = results_language.language_settings(preset, layers=1, corpus=corpus)
 model, training, chosen = settings.model, settings.training, settings.metrics
@@ -57,11 +57,11 @@ behaviour, llc, structure = run["behaviour"], run["llc"], run["structure"]
 smoothed, boundaries, stages = find_stages(llc, behaviour, settings.stages, "LM")
 reached = int(behaviour.step.max())
 print(run.card)
-print(f"{model.layers} layer, {model.heads} heads of {model.head_dim}, d = {model.embed_dim}, "
-      f"vocabulary {model.vocabulary:,}, context {model.context}; the paper: 1, 8 of 32, 256, "
-      "5,000, 1,024.")
-print(f"{len(behaviour)} checkpoints up to step {reached:,}, of {training.batch * model.context:,} "
-      "tokens a step (the paper: 102,400).")
+say(f"{model.layers} layer, {model.heads} heads of {model.head_dim}, d = {model.embed_dim}, "
+    f"vocabulary {model.vocabulary:,}, context {model.context}; the paper: 1, 8 of 32, 256, "
+    "5,000, 1,024.")
+say(f"{len(behaviour)} checkpoints up to step {reached:,}, of {training.batch * model.context:,} "
+    "tokens a step (the paper: 102,400).")
 
 # %% [markdown]
 # ## The curve and its stages
@@ -71,12 +71,12 @@ fig = plots.llc_curve(llc, smoothed, stages, {}, behaviour, loss_unit="nats a to
 plots.show(fig, llc, "llc_one_layer", run.words)
 
 # %%
-print("boundaries found:", ", ".join(f"{step:,}" for step in boundaries) or "none")
+say("boundaries found:", ", ".join(f"{step:,}" for step in boundaries) or "none")
 digits = {"loss_change": 3, "loss_se": 3, "llc_change": 1, "llc_se": 1}
 print(stages.round(digits).to_string(index=False))
 end = behaviour.iloc[-1]
-print(f"test loss at the end {end.loss:.3f} +- {end.loss_se:.3f} (released: 4.29 at step 900, "
-      "3.52 at the end)")
+say(f"test loss at the end {end.loss:.3f} +- {end.loss_se:.3f} (released: 4.29 at step 900, "
+    "3.52 at the end)")
 
 # %% [markdown]
 # ## Bigrams, positions, n-grams
@@ -103,17 +103,17 @@ def moments(table):
 
 
 own = moments(behaviour)
-print("one layer: ", "; ".join(f"{name} {step:,}" for name, step in own.items()))
+say("one layer: ", "; ".join(f"{name} {step:,}" for name, step in own.items()))
 try:
     two = results_language.language(preset, seed, layers=2, corpus=corpus)["behaviour"]
     other = moments(two[two.step <= reached])
-    print("two layers:", "; ".join(f"{name} {step:,}" for name, step in other.items()))
+    say("two layers:", "; ".join(f"{name} {step:,}" for name, step in other.items()))
 except UserError:
     other = {}
-    print("two layers: not run")
+    say("two layers: not run")
 least = behaviour.loc[behaviour.bigram.idxmin()]
-print(f"bigram score at its least {least.bigram_excess:.3f} +- {least.bigram_excess_se:.3f} nats "
-      "above the floor")
+say(f"bigram score at its least {least.bigram_excess:.3f} +- {least.bigram_excess_se:.3f} nats "
+    "above the floor")
 
 
 def near(step, other_step):
@@ -121,13 +121,13 @@ def near(step, other_step):
     return 0.5 < (step + 1) / (other_step + 1) < 2
 
 
-print("LM-10: positions and trigrams set in within a factor of 2 of the bigram minimum:", verdict(
+say("LM-10: positions and trigrams set in within a factor of 2 of the bigram minimum:", verdict(
     near(own["positions"], own["least bigram score"])
     and near(own["3-gram score"], own["least bigram score"]), reached=reached >= 1_500))
-print("LM-10: the bigram minimum is where it is with two layers, within a factor of 2:", verdict(
+say("LM-10: the bigram minimum is where it is with two layers, within a factor of 2:", verdict(
     bool(other) and near(own["least bigram score"], other["least bigram score"]),
     reached=reached >= 1_500))
-print("LM-10: the bigram minimum is at a boundary of the LLC, within a factor of 2:", verdict(
+say("LM-10: the bigram minimum is at a boundary of the LLC, within a factor of 2:", verdict(
     any(near(step, least.step) for step in boundaries), reached=reached >= 1_500))
 
 # %% [markdown]
@@ -139,10 +139,10 @@ top = before.loc[before.llc.idxmax()]
 after = llc[(llc.step >= top.step) & (llc.step <= 4 * least.step)]
 low = after.loc[after.llc.idxmin()]
 drop, error = top.llc - low.llc, (top.mcse**2 + low.mcse**2) ** 0.5
-print(f"highest before twice the step of the bigram minimum: {top.llc:.1f} +- {top.mcse:.1f} at "
-      f"step {top.step:,.0f};\nleast from there to four times it: {low.llc:.1f} +- "
-      f"{low.mcse:.1f} at {low.step:,.0f}")
-print("LM-10: it drops there, by more than three standard errors:", verdict(
+say(f"highest before twice the step of the bigram minimum: {top.llc:.1f} +- {top.mcse:.1f} at "
+    f"step {top.step:,.0f};\nleast from there to four times it: {low.llc:.1f} +- "
+    f"{low.mcse:.1f} at {low.step:,.0f}")
+say("LM-10: it drops there, by more than three standard errors:", verdict(
     drop > 3 * error, reached=reached >= 1_500))
 
 # %% [markdown]
@@ -160,6 +160,6 @@ plots.show(fig, heads, "heads_one_layer", run.words)
 
 # %%
 final, untrained = heads[heads.step == reached], heads[heads.step == 0]
-print(f"at the end: previous token {final.previous.max():.3f} (untrained "
-      f"{untrained.previous.mean():.3f}), prefix matching {final.prefix.max():.4f} (untrained "
-      f"{untrained.prefix.mean():.4f}); ICL score {end.icl:+.3f} +- {end.icl_se:.3f}")
+say(f"at the end: previous token {final.previous.max():.3f} (untrained "
+    f"{untrained.previous.mean():.3f}), prefix matching {final.prefix.max():.4f} (untrained "
+    f"{untrained.prefix.mean():.4f}); ICL score {end.icl:+.3f} +- {end.icl_se:.3f}")

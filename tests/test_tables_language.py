@@ -23,7 +23,7 @@ from devlib.sampling import sample_chains
 from devlib.stages import find_stages
 from devlib.token_counts import common_ngrams
 from devlib.tokenizer import load_tokenizer
-from devlib.verdicts import onset
+from devlib.verdicts import onset, say
 
 SMOKE = presets.SMOKE.language
 
@@ -205,3 +205,10 @@ def test_tokens_as_text():
     assert "".join(token_texts(ids, 5000, "offline")) == "a line\nand more"
     assert context_of(" ".join(map(str, ids)), 5000, "offline") == "a line\u21b5and[ more]"
     assert context_of("7 12", 64, "toy") == "7 [12 ]"
+
+
+def test_what_is_said_fits_a_page(capsys):
+    say("a:", "word " * 40, 3)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 86 and " ".join(" ".join(lines).split()) == (
+        "a: " + "word " * 40 + "3")
