@@ -148,6 +148,19 @@ class TaskSetSettings:
 
 
 @dataclass(frozen=True)
+class CheckSettings:
+    """Where the regression model's LLC is estimated a second time, by the paper's sampler: its
+    batch, step size and temperature, but fewer chains and draws, as its standard error says."""
+
+    steps: tuple[int, ...] = number(
+        (984, 10_101, 40_292, 126_262, 318_181, 499_999), "t", "checkpoints; none: no check",
+        "ours")
+    chains: int = number(4, "C", "chains; the paper takes 10", "A.4.2")
+    draws: int = number(2000, "T", "SGLD steps a chain, of which the paper leaves out 1,000; it "
+                        "takes 5,000", "A.4.2")
+
+
+@dataclass(frozen=True)
 class HessianSettings:
     """Trace, largest eigenvalues and spectral density of the Hessian (B.5)."""
 
@@ -304,6 +317,7 @@ class Preset:
     metrics: RegressionMetrics = RegressionMetrics()
     task_sets: TaskSetSettings = TaskSetSettings()
     hessian: HessianSettings = HessianSettings()
+    check: CheckSettings = CheckSettings()
     kept: int = 30  # checkpoints of a run that the repository holds for readers
     language_words: str = "the paper's settings throughout"
 
@@ -343,6 +357,7 @@ LAPTOP = Preset(
     task_sets=TaskSetSettings(counts=(1, 16, 256), stop=2_000, samples=2**12),
     hessian=HessianSettings(samples=128, checkpoints=10, precision=0.1, density_probes=1,
                             density_steps=30),
+    check=CheckSettings(steps=()),
     language=LAPTOP_LANGUAGE,
     one_layer=LAPTOP_LANGUAGE.one_layer(),
     language_words="a model a twentieth of the paper's in size, on another text, for 1/600 of the "
@@ -413,6 +428,7 @@ SMOKE = Preset(
     task_sets=TaskSetSettings(counts=(1, 4), stop=60, samples=256),
     hessian=HessianSettings(samples=32, checkpoints=3, pairs=5, precision=0.2, most_probes=20,
                             density_probes=1, density_steps=10),
+    check=CheckSettings(steps=(100, 599), chains=2, draws=30),
     language=SMOKE_LANGUAGE,
     one_layer=SMOKE_LANGUAGE.one_layer(),
     language_words=SMOKE_WORDS,
@@ -450,6 +466,7 @@ __all__ = [
     "CORPORA",
     "PRESETS",
     "CalibrationSettings",
+    "CheckSettings",
     "HessianSettings",
     "LLCSettings",
     "LanguageEvaluation",

@@ -158,6 +158,36 @@ def hessian(preset: str, seed: int, recompute=False, residual=None, reuse=False)
                   compute, page="08_hessian_comparison")
 
 
+def check(preset: str, seed: int, recompute=False, residual=None) -> Results | None:
+    """Table "llc": the LLC of a few checkpoints by the paper's sampler (`Preset.check`), None
+    where the preset asks for none."""
+    settings, chosen = regression_settings(preset, residual), presets.get(preset).check
+    if not chosen.steps:
+        return None
+    llc = by_the_paper(settings.llc, chosen)
+
+    def compute(place, timed):
+        from devlib.tables_regression import llc_table
+
+        store = checkpoints(preset, seed, timed, residual)
+        steps = sorted({min(store.steps, key=lambda step: abs(step - wanted))
+                        for wanted in chosen.steps})
+        return {"llc": timed("check", lambda: llc_table(
+            store, steps, presets.replace(settings, llc=llc), seed, place / "llc"))}
+
+    return stored(_kind("check", settings, False), preset, seed,
+                  {"regression": as_dict(settings), "check": as_dict(chosen)}, recompute, compute,
+                  page="02_stage_boundaries")
+
+
+def by_the_paper(llc, chosen):
+    """LLC settings with the paper's batch and burn-in, as far as the set and the draws go."""
+    paper = presets.PAPER.regression.llc
+    return presets.replace(
+        llc, batch=min(paper.batch, llc.samples), chains=chosen.chains, draws=chosen.draws,
+        burn_in=min(paper.burn_in, chosen.draws // 2), precision=None)
+
+
 def _kind(name, settings, reused):
     return f"{name}-{settings.model.residual}" + ("-reused" if reused else "")
 

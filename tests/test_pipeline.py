@@ -58,7 +58,7 @@ def test_every_table_is_asked_for_at_the_same_scale(monkeypatch):
         return lambda *scale, **options: asked.append((name, *scale, options))
 
     monkeypatch.setattr(pipeline, "train_all", note("train"))
-    for name in ("regression", "development", "hessian"):
+    for name in ("regression", "development", "hessian", "check"):
         monkeypatch.setattr(results, name, note(name))
     monkeypatch.setattr(results_language, "language", note("language"))
     monkeypatch.setattr("devlib.task_sets.task_sets", note("task sets"))
@@ -67,10 +67,21 @@ def test_every_table_is_asked_for_at_the_same_scale(monkeypatch):
     pipeline.compute_tables("smoke", 5, "toy")
     assert asked[0][0] == "train"
     assert all(call[1:3] == ("smoke", 5) for call in asked)
-    assert {call[0] for call in asked} == {"train", "regression", "development", "hessian",
+    assert {call[0] for call in asked} == {"train", "regression", "development", "hessian", "check",
                                            "task sets", "primer", "calibration", "language"}
     assert [call[4:] for call in asked if call[0] == "language"] == [(2, "toy", {}),
                                                                      (1, "toy", {})]
+
+
+def test_the_check_has_the_paper_s_batch_and_burn_in(trained):
+    paper, published = presets.PAPER.regression.llc, presets.PUBLISHED
+    llc = results.by_the_paper(published.regression.llc, published.check)
+    assert (llc.batch, llc.burn_in, llc.eps, llc.nbeta, llc.gamma) == (
+        paper.batch, paper.burn_in, paper.eps, paper.nbeta, paper.gamma)
+    table = results.check("smoke", 2, recompute=True)["llc"]
+    assert table.step.tolist() == [96, 599]
+    assert set(table.draws) == {30} and set(table.burn_in) == {15}
+    assert results.check("laptop", 0) is None
 
 
 def test_hessian_tables_are_those_of_the_checkpoints(trained, tmp_path):
