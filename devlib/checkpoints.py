@@ -32,6 +32,11 @@ def schedule(steps, log_count, linear_count, stop=None) -> list[int]:
     return sorted({min(int(s), steps - 1) for s in spaced if int(s) < stop} | {stop - 1})
 
 
+def nearest(steps: list[int], wanted) -> list[int]:
+    """The step nearest to each wanted one, each once, in order."""
+    return sorted({min(steps, key=lambda step: abs(step - goal)) for goal in wanted})
+
+
 def thin(steps: list[int], count: int) -> list[int]:
     """At most `count` of the steps, spread evenly over log(step + 1) and the two ends kept."""
     if len(steps) <= count:

@@ -25,6 +25,12 @@ class Path:
     scores: np.ndarray  # (S, C)
     explained: np.ndarray  # (C,)
 
+    def tables(self) -> dict:
+        """"path", as `table`, and "explained", one row a component."""
+        numbers = range(1, len(self.explained) + 1)
+        return {"path": self.table(),
+                "explained": pd.DataFrame({"component": numbers, "explained": self.explained})}
+
     def table(self) -> pd.DataFrame:
         """step, pc_1, pc_2, ..."""
         names = [f"pc_{i}" for i in range(1, self.scores.shape[1] + 1)]

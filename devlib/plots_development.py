@@ -11,6 +11,7 @@ from devlib.plots import (
     ORANGE,
     PURPLE,
     SKY,
+    STAGE_COLOURS,
     VERMILLION,
     figure,
     log_steps,
@@ -99,8 +100,6 @@ def patterns(attention, names) -> Figure:
 def path_plane(path: pd.DataFrame, stages: pd.DataFrame, explained) -> Figure:
     """The path of the outputs in its first components, each stage in its colour: the plane of
     the first two, and of the first and third."""
-    from devlib.plots import STAGE_COLOURS
-
     fig, axes = figure(1, 2, height=3.8)
     for ax, other in zip(axes, (2, 3), strict=True):
         for number, stage in enumerate(stages.itertuples()):

@@ -369,7 +369,7 @@ LAPTOP = Preset(
 # was found).
 PUBLISHED_LANGUAGE = LanguageSettings(
     model=LanguageModel(context=256),
-    training=LanguageTraining(corpus="offline", steps=20_000, stop=20_000, batch=16,
+    training=LanguageTraining(corpus="offline", steps=12_000, stop=12_000, batch=16,
                               log_checkpoints=40, linear_checkpoints=41),
     llc=LLCSettings(eps=1e-3, nbeta=21.7, gamma=100.0, batch=2, samples=512, chains=4,
                     draws=80, burn_in=40),
@@ -387,7 +387,7 @@ PUBLISHED = Preset(
                         precision=0.02),
         evaluation=RegressionEvaluation(samples=2**16)),
     language=PUBLISHED_LANGUAGE,
-    one_layer=PUBLISHED_LANGUAGE.one_layer(stop=10_000),
+    one_layer=PUBLISHED_LANGUAGE.one_layer(stop=6_000),
     language_words="the paper's model on another text, in contexts of a quarter and batches of a "
                    "twenty-fifth of the paper's tokens")
 

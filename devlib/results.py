@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from devlib import presets
-from devlib.checkpoints import CheckpointStore, thin
+from devlib.checkpoints import CheckpointStore, nearest, thin
 from devlib.errors import UserError
 from devlib.files import (
     make_directory,
@@ -170,10 +170,9 @@ def check(preset: str, seed: int, recompute=False, residual=None) -> Results | N
         from devlib.tables_regression import llc_table
 
         store = checkpoints(preset, seed, timed, residual)
-        steps = sorted({min(store.steps, key=lambda step: abs(step - wanted))
-                        for wanted in chosen.steps})
         return {"llc": timed("check", lambda: llc_table(
-            store, steps, presets.replace(settings, llc=llc), seed, place / "llc"))}
+            store, nearest(store.steps, chosen.steps), presets.replace(settings, llc=llc), seed,
+            place / "llc"))}
 
     return stored(_kind("check", settings, False), preset, seed,
                   {"regression": as_dict(settings), "check": as_dict(chosen)}, recompute, compute,

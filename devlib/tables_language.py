@@ -27,6 +27,8 @@ from devlib.stages import find_stages
 from devlib.token_counts import common_ngrams
 from devlib.tokenizer import load_tokenizer
 
+SHOWN_BEFORE = 16  # tokens kept with each most changed one, itself included
+
 
 def metric_tables(store, steps, settings: LanguageSettings, seed, directory) -> dict:
     """"behaviour" and "structure", one row a step; "heads", one row a head and step; with several
@@ -69,9 +71,7 @@ def path_tables(store, steps, settings: LanguageSettings, seed) -> dict:
     places = random_places(generator(seed, "probe places"), count, 1, context)
     outputs = np.stack([log_probabilities(
         store.load(step), contexts, places, settings.model).numpy() for step in steps])
-    path = principal_path(steps, outputs)
-    return {"path": path.table(), "explained": pd.DataFrame(
-        {"component": range(1, len(path.explained) + 1), "explained": path.explained})}
+    return principal_path(steps, outputs).tables()
 
 
 def change_tables(store, llc, loss, settings: LanguageSettings, seed) -> dict:
@@ -96,9 +96,6 @@ def change_tables(store, llc, loss, settings: LanguageSettings, seed) -> dict:
                        "change": value} for position, (token, value) in enumerate(
                            zip(contexts[number].tolist(), [float("nan"), *values], strict=False))]
     return {"changes": pd.DataFrame(changes), "texts": pd.DataFrame(texts)}
-
-
-SHOWN_BEFORE = 16  # tokens kept with each most changed one, itself included
 
 
 class _Measure:
@@ -140,8 +137,7 @@ def _corpus(settings):
 @functools.lru_cache(maxsize=2)
 def _probes(settings, seed):
     corpus = _corpus(settings)
-    return make_probes(corpus, _ngrams(corpus), settings.model.context,
-                                        settings.metrics, seed)
+    return make_probes(corpus, _ngrams(corpus), settings.model.context, settings.metrics, seed)
 
 
 def _ngrams(corpus):

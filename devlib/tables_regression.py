@@ -3,9 +3,8 @@
 import functools
 
 import numpy as np
-import pandas as pd
 
-from devlib.checkpoints import CheckpointStore, thin
+from devlib.checkpoints import CheckpointStore, nearest, thin
 from devlib.curve import llc_row, rows
 from devlib.essential import principal_path
 from devlib.evaluation import evaluate, predict
@@ -54,9 +53,7 @@ def path_tables(store: CheckpointStore, steps, settings: RegressionSettings,
     xs, ys = fixed_set(seed, "probes", metrics.probes, settings.task)
     model = _model(settings)
     outputs = np.stack([predict(model, store.load(step), xs, ys).numpy() for step in steps])
-    path = principal_path(steps, outputs)
-    return {"path": path.table(), "explained": pd.DataFrame(
-        {"component": range(1, len(path.explained) + 1), "explained": path.explained})}
+    return principal_path(steps, outputs).tables()
 
 
 def hessian_tables(store: CheckpointStore, settings: RegressionSettings, hessian: HessianSettings,
@@ -67,8 +64,7 @@ def hessian_tables(store: CheckpointStore, settings: RegressionSettings, hessian
     statistics = rows(_Hessian(hessian_row, settings, hessian, seed), store,
                       thin(store.steps, hessian.checkpoints), directory,
                       facts | {"table": "statistics"}, "Hessians of checkpoints")
-    ends = sorted({min(store.steps, key=lambda step: abs(step - end))
-                   for end in (0, *PAPER_STAGE_ENDS["LR"].values())})
+    ends = nearest(store.steps, (0, *PAPER_STAGE_ENDS["LR"].values()))
     density = rows(_Hessian(density_rows, settings, hessian, seed), store, ends, directory,
                    facts | {"table": "density"}, "spectral densities")
     return {"statistics": statistics, "density": density}

@@ -102,8 +102,9 @@ apart = []
 for row in () if check is None else check["llc"].itertuples():
     ours = llc.iloc[(llc.step - row.step).abs().argmin()]
     apart.append((ours.llc - row.llc) / (ours.mcse**2 + row.mcse**2) ** 0.5)
-    print(f"step {row.step:7,}: batch {settings.llc.batch}: {ours.llc:6.1f} +- {ours.mcse:.1f}; the "
-          f"paper's: {row.llc:6.1f} +- {row.mcse:.1f}; apart by {apart[-1]:+.1f} standard errors")
+    print(f"step {row.step:7,}: batch {settings.llc.batch}: {ours.llc:6.1f} +- "
+          f"{ours.mcse:.1f}; the paper's: {row.llc:6.1f} +- {row.mcse:.1f}; "
+          f"apart by {apart[-1]:+.1f} standard errors")
 print("all within three standard errors:",
       verdict(all(abs(z) < 3 for z in apart), reached=bool(apart)))
 

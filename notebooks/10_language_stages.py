@@ -411,7 +411,9 @@ say(ends[["pilot", "step", "seconds", "loss", "positions", "previous_1", "previo
 # - **Steps count more than tokens.** With batches of 2,048 tokens, a fiftieth of the paper's, bigrams and positions
 #   come at about the paper's step numbers. Half of that is too noisy: the loss falls behind at once.
 # - **A larger rate makes positions come earlier**: three times the paper's with a warm-up, for the paper's model.
-#   Ten times stalls it. `published` takes the former.
+#   Ten times stalls it. But what a larger rate gains in steps it changes in the LLC, which in a run of
+#   `published` at three times the rate fell through the second stage: so `published` keeps the paper's rate,
+#   and takes twice the batch instead.
 # - **A small model shows bigrams and positions within a minute.** With a vocabulary of 1,024 and $d = 64$ the loss
 #   suffers at a rate of 0.01 and in batches of 1,024 tokens; `laptop` takes the run called *small*.
 # - **None of them shows prefix matching.** Its score falls below that of an untrained head (about 0.01) as heads

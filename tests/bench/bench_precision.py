@@ -10,7 +10,7 @@ so that their difference is far better known than either mean.
 """
 
 from devlib import presets, results
-from devlib.checkpoints import CheckpointStore
+from devlib.checkpoints import CheckpointStore, nearest
 from devlib.draws import import_arviz
 from devlib.errors import CheckpointError
 from devlib.llc import estimate_llc, scaled_losses
@@ -51,7 +51,7 @@ def runs(checkpoints=None) -> CheckpointStore:
 def chosen(steps) -> list[int]:
     """Three steps of those there are: the nearest to WANTED, or to EARLY in a short run."""
     wanted = WANTED if max(steps) >= WANTED[1] else EARLY
-    return sorted({min(steps, key=lambda step: abs(step - goal)) for goal in wanted})
+    return nearest(steps, wanted)
 
 
 def between_chains(kept) -> float:
