@@ -79,6 +79,12 @@ class CheckpointStore:
     def steps(self) -> list[int]:
         return sorted(int(step) for step in self.manifest["checkpoints"])
 
+    @property
+    def loadable(self) -> list[int]:
+        """The steps whose files are there. A run that was carried from machine to machine may have
+        left some behind, after what a curve takes from them was measured."""
+        return [step for step in self.steps if self.has(step)]
+
     def has(self, step) -> bool:
         """Whether the checkpoint is in the manifest and its file is there."""
         return str(step) in self.manifest["checkpoints"] and self.path(step).exists()

@@ -31,7 +31,7 @@ def pack(store, steps, path) -> Path:
 
 
 class Packed:
-    """Checkpoints read from such a file: `steps`, `load`, `manifest` and `directory` as those of
+    """Checkpoints read from such a file: `steps`, `loadable`, `load`, `manifest`, `directory` as of
     a CheckpointStore. Raises CheckpointError, naming the file, if it is missing or damaged."""
 
     def __init__(self, path):
@@ -42,6 +42,11 @@ class Packed:
     @property
     def steps(self) -> list[int]:
         return sorted(map(int, self.manifest["checkpoints"]))
+
+    @property
+    def loadable(self) -> list[int]:
+        """The same: none can be missing on its own."""
+        return self.steps
 
     def load(self, step) -> dict:
         """The tensors of one checkpoint. Raises CheckpointError if it is not among them."""

@@ -389,7 +389,8 @@ PUBLISHED = Preset(
     language=PUBLISHED_LANGUAGE,
     one_layer=PUBLISHED_LANGUAGE.one_layer(stop=6_000),
     language_words="the paper's model on another text, in contexts of a quarter and batches of a "
-                   "twenty-fifth of the paper's tokens")
+                   "twenty-fifth of the paper's tokens, for the first quarter of its steps (one "
+                   "layer: the first eighth)")
 
 SMOKE_LANGUAGE = LanguageSettings(
     model=LanguageModel(heads=2, embed_dim=32, head_dim=16, context=64, vocabulary=64),

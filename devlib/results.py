@@ -171,7 +171,7 @@ def check(preset: str, seed: int, recompute=False, residual=None) -> Results | N
 
         store = checkpoints(preset, seed, timed, residual)
         return {"llc": timed("check", lambda: llc_table(
-            store, nearest(store.steps, chosen.steps), presets.replace(settings, llc=llc), seed,
+            store, nearest(store.loadable, chosen.steps), presets.replace(settings, llc=llc), seed,
             place / "llc"))}
 
     return stored(_kind("check", settings, False), preset, seed,
@@ -263,7 +263,7 @@ def adopt(preset, seed) -> list[Path]:
             write_atomic(places[-1] / file, (own / file).read_bytes())
     for run in sorted(runs.glob(f"regression-*-seed{seed}/checkpoints")):
         store = CheckpointStore(run)
-        places.append(pack(store, thin(store.steps, presets.get(preset).kept),
+        places.append(pack(store, thin(store.loadable, presets.get(preset).kept),
                            CHECKPOINTS / preset / f"{run.parent.name}.safetensors"))
     return places
 

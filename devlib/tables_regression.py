@@ -51,7 +51,7 @@ def path_tables(store: CheckpointStore, steps, settings: RegressionSettings,
     """"path": essential dynamics, the scores of each step on the principal components of the
     model's predictions for one probe set; "explained": the variance share of each component."""
     xs, ys = fixed_set(seed, "probes", metrics.probes, settings.task)
-    model = _model(settings)
+    model, steps = _model(settings), [step for step in store.loadable if step in set(steps)]
     outputs = np.stack([predict(model, store.load(step), xs, ys).numpy() for step in steps])
     return principal_path(steps, outputs).tables()
 
@@ -62,9 +62,9 @@ def hessian_tables(store: CheckpointStore, settings: RegressionSettings, hessian
     density as point masses, at the checkpoints nearest to the paper's stage ends (B.5)."""
     facts = {"task": as_dict(settings.task), "hessian": as_dict(hessian), "seed": seed}
     statistics = rows(_Hessian(hessian_row, settings, hessian, seed), store,
-                      thin(store.steps, hessian.checkpoints), directory,
+                      thin(store.loadable, hessian.checkpoints), directory,
                       facts | {"table": "statistics"}, "Hessians of checkpoints")
-    ends = nearest(store.steps, (0, *PAPER_STAGE_ENDS["LR"].values()))
+    ends = nearest(store.loadable, (0, *PAPER_STAGE_ENDS["LR"].values()))
     density = rows(_Hessian(density_rows, settings, hessian, seed), store, ends, directory,
                    facts | {"table": "density"}, "spectral densities")
     return {"statistics": statistics, "density": density}
