@@ -6,6 +6,7 @@ authors' public code (github.com/timaeus-research/icl).
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass, field, fields, replace
 
 from devlib.errors import UserError
@@ -191,6 +192,8 @@ class RegressionSettings:
 
 # ------------------------------------------------------------------------------ language models
 
+LANGUAGE_NBETA = 100 / math.log(100)  # 21.7, as A.4.1 rounds it: of the paper's batch, by A.5.1
+
 
 @dataclass(frozen=True)
 class LanguageModel:
@@ -282,8 +285,8 @@ class LanguageSettings:
     model: LanguageModel = LanguageModel()
     training: LanguageTraining = LanguageTraining()
     llc: LLCSettings = LLCSettings(
-        eps=0.001, nbeta=21.7, gamma=100.0, batch=100, samples=1_000_000, chains=20, draws=200,
-        burn_in=0)
+        eps=0.001, nbeta=LANGUAGE_NBETA, gamma=100.0, batch=100, samples=1_000_000, chains=20,
+        draws=200, burn_in=0)
     metrics: LanguageMetrics = LanguageMetrics()
     evaluation: LanguageEvaluation = LanguageEvaluation()
     stages: StageSettings = StageSettings(tolerance=2.0)
@@ -329,7 +332,7 @@ LAPTOP_LANGUAGE = LanguageSettings(
                         init_sd=0.1),
     training=LanguageTraining(corpus="offline", steps=2_000, stop=2_000, batch=32, lr=4e-3,
                               warmup=100, log_checkpoints=14, linear_checkpoints=21),
-    llc=LLCSettings(eps=1e-3, nbeta=21.7, gamma=100.0, batch=4, samples=512, chains=4,
+    llc=LLCSettings(eps=1e-3, nbeta=LANGUAGE_NBETA, gamma=100.0, batch=4, samples=512, chains=4,
                     draws=60, burn_in=25),
     metrics=LanguageMetrics(
         contexts=800, icl_early=(30, 50), icl_late=(100, 128), ablation_contexts=400,
@@ -369,9 +372,9 @@ LAPTOP = Preset(
 # was found).
 PUBLISHED_LANGUAGE = LanguageSettings(
     model=LanguageModel(context=256),
-    training=LanguageTraining(corpus="offline", steps=12_000, stop=12_000, batch=16,
+    training=LanguageTraining(corpus="offline", steps=12_000, stop=9_600, batch=16,
                               log_checkpoints=40, linear_checkpoints=41),
-    llc=LLCSettings(eps=1e-3, nbeta=21.7, gamma=100.0, batch=2, samples=512, chains=4,
+    llc=LLCSettings(eps=1e-3, nbeta=LANGUAGE_NBETA, gamma=100.0, batch=2, samples=512, chains=4,
                     draws=80, burn_in=40),
     metrics=LanguageMetrics(
         contexts=700, icl_early=(40, 60), icl_late=(200, 256), ablation_contexts=250,
@@ -387,17 +390,17 @@ PUBLISHED = Preset(
                         precision=0.02),
         evaluation=RegressionEvaluation(samples=2**16)),
     language=PUBLISHED_LANGUAGE,
-    one_layer=PUBLISHED_LANGUAGE.one_layer(stop=6_000),
+    one_layer=PUBLISHED_LANGUAGE.one_layer(stop=4_500),
     language_words="the paper's model on another text, in contexts of a quarter and batches of a "
-                   "twenty-fifth of the paper's tokens, for the first quarter of its steps (one "
-                   "layer: the first eighth)")
+                   "twenty-fifth of the paper's tokens, for the first fifth of its steps (one "
+                   "layer: the first eleventh)")
 
 SMOKE_LANGUAGE = LanguageSettings(
     model=LanguageModel(heads=2, embed_dim=32, head_dim=16, context=64, vocabulary=64),
     training=LanguageTraining(corpus="toy", steps=300, stop=300, batch=8, lr=1e-2, warmup=20,
                               log_checkpoints=7, linear_checkpoints=4),
-    llc=LLCSettings(eps=1e-3, nbeta=21.7, gamma=100.0, batch=4, samples=64, chains=3, draws=24,
-                    burn_in=8),
+    llc=LLCSettings(eps=1e-3, nbeta=LANGUAGE_NBETA, gamma=100.0, batch=4, samples=64, chains=3,
+                    draws=24, burn_in=8),
     metrics=LanguageMetrics(
         contexts=100, ablation_contexts=100, icl_early=(8, 12), icl_late=(48, 64),
         bigram_contexts=50, bigram_positions=4, ngram_count=100, ngram_contexts=100,

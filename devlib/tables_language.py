@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from devlib.artefact import running_init_llc
+from devlib.artefact import plain_llc, running_init_llc
 from devlib.checkpoints import thin
 from devlib.corpus import fixed_contexts, load_corpus
 from devlib.curve import llc_row, rows, tables
@@ -45,7 +45,8 @@ def metric_tables(store, steps, settings: LanguageSettings, seed, directory) -> 
 
 def llc_table(store, steps, settings: LanguageSettings, seed, directory) -> pd.DataFrame:
     """The LLC curve: one `llc_row` a step, with `llc_running` and `sd_running`, what the authors'
-    running estimator makes of the same draws (devlib.artefact). The same seed at every checkpoint
+    running estimator makes of its draws, and `llc_plain`, which differs from that in the init loss
+    alone (devlib.artefact). The same seed at every checkpoint
     gives each the same batches and noise (A.5.2)."""
     return rows(_LLC(settings, seed), store, steps, directory,
                 {"corpus": settings.training.corpus, "llc": as_dict(settings.llc), "seed": seed},
@@ -124,7 +125,7 @@ class _LLC(_Measure):
 
 def _running(draws):
     mean, sd = running_init_llc(draws)
-    return {"llc_running": mean, "sd_running": sd}
+    return {"llc_plain": plain_llc(draws), "llc_running": mean, "sd_running": sd}
 
 
 # One of each a process, so that a curve makes its data once.

@@ -11,6 +11,7 @@ from torch.func import functional_call
 from tqdm import tqdm
 
 from devlib.checkpoints import CheckpointStore, schedule
+from devlib.errors import UserError
 from devlib.files import make_directory, settings_hash
 from devlib.gradients import mean_gradient
 from devlib.models.regression import MICROBATCH, RegressionTransformer
@@ -109,9 +110,14 @@ class Trainer:
 
 def identity(settings: RegressionSettings, seed, task_count=None) -> dict:
     """What makes two training runs the same run: they may share checkpoints."""
-    who = {"kind": "regression", "seed": seed,
-           **{part: as_dict(getattr(settings, part)) for part in ("task", "model", "training")}}
+    who = {"kind": "regression", "seed": seed, "task": as_dict(settings.task),
+           "model": as_dict(settings.model), "training": without_stop(settings.training)}
     return who if task_count is None else who | {"task_count": task_count}
+
+
+def without_stop(training) -> dict:
+    """Training settings but for where the run ends: it can be prolonged."""
+    return {name: value for name, value in as_dict(training).items() if name != "stop"}
 
 
 def train(settings: RegressionSettings, seed, directory, *, task_count=None, compile=None,
@@ -133,7 +139,8 @@ def train(settings: RegressionSettings, seed, directory, *, task_count=None, com
 def run(make_trainer, who, training, directory, *, threads=1,
         save_every=SAVE_EVERY) -> CheckpointStore:
     """The checkpoints of the run that the identity `who` names, trained as far as they are
-    missing: up to `training.stop`, on the schedule of `training`.
+    missing: up to `training.stop`, on the schedule of `training`. Raises UserError if the run
+    there is a longer one.
 
     `make_trainer()` gives a trainer at step 0, with what `Trainer` has: `seed`, `step`, `params`,
     `update`, `facts`, `save_state` and `load_state`. For the rest see `train`.
@@ -141,6 +148,9 @@ def run(make_trainer, who, training, directory, *, threads=1,
     store = CheckpointStore(make_directory(directory), who)
     wanted = schedule(training.steps, training.log_checkpoints, training.linear_checkpoints,
                       training.stop)
+    if store.steps and store.steps[-1] >= training.stop:
+        raise UserError(f"the run in {directory} goes on to step {store.steps[-1]}, beyond the "
+                        f"{training.stop} updates asked for; name another directory, or delete it")
     missing = {step for step in wanted if not store.has(step)}
     if not missing:
         return store

@@ -18,7 +18,7 @@ from devlib.models.language_parameters import check_model, initial_parameters
 from devlib.parameters import Layout
 from devlib.presets import LanguageSettings, as_dict
 from devlib.resume import load_state, save_state
-from devlib.training import SAVE_EVERY, run
+from devlib.training import SAVE_EVERY, run, without_stop
 
 
 @dataclass
@@ -86,8 +86,8 @@ def learning_rate(training, step) -> float:
 def identity(settings: LanguageSettings, seed, data) -> dict:
     """What makes two training runs the same run: they may share checkpoints. `data` names the
     text that the batches are made of, such as its hash."""
-    return {"kind": "language", "seed": seed, "data": data,
-            **{part: as_dict(getattr(settings, part)) for part in ("model", "training")}}
+    return {"kind": "language", "seed": seed, "data": data, "model": as_dict(settings.model),
+            "training": without_stop(settings.training)}
 
 
 def train(settings: LanguageSettings, seed, batches, data, directory, *, precision=None, threads=1,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from devlib import curve, parallel, presets, results_language
-from devlib.artefact import running_init_llc
+from devlib.artefact import plain_llc, running_init_llc
 from devlib.checkpoints import thin
 from devlib.coloured_text import context_of, token_texts
 from devlib.corpus import corpus_hash, fixed_contexts, load_corpus
@@ -100,8 +100,8 @@ def test_llc_and_the_artefact_come_from_the_same_draws(runs, store, corpus):
     kept = slice(llc.burn_in, None)
     mean = llc.nbeta * (draws.losses[:, kept] - draws.baseline[:, kept]).mean()
     assert found["llc"] == pytest.approx(mean, rel=1e-3)
-    assert (found["llc_running"], found["sd_running"]) == pytest.approx(
-        running_init_llc(draws), rel=1e-3)
+    assert (found["llc_plain"], found["llc_running"], found["sd_running"]) == pytest.approx(
+        (plain_llc(draws), *running_init_llc(draws)), rel=1e-3)
 
 
 def test_the_check_takes_the_paper_s_chains(runs):
