@@ -106,14 +106,30 @@ def _epoch(rows, seed, epoch):
     return torch.randperm(rows, generator=generator(seed, "epoch", epoch))
 
 
-def fixed_contexts(corpus, seed, name, count, context, split="validation") -> torch.Tensor:
-    """A named set of different contexts, (count, T). Raises UserError if the split has fewer."""
+def fixed_contexts(corpus, seed, name, count, context, split="validation", *,
+                   quotable=False) -> torch.Tensor:
+    """A named set of different contexts, (count, T); with `quotable` of those alone that a page
+    may print at length (`may_be_quoted`). Raises UserError if the split has fewer."""
     rows = corpus.rows(split, context)
-    if not 1 <= count <= len(rows):
-        raise UserError(f"the {split} split has {len(rows)} contexts of {context} tokens, not "
-                        f"{count}; ask for 1 to {len(rows)}, or shorten them")
-    chosen = torch.randperm(len(rows), generator=generator(seed, name))[:count]
+    places = torch.arange(len(rows))
+    if quotable:
+        places = places[torch.from_numpy(may_be_quoted(corpus, split, context))]
+    if not 1 <= count <= len(places):
+        raise UserError(f"the {split} split has {len(places)} contexts of {context} tokens, not "
+                        f"{count}; ask for 1 to {len(places)}, or shorten them")
+    chosen = places[torch.randperm(len(places), generator=generator(seed, name))[:count]]
     return _contexts(corpus, rows, chosen)
+
+
+def may_be_quoted(corpus, split, context) -> np.ndarray:
+    """For each of `rows(split, context)`, whether all its tokens are from sources whose licence
+    lets a book print them: any but the GPL, under which the book is not. (R,) bool."""
+    rows = corpus.rows(split, context)
+    if corpus.origins is None:
+        return np.ones(len(rows), bool)
+    free = np.array(["GPL" not in source.licence for source in SOURCES])
+    tokens = np.repeat(free[corpus.origins[split]], _lengths(corpus, split))
+    return tokens[:rows.size].reshape(rows.shape).all(1)
 
 
 def _contexts(corpus, rows, chosen):

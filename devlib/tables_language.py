@@ -78,10 +78,11 @@ def path_tables(store, steps, settings: LanguageSettings, seed) -> dict:
 def change_tables(store, llc, loss, settings: LanguageSettings, seed) -> dict:
     """What each stage changed in the predictions (C.1.4, Fig. C.1): "changes", the most changed
     tokens of a stage with the token ids before them, and "texts", the change at every token of a
-    few contexts. A change is the loss at the stage's end minus that at its start, nats."""
+    few contexts. A change is the loss at the stage's end minus that at its start, nats. The texts
+    are such as may be quoted (devlib.corpus.may_be_quoted)."""
     chosen = settings.evaluation
     contexts = fixed_contexts(_corpus(settings), seed, "changes", chosen.change_contexts,
-                              settings.model.context)
+                              settings.model.context, quotable=True)
     _, _, stages = find_stages(llc, loss, settings.stages, "LM")
     changes, texts = [], []
     for stage in stages.itertuples():

@@ -16,7 +16,14 @@ import pytest
 import torch
 
 from devlib import corpus_hub, corpus_offline
-from devlib.corpus import Corpus, facts, fixed_contexts, load_corpus, training_batch
+from devlib.corpus import (
+    Corpus,
+    facts,
+    fixed_contexts,
+    load_corpus,
+    may_be_quoted,
+    training_batch,
+)
 from devlib.corpus_files import MANIFEST, SPLITS, stream_path
 from devlib.corpus_hub import hub_corpus
 from devlib.corpus_offline import RECORD, digest, offline_corpus
@@ -198,6 +205,24 @@ def test_fixed_contexts_are_a_function_of_seed_and_name():
     assert fixed_contexts(corpus, 0, "test", 50, 11, "train").equal(sets[0])
     assert not sets[0].equal(sets[1]) and not sets[0].equal(sets[2])
     assert all(len(part[:, 1].unique()) == 50 for part in sets)
+
+
+def test_what_a_page_may_print_holds_nothing_under_the_gpl(offline):
+    """Token by token, of documents counted by their ends of text."""
+    corpus, context = offline(), 5
+    licences = [source.licence for source in SOURCES]
+    assert any("GPL" in licence for licence in licences)
+    allowed = []
+    document = np.cumsum(corpus.train == corpus.end_of_text) - 1
+    for row in document[:len(document) // 4 * 4].reshape(-1, 4):
+        allowed.append(all("GPL" not in licences[corpus.origins["train"][d]] for d in row))
+    assert may_be_quoted(corpus, "train", context).tolist() == allowed
+    assert 0 < sum(allowed) < len(allowed)
+    shown = fixed_contexts(corpus, 0, "shown", sum(allowed), context, "train", quotable=True)
+    rows = corpus.rows("train", context)[allowed]
+    assert sorted(shown[:, 1:].tolist()) == sorted(rows.tolist())
+    refused("contexts of 5 tokens", lambda: fixed_contexts(
+        corpus, 0, "shown", sum(allowed) + 1, context, "train", quotable=True))
 
 
 def test_an_epoch_has_every_context_once():
