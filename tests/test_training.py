@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from devlib import presets, training
 from devlib.checkpoints import MANIFEST, CheckpointStore, schedule
-from devlib.errors import CheckpointError
+from devlib.errors import CheckpointError, UserError
 from devlib.files import settings_hash
 from devlib.presets import RegressionModel, RegressionSettings, RegressionTask, RegressionTraining
 from devlib.tasks import training_batch
@@ -221,6 +221,21 @@ def test_stop_takes_the_first_part_of_the_same_run(unbroken, tmp_path, stop):
     store = train(cut(TINY, stop), 0, tmp_path)
     assert store.steps == sorted({s for s in unbroken[0].steps if s < stop} | {stop - 1})
     assert same(store, unbroken[0], [s for s in store.steps if s in unbroken[0].steps])
+
+
+@pytest.mark.parametrize("stop", [20, 33])
+def test_a_run_can_be_prolonged_but_not_cut(unbroken, tmp_path, stop):
+    """Longer, it goes on from where it ended, to the same end as an unbroken one."""
+    shorter = train(cut(TINY, stop), 0, tmp_path / "run")
+    first = shorter.path(stop - 1).stat().st_mtime_ns
+    longer = train(TINY, 0, tmp_path / "run")
+    assert longer.path(stop - 1).stat().st_mtime_ns == first
+    whole, directory = unbroken
+    assert set(longer.steps) == {*whole.steps, stop - 1}
+    assert same(longer, whole, whole.steps)
+    assert same_end(tmp_path / "run", directory)
+    with pytest.raises(UserError, match="goes on to step .*name another directory"):
+        train(cut(TINY, stop), 0, tmp_path / "run")
 
 
 def test_a_finished_run_is_not_touched(unbroken, monkeypatch):
