@@ -222,6 +222,8 @@ def positional_ablation(run, of, step=None):
     end = behaviour.iloc[-1]
     if of == "share":  # of the last gap, at the bigram minimum
         found = at(behaviour, least_bigram(run).step)
+        if not end.ablation:
+            return np.nan, None
         return found.ablation / end.ablation, found.ablation_se / abs(end.ablation)
     found = end if step is None else at(behaviour, step)
     return found.ablation, found.ablation_se

@@ -80,7 +80,13 @@ def facts(found: Judged) -> list[str]:
     claim = found.claim
     where = found.words or "no tables of it yet"
     return [f"In the paper: {claim.where}. Values: {_ended(claim.source)} Unit: {claim.unit}.",
-            f"Tolerance: {_ended(claim.basis)}", f"Measured on: {_ended(where)}"]
+            f"Tolerance: {_ended(claim.basis)}", f"Measured on: {_ended(where)}",
+            f"Page: {page(claim)}."]
+
+
+def page(claim) -> str:
+    """The page that shows a claim, in words."""
+    return claim.page.split("_", 1)[1].replace("_", " ")
 
 
 def _ended(text):
