@@ -131,6 +131,6 @@ def brief(found: Judged, width=86) -> str:
                                                    for row in rest))
     shown = {m.row.what for m in found.rows}
     if rest := [row for row in found.claim.rows if row.what not in shown]:
-        lines.append("  released: " + "; ".join(f"{row.what} {_typed(row.expected)}"
+        lines.append("  released: " + "; ".join(f"{row.what} ({_typed(row.expected)})"
                                                 for row in rest))
     return "\n".join(textwrap.fill(line, width, subsequent_indent="    ") for line in lines)

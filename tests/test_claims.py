@@ -1,5 +1,5 @@
-"""The ledger of claims: its file, its verdicts, and every measurement on made-up tables that hold the
-released numbers."""
+"""The ledger of claims: its file, its verdicts, and every measurement on made-up tables that hold
+the released numbers."""
 
 import functools
 import json
