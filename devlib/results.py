@@ -8,12 +8,8 @@ took, and a sha256 of each table, so that a table that was changed by hand or to
 import functools
 import json
 import re
-import textwrap
 import time
-from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
 
 from devlib import presets
 from devlib.checkpoints import CheckpointStore, nearest, thin
@@ -30,39 +26,10 @@ from devlib.files import (
 )
 from devlib.packed import Packed, pack
 from devlib.presets import RegressionSettings, as_dict
+from devlib.tables import COMMITTED, MANIFEST, Results, load
 
-MANIFEST = "manifest.json"
-COMMITTED = project_root() / "data" / "results"
 CHECKPOINTS = project_root() / "data" / "checkpoints"
 DIGITS = "%.6g"  # in every table: enough for any reader, and the same text on every machine
-
-
-@dataclass(frozen=True)
-class Results:
-    """Tables by name, the settings that made them, and the manifest's other facts."""
-
-    tables: dict[str, pd.DataFrame]
-    manifest: dict
-
-    def __getitem__(self, name) -> pd.DataFrame:
-        return self.tables[name]
-
-    @property
-    def words(self) -> str:
-        """What a figure says of its origin."""
-        preset = presets.get(self.manifest["preset"])
-        words = preset.language_words if self.manifest.get("about") == "language" else preset.words
-        return f"{preset.name} preset, seed {self.manifest['seed']}: {words}"
-
-    @property
-    def card(self) -> str:
-        """What a page says of its run before its first figure: scale, time, machine, commit."""
-        made, seconds = self.manifest["made with"], self.manifest["seconds"]
-        spent = ", ".join(f"{part} {value / 60:.1f} min" for part, value in seconds.items())
-        return "\n".join([
-            *textwrap.wrap(self.words[0].upper() + self.words[1:] + ".", 76),
-            f"Computed in: {spent}.",
-            f"On {made['processor']}, torch {made['torch']}, commit {made['commit']}."])
 
 
 def stored(kind, preset, seed, settings: dict, recompute, compute, page="NOTEBOOK",
@@ -277,33 +244,6 @@ def save(place, tables, facts):
         hashes[name] = sha256(data)
     write_json(place / MANIFEST, {**facts, "hash": settings_hash(facts["settings"]),
                                   "made with": provenance(), "tables": hashes})
-
-
-def load(place, identity=None) -> Results:
-    """Reads a folder of tables. Raises UserError, naming the file, if one is missing or is not
-    what the manifest says, or if the folder was made with other settings."""
-    place = Path(place)
-    try:
-        manifest = json.loads((place / MANIFEST).read_text())
-        hashes = manifest["tables"].items()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{place / MANIFEST} is missing or damaged ({error}); delete the folder "
-                        "and compute it again") from error
-    if identity and any(manifest.get(key) != value for key, value in _plain(identity).items()):
-        raise UserError(f"{place} was made with other settings than the preset's; delete it and "
-                        "compute it again")
-    tables = {}
-    for name, expected in hashes:
-        path = place / f"{name}.csv"
-        if not path.exists() or sha256(path.read_bytes()) != expected:
-            raise UserError(f"{path} is missing or not the table that its manifest describes; "
-                            "restore it, or delete the folder and compute it again")
-        tables[name] = pd.read_csv(path)
-    return Results(tables, manifest)
-
-
-def _plain(value):
-    return json.loads(json.dumps(value))
 
 
 def timer(place):

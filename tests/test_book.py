@@ -119,6 +119,26 @@ def test_preset_numbers_are_the_presets(book):
         assert f">{row['name']}<" in text
 
 
+def test_claims_page_is_what_the_command_prints(book):
+    bs4 = pytest.importorskip("bs4")
+    page = bs4.BeautifulSoup((book / "book" / "claims.html").read_text(encoding="utf-8"),
+                             "html.parser")
+    done = subprocess.run([sys.executable, "-m", "devlib", "claims"], cwd=ROOT,
+                          capture_output=True, text=True, check=True)
+    *blocks, tally = done.stdout.split("\n\n")
+    shown = [*page.select("div.claim"), page.select_one("ul.claims-tally")]
+    for head in page.select("div.claim thead"):
+        head.decompose()
+
+    def plain(text):
+        return "".join(text.translate(str.maketrans("\u2019\u201c\u201d", "'\"\"")).replace(
+            "\u00b1", "+-").split())
+    assert [plain(part.get_text()) for part in shown] == [plain(text) for text in (*blocks, tally)]
+    assert len(blocks) == 28
+    link = page.select_one('#claim-lr-1 a[href$="02_stage_boundaries.html"]')
+    assert link.get_text() == "stage boundaries"
+
+
 def test_the_example_of_the_book_runs():
     """The Python of book/use.md, and its known answer: 3/2, moved by gamma and eps."""
     torch = pytest.importorskip("torch")

@@ -171,7 +171,9 @@ def test_reproduce_builds_the_book_and_prints_its_place(tmp_path, monkeypatch, c
     asked = []  # the tables themselves take a quarter of an hour
     monkeypatch.setattr("devlib.pipeline.compute_tables", lambda *scale: asked.append(scale))
     main(["reproduce", "--seed", "2", "--runs", str(tmp_path / "runs")])
-    index = Path(capfd.readouterr().out.splitlines()[-1])
+    said = capfd.readouterr().out
+    assert "\nnot run: 28 (A-1, A-2, LR-1" in said  # the claims' tally: no table was made here
+    index = Path(said.splitlines()[-1])
     assert index == tmp_path / "runs/laptop-seed2/book/_build/html/index.html"
     assert index.exists()
     assert asked == [("laptop", 2, None)]

@@ -1,0 +1,117 @@
+"""The paper's claims on a page, measured at build from the committed tables.
+
+```{claims-table}``` shows the tally and every claim; ```{claims-table} LR-1 LM-1``` the named ones.
+The words are those of `python -m devlib claims`. An entry of data/claims.yaml that is malformed, or
+has no measurement, ends the build with its id.
+"""
+
+import sys
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
+
+KINDS = {"agrees": "agrees", "differs": "differs", "not reached at this scale": "open",
+         "not run": "open"}  # verdict -> CSS class
+ledgers = {}  # one a build: it takes seconds
+
+
+class ClaimsTable(SphinxDirective):
+    """Claims, each as a block with a table of its numbers."""
+
+    optional_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self):
+        from devlib import claims
+        from devlib.errors import UserError
+
+        self.env.note_reread()  # tables come and go
+        ids = self.arguments[0].split() if self.arguments else []
+        try:
+            claims.chosen(ids)
+            if claims.COMMITTED not in ledgers:
+                ledgers[claims.COMMITTED] = claims.ledger()
+        except UserError as error:
+            raise ExtensionError(f"claims-table: {error}") from error
+        found = [judged for judged in ledgers[claims.COMMITTED]
+                 if not ids or judged.claim.id in ids]
+        blocks = [block(judged) for judged in found]
+        return blocks if ids else [tally(found), *blocks]
+
+
+def anchor(judged):
+    return f"claim-{judged.claim.id.lower()}"
+
+
+def plus_minus(text):
+    """What a terminal writes in ASCII."""
+    return text.replace("+-", "\N{PLUS-MINUS SIGN}")
+
+
+def verdict(judged, text):
+    """A verdict in words, with a class for its colour."""
+    return nodes.inline(text=text, classes=["claim-verdict", f"claim-{KINDS[judged.verdict]}"])
+
+
+def tally(found):
+    """How many claims have each verdict, and links to them."""
+    items = nodes.bullet_list(classes=["claims-tally"])
+    for kind in KINDS:
+        some = [judged for judged in found if judged.verdict == kind]
+        line = nodes.paragraph("", f"{kind}: {len(some)}")
+        for index, judged in enumerate(some):
+            line += [nodes.Text(", " if index else " ("), nodes.reference(
+                "", judged.claim.id, refid=anchor(judged), internal=True)]
+        if some:
+            line += nodes.Text(")")
+        items += nodes.list_item("", line)
+    return items
+
+
+def block(judged):
+    """One claim: verdict, sentence, its numbers, and where they come from."""
+    from devlib import claims_text
+
+    part = nodes.container(classes=["claim"], ids=[anchor(judged)])
+    words = claims_text.head(judged).removeprefix(f"{judged.claim.id}: ")
+    part += nodes.paragraph("", "", nodes.strong(text=f"{judged.claim.id}:"), nodes.Text(" "),
+                            verdict(judged, words), classes=["claim-head"])
+    part += nodes.paragraph(text=judged.claim.what)
+    part += table(claims_text.HEADS, judged, claims_text.cells)
+    *facts, _ = claims_text.facts(judged)
+    part += [nodes.paragraph(text=fact, classes=["claim-fact"]) for fact in facts]
+    link = addnodes.pending_xref(
+        "", nodes.inline(text=claims_text.page(judged.claim)), reftype="doc", refdomain="std",
+        reftarget=f"/notebooks/{judged.claim.page}", refexplicit=True, refwarn=True)
+    part += nodes.paragraph("", "Page: ", link, nodes.Text("."), classes=["claim-fact"])
+    return part
+
+
+def table(heads, judged, cells):
+    """The numbers of a claim, a row each."""
+    group = nodes.tgroup(cols=len(heads))
+    group += [nodes.colspec(colwidth=1) for _ in heads]
+    header, body = nodes.thead("", row(map(str, heads))), nodes.tbody()
+    for m in judged.rows:
+        *texts, said = cells(m)
+        body += row([*map(plus_minus, texts), verdict(m, said)])
+    group += [header, body]
+    return nodes.table("", group, classes=["claim-table"])
+
+
+def row(parts):
+    line = nodes.row()
+    for cell in parts:
+        inline = nodes.Text(cell) if isinstance(cell, str) else cell
+        line += nodes.entry("", nodes.paragraph("", "", inline))
+    return line
+
+
+def setup(app):
+    sys.path.insert(0, str(app.srcdir))  # this checkout's devlib, not another one installed
+    app.add_directive("claims-table", ClaimsTable)
+    app.add_css_file("claims.css")
+    app.connect("builder-inited", lambda app: ledgers.clear())
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
