@@ -234,7 +234,7 @@ def test_a_run_can_be_prolonged_but_not_cut(unbroken, tmp_path, stop):
     assert set(longer.steps) == {*whole.steps, stop - 1}
     assert same(longer, whole, whole.steps)
     assert same_end(tmp_path / "run", directory)
-    with pytest.raises(UserError, match="goes on to step .*name another directory"):
+    with pytest.raises(UserError, match="goes on to step"):
         train(cut(TINY, stop), 0, tmp_path / "run")
 
 
