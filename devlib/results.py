@@ -8,14 +8,13 @@ took, and a sha256 of each table, so that a table that was changed by hand or to
 import functools
 import json
 import re
-import textwrap
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from devlib import presets
+from devlib import presets, sources
 from devlib.checkpoints import CheckpointStore, nearest, thin
 from devlib.errors import UserError
 from devlib.files import (
@@ -53,16 +52,6 @@ class Results:
         preset = presets.get(self.manifest["preset"])
         words = preset.language_words if self.manifest.get("about") == "language" else preset.words
         return f"{preset.name} preset, seed {self.manifest['seed']}: {words}"
-
-    @property
-    def card(self) -> str:
-        """What a page says of its run before its first figure: scale, time, machine, commit."""
-        made, seconds = self.manifest["made with"], self.manifest["seconds"]
-        spent = ", ".join(f"{part} {value / 60:.1f} min" for part, value in seconds.items())
-        return "\n".join([
-            *textwrap.wrap(self.words[0].upper() + self.words[1:] + ".", 76),
-            f"Computed in: {spent}.",
-            f"On {made['processor']}, torch {made['torch']}, commit {made['commit']}."])
 
 
 def stored(kind, preset, seed, settings: dict, recompute, compute, page="NOTEBOOK",
@@ -218,7 +207,9 @@ def committed_checkpoints(preset, seed, residual=None):
     if not path.exists():
         raise UserError(f"the repository has no checkpoints of preset {preset!r}, seed {seed}; "
                         "leave reuse off to train them")
-    return Packed(path)
+    packed = Packed(path)
+    sources.note_file(path, packed.manifest["made with"], packed.manifest["file"])
+    return packed
 
 
 def _packed(preset, settings, seed) -> Path:
@@ -299,6 +290,7 @@ def load(place, identity=None) -> Results:
             raise UserError(f"{path} is missing or not the table that its manifest describes; "
                             "restore it, or delete the folder and compute it again")
         tables[name] = pd.read_csv(path)
+    sources.note_tables(place, manifest)
     return Results(tables, manifest)
 
 

@@ -65,7 +65,6 @@ evaluation, llc = run["evaluation"], run["llc"]
 behaviour, structure, heads = (development[name] for name in ("behaviour", "structure", "heads"))
 smoothed, boundaries, stages = find_stages(llc, evaluation, settings.stages)
 reached = int(evaluation.step.max())
-print(development.card)
 print(f"{len(behaviour)} checkpoints up to step {reached:,}.")
 print("stages:", "; ".join(f"{s.stage} {s.start:,} to {s.end:,}" for s in stages.itertuples()))
 
@@ -349,3 +348,8 @@ for step, value in ((984, 24.9), (40_292, 31.9), (126_262, 68.7), (318_181, 211)
               f"(released {value})")
     judge("LR-12", f"norm within a tenth of {value} at step {step:,}",
           abs(at(evaluation, step).weight_norm / value - 1) < 0.1, step)
+
+# %% tags=["remove-cell"]
+from devlib import sources
+
+sources.show()
