@@ -52,7 +52,8 @@ def bootstrap(root=None) -> str:
 
 def settle_source(path, root=None) -> bool:
     """Puts both cells into a page's .py as they are to be, the last one also where it is missing
-    or no longer last; true if that changed it. A file without a first cell is no page of the book, and is left."""
+    or no longer last; true if that changed it. A file without a first cell is no page of the book,
+    and is left."""
     path = Path(path)
     before = path.read_text()
     if _FIRST_LINE not in before:
@@ -82,8 +83,9 @@ def settle_notebook(path, root=None) -> bool:
 def settle(folder, root=None) -> list[Path]:
     """Both for every page of a folder: the files that changed."""
     folder = Path(folder)
-    return [path for path in sorted(folder.glob("[0-9]*_*.py")) if settle_source(path, root)] + [
-        path for path in sorted(folder.glob("[0-9]*_*.ipynb")) if settle_notebook(path, root)]
+    kinds = {"py": settle_source, "ipynb": settle_notebook}
+    return [path for kind, settle_one in kinds.items()
+            for path in sorted(folder.glob(f"[0-9]*_*.{kind}")) if settle_one(path, root)]
 
 
 def _replace(path, before, after):

@@ -27,8 +27,9 @@ def note_tables(place, manifest):
     words = preset and {None: "", "regression": preset.words}.get(model, preset.language_words)
     _note(place, {
         "model": NAMES[model], "preset": manifest.get("preset"), "seed": manifest.get("seed"),
-        "words": words or "", "scale": scale(settings, tables), "seconds": manifest.get("seconds", {}),
-        "made with": manifest.get("made with", {}), "sha256": dict(tables), **_corpus(settings)})
+        "words": words or "", "scale": scale(settings, tables),
+        "seconds": manifest.get("seconds", {}), "made with": manifest.get("made with", {}),
+        "sha256": dict(tables), **_corpus(settings)})
 
 
 def note_file(path, made_with=None, digest=None):
