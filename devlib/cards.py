@@ -41,7 +41,8 @@ class Card:
             seeds, phrases = found.setdefault(
                 (source["model"], source["preset"], source["words"]), ({}, {}))
             seeds[source["seed"]] = None
-            phrases |= dict.fromkeys(source["scale"])
+            phrases |= {phrase: None for phrase in source["scale"]
+                        if phrase.split()[0] not in source["words"].split()}  # not said twice
         if not found:
             found[("", self.parameters["preset"], "")] = ({self.parameters["seed"]: None}, {})
         return [(", ".join(filter(None, [model, f"{preset} preset", _seeds(seeds)])),

@@ -72,8 +72,9 @@ def split(place) -> tuple[str, str]:
 def problems(entries, anchors: dict[str, set], figures: set) -> list[str]:
     """What does not fit: places that no page has, and figures that no entry names. `anchors`
     holds those of each page, `figures` every (page, name) in the book."""
-    named = {split(place): entry for entry in entries for place in entry.ours}
+    places = [(entry, *split(place)) for entry in entries for place in entry.ours]
+    named = {(page, anchor) for _, page, anchor in places}
     found = [f"{entry.figure}: there is no {page}#{anchor}"
-             for (page, anchor), entry in named.items() if anchor not in anchors.get(page, ())]
+             for entry, page, anchor in places if anchor not in anchors.get(page, ())]
     return found + [f"{page} has a figure {name!r} that the index lacks; add {page}#figure-{name}"
                     for page, name in sorted(figures) if (page, f"figure-{name}") not in named]

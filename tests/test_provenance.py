@@ -49,6 +49,13 @@ def test_scale_is_the_ratio_of_the_settings(preset, model, expected):
     assert scale(as_dict(getattr(presets.get(preset), model)), {"llc": ""}) == expected
 
 
+def test_words_of_a_preset_give_the_same_share():
+    """presets.py spells it for the lines under figures."""
+    laptop = presets.get("laptop")
+    share, *_ = scale(as_dict(laptop.language))
+    assert re.findall(r"1/[\d,]+", laptop.language_words) == [share.split()[0]]
+
+
 def test_scale_of_parts_of_a_run():
     laptop = presets.get("laptop")
     settings = {"regression": as_dict(laptop.regression), "metrics": as_dict(laptop.metrics)}

@@ -50,10 +50,11 @@ def card_node(card, colab):
         line = nodes.paragraph("", "", nodes.strong(text=run))
         line += nodes.Text(f": {scale}." if scale else ".")
         box += line
-    box += command(card.rerun)
+    rerun = nodes.paragraph("", "Rerun this page")
     if colab:
-        box += nodes.paragraph("", "", nodes.reference(
-            "", "Open in Colab", refuri=colab, classes=["colab"]))
+        rerun += [nodes.Text(", or "), nodes.reference("", "open it in Colab", refuri=colab)]
+    rerun += nodes.Text(":")
+    box += [rerun, command(card.rerun)]
     box += nodes.raw("", f"<details><summary>{html.escape(card.summary)}</summary>",
                      format="html")
     for machine, sources in card.machines.items():
