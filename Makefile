@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+ADDRESS := $(VENV)/.address
 
 .PHONY: help reproduce test test-slow book bench clean
 
@@ -21,17 +22,22 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
-reproduce: $(READY)
+# The pages follow the repository's address in _config.yml; nothing changes where it did not.
+$(ADDRESS): $(READY) _config.yml
+	$(BIN)/python -m devlib refresh --address
+	touch $@
+
+reproduce: $(ADDRESS)
 	$(BIN)/python -m devlib reproduce --preset $(PRESET) --seed $(SEED)
 
-test: $(READY)
+test: $(ADDRESS)
 	$(BIN)/python -m pytest -m "not slow"
 	$(BIN)/python -m pytest --nbval --nbval-current-env notebooks
 
-test-slow: $(READY)
+test-slow: $(ADDRESS)
 	$(BIN)/python -m pytest -m slow
 
-book: $(READY)
+book: $(ADDRESS)
 	$(BIN)/jupyter-book build . -W --keep-going --path-output runs/book
 	@echo "open $(CURDIR)/runs/book/_build/html/index.html"
 

@@ -68,6 +68,8 @@ def parser() -> Parser:
     scale(command(adopt, "for maintainers: copy finished tables from the runs into data/results"))
     sub = command(refresh, "for maintainers: make .ipynb files anew from their .py")
     sub.add_argument("names", nargs="*", help="pages (default: all)")
+    sub.add_argument("--address", action="store_true",
+                     help="run nothing; only follow the repository's address in _config.yml")
     command(list_presets, "list the presets", "presets")
     return top
 
@@ -97,8 +99,14 @@ def adopt(args):
 
 
 def refresh(args):
-    from devlib import notebooks
+    from devlib import fixed_cells, notebooks
 
+    if args.address and args.names:
+        raise UserError("--address takes all pages; leave the names out")
+    for path in fixed_cells.settle(notebooks.NOTEBOOKS):
+        print(path)
+    if args.address:
+        return
     print(*notebooks.refresh(args.names), sep="\n")
     notebooks.picture(notebooks.find("stage_boundaries"), project_root() / "data" / "llc.png")
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 
+from devlib import sources
 from devlib.errors import UserError
 from devlib.files import project_root
 
@@ -16,7 +17,9 @@ def load(name) -> dict:
     path = DATA / f"{name}.json"
     if not path.exists():
         raise UserError(f"{path} is missing; `make bench` measures it")
-    return json.loads(path.read_text())
+    facts = json.loads(path.read_text())
+    sources.note_file(path, facts["made with"])
+    return facts
 
 
 def words(facts) -> str:
@@ -94,5 +97,6 @@ def pilots() -> pd.DataFrame:
     path = DATA / "pilots.csv"
     if not path.exists():
         raise UserError(f"{path} is missing; python -m tests.bench pilots makes it")
+    sources.note_file(path)
     table = pd.read_csv(path)
     return table.assign(tokens=table.step * table.batch * table.context)

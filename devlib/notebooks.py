@@ -3,7 +3,7 @@
 A page is two files, `NN_name.py` (jupytext py:percent, the source) and beside it `NN_name.ipynb`
 (executed, committed in the canonical form). Its first code cell is `BOOTSTRAP`, which makes it
 work on Google Colab; then comes a cell tagged `parameters`, with at least `preset`, `seed` and
-`recompute`, each annotated and commented.
+`recompute`, each annotated and commented. Its last cell says what the page has read.
 """
 
 import ast
@@ -21,45 +21,13 @@ from pathlib import Path
 from devlib import presets
 from devlib.errors import UserError
 from devlib.files import make_directory, project_root, runs_directory, write_atomic
+from devlib.fixed_cells import LAST_CELL, bootstrap, settle_source
 
 NOTEBOOKS = project_root() / "notebooks"
 STANDARD = {"preset": "str", "seed": "int", "recompute": "bool"}  # what every page takes
 INJECTED = "injected-parameters"  # papermill's tag
 WORDS = {"int": "a whole number", "float": "a finite number", "bool": "true or false",
          "str": "text"}
-
-_BOOTSTRAP = '''\
-# On Google Colab: fetch the library that this page needs. Anywhere else, nothing happens here.
-import sys
-
-if "google.colab" in sys.modules:
-    import os
-    import subprocess
-    from importlib import metadata
-
-    root = os.path.abspath("{folder}")
-    if not os.path.isdir(root):
-        subprocess.run(["git", "clone", "--quiet", "--depth", "1",
-                        "{url}", root], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r",
-                    os.path.join(root, "requirements-colab.txt")], check=True)
-    if root not in sys.path:
-        sys.path.insert(0, root)
-    loaded, installed = sys.modules.get("numpy"), metadata.version("numpy")
-    if loaded and loaded.__version__ != installed:
-        print(f"numpy changed from {{loaded.__version__}} to {{installed}}: the session restarts "
-              "now; then choose Runtime > Run all again.", flush=True)
-        os.kill(os.getpid(), 9)'''
-
-
-def bootstrap(root=None) -> str:
-    """The first code cell of every page. On Colab there is only the .ipynb, so the repository's
-    address, `repository.url` of `_config.yml`, is part of the text."""
-    import yaml
-
-    config = Path(root or project_root()) / "_config.yml"
-    url = yaml.safe_load(config.read_text())["repository"]["url"].rstrip("/")
-    return _BOOTSTRAP.format(url=url, folder=url.rsplit("/", 1)[-1].removesuffix(".git"))
 
 
 def __getattr__(name):
@@ -270,6 +238,8 @@ def check(page, first_cell) -> list[str]:
         problems.append("differs from its .py")
     if not code or code[0].source != first_cell:
         problems.append("does not begin with BOOTSTRAP")
+    if not code or code[-1].source != LAST_CELL:
+        problems.append("does not end with LAST_CELL")
     try:
         found = parameters(_inputs(nb))
         problems += [f"has no parameter {name}: {kind}" for name, kind in STANDARD.items()
@@ -312,12 +282,14 @@ def run(name, preset="laptop", seed=0, extra=None, runs_dir=None, folder=NOTEBOO
 
 
 def refresh(which=(), folder=NOTEBOOKS) -> list[Path]:
-    """For maintainers: makes each .ipynb anew from its .py, run with the defaults written there.
-    A page that fails keeps its old .ipynb."""
+    """For maintainers: makes each .ipynb anew from its .py, run with the defaults written there,
+    after bringing the cells that all pages share up to date (devlib.fixed_cells). A page that
+    fails keeps its old .ipynb."""
     pages = [find(name, folder) for name in which or names(folder)]
     for page in pages:
         if not page.with_suffix(".py").exists():
             raise UserError(f"{page.with_suffix('.py')} is missing; the .py is a page's source")
+        settle_source(page.with_suffix(".py"))
         nb = _execute(_read_source(page.with_suffix(".py")), page, runs_directory() / "refresh")
         write(canonical(nb), page)
     return pages

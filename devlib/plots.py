@@ -1,10 +1,9 @@
 """Figures from tables: one function a figure family, one colour a stage everywhere.
 
 Every function takes plain tables and returns a matplotlib figure; `show` puts it on a page with
-the words that say where it comes from and its data as a CSV to download.
+the words that say where it comes from, its data as CSV and itself as SVG to download.
 """
 
-import base64
 import io
 
 import matplotlib.pyplot as plt
@@ -12,6 +11,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from devlib import downloads
 
 # Okabe and Ito's eight colours, told apart by every kind of colour vision.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -31,20 +32,26 @@ def figure(rows=1, columns=1, height=4.2, **options):
 
 
 def show(fig: Figure, table: pd.DataFrame, name: str, words: str):
-    """Displays a figure, then `words` and the table behind it as NAME.csv.
+    """Displays a figure, then `words`, the table behind it as NAME.csv and the figure as NAME.svg.
 
-    The CSV travels inside the page, so it is there offline, in Colab, and in a rerun.
+    Both files travel inside the page (devlib.downloads). The book adds NAME.png.
     """
     from IPython.display import HTML, display
 
-    data = base64.b64encode(table.to_csv(index=False, float_format="%.6g").encode()).decode()
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=STYLE["figure.dpi"], metadata={"Software": None})
+    vector = downloads.svg_link(fig)
     plt.close(fig)
     display(_Picture(buffer.getvalue()))
-    display(HTML(
-        f'<p class="figure-source">Made by the {words}. '
-        f'<a download="{name}.csv" href="data:text/csv;base64,{data}">{name}.csv</a></p>'))
+    display(HTML(downloads.line(name, words, csv=downloads.csv_link(table), svg=vector)))
+
+
+def show_data(table: pd.DataFrame, name: str, words: str):
+    """The same line under a figure that is no picture, such as coloured text: `words` and the
+    table behind it."""
+    from IPython.display import HTML, display
+
+    display(HTML(downloads.line(name, words, csv=downloads.csv_link(table))))
 
 
 class _Picture:

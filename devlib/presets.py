@@ -363,7 +363,7 @@ LAPTOP = Preset(
     check=CheckSettings(steps=()),
     language=LAPTOP_LANGUAGE,
     one_layer=LAPTOP_LANGUAGE.one_layer(),
-    language_words="a model a twentieth of the paper's in size, on another text, for 1/600 of the "
+    language_words="a model a twentieth of the paper's in size, on another text, for 1/625 of the "
                    "paper's tokens",
     kept=8)
 

@@ -11,7 +11,7 @@ import re
 import time
 from pathlib import Path
 
-from devlib import presets
+from devlib import presets, sources
 from devlib.checkpoints import CheckpointStore, nearest, thin
 from devlib.errors import UserError
 from devlib.files import (
@@ -185,7 +185,9 @@ def committed_checkpoints(preset, seed, residual=None):
     if not path.exists():
         raise UserError(f"the repository has no checkpoints of preset {preset!r}, seed {seed}; "
                         "leave reuse off to train them")
-    return Packed(path)
+    packed = Packed(path)
+    sources.note_file(path, packed.manifest["made with"], packed.manifest["file"])
+    return packed
 
 
 def _packed(preset, settings, seed) -> Path:

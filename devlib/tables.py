@@ -2,13 +2,12 @@
 them."""
 
 import json
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from devlib import presets
+from devlib import presets, sources
 from devlib.errors import UserError
 from devlib.files import project_root, sha256
 
@@ -33,16 +32,6 @@ class Results:
         words = preset.language_words if self.manifest.get("about") == "language" else preset.words
         return f"{preset.name} preset, seed {self.manifest['seed']}: {words}"
 
-    @property
-    def card(self) -> str:
-        """What a page says of its run before its first figure: scale, time, machine, commit."""
-        made, seconds = self.manifest["made with"], self.manifest["seconds"]
-        spent = ", ".join(f"{part} {value / 60:.1f} min" for part, value in seconds.items())
-        return "\n".join([
-            *textwrap.wrap(self.words[0].upper() + self.words[1:] + ".", 76),
-            f"Computed in: {spent}.",
-            f"On {made['processor']}, torch {made['torch']}, commit {made['commit']}."])
-
 
 def load(place, identity=None) -> Results:
     """Reads a folder of tables. Raises UserError, naming the file, if one is missing or is not
@@ -64,6 +53,7 @@ def load(place, identity=None) -> Results:
             raise UserError(f"{path} is missing or not the table that its manifest describes; "
                             "restore it, or delete the folder and compute it again")
         tables[name] = pd.read_csv(path)
+    sources.note_tables(place, manifest)
     return Results(tables, manifest)
 
 

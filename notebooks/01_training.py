@@ -62,7 +62,6 @@ run = results.regression(preset, seed, recompute)
 evaluation = run["evaluation"]
 last = evaluation.iloc[-1]
 reached = int(last.step)
-print(run.card)
 print(f"Last checkpoint: step {reached:,}; the schedule is made for "
       f"{settings.training.steps:,}.")
 
@@ -149,3 +148,8 @@ for k, level, error in zip(positions, floors, floor_errors, strict=True):
 gain = last.loss_1 - last[f"loss_{settings.task.examples}"]
 print(f"the last position is {gain:.2f} below the first:",
       verdict(gain > 0.5, reached=reached >= 4_000))
+
+# %% tags=["remove-cell"]
+from devlib import sources
+
+sources.show()

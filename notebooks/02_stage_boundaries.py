@@ -61,7 +61,6 @@ run = results.regression(preset, seed, recompute)
 evaluation, llc = run["evaluation"], run["llc"]
 reached = int(evaluation.step.max())
 paper = {name: end for name, end in PAPER_STAGE_ENDS["LR"].items() if end < 500_000}
-print(run.card)
 print(f"{len(llc)} checkpoints up to step {reached:,}, each with {settings.llc.chains} "
       f"chains of {settings.llc.draws} draws,\n{settings.llc.burn_in} of them burn-in, "
       f"batch {settings.llc.batch}.")
@@ -199,3 +198,8 @@ moved = bootstrap(llc, Rule(rule), seed=seed)
 print(moved.round(2).to_string(index=False) if len(moved) else "no boundary to move")
 print()
 print(beside_paper(boundaries, paper, reached).round(2).to_string(index=False))
+
+# %% tags=["remove-cell"]
+from devlib import sources
+
+sources.show()

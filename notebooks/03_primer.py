@@ -50,7 +50,6 @@ from devlib.toys import FIGURE_2
 
 run = primer(preset, seed, recompute)
 settings = SETTINGS[preset]
-print(run.card)
 
 # %% [markdown]
 # ## A rate at which volume shrinks
@@ -308,3 +307,8 @@ p_values = uniformity(stored())
 print(f"{stored().expected.sum():.0f} repetitions; p-values of flatness:",
       ", ".join(f"{name} {p:.3f}" for name, p in p_values.items()))
 assert min(p_values.values()) > 0.001
+
+# %% tags=["remove-cell"]
+from devlib import sources
+
+sources.show()

@@ -98,7 +98,6 @@ def part(name):
 
 
 drift, pull = llc.eps * llc.nbeta / 2, llc.eps * llc.gamma / 2
-print(run.card)
 m = settings.batch
 print(f"In use: eps {llc.eps:g}, n beta {llc.nbeta:.1f}, gamma "
       f"{llc.gamma:.2f}: drift {drift:g}, pull {pull:g}.\n"
@@ -471,3 +470,8 @@ print(pd.crosstab(trials.gamma, trials.status).to_string())
 # A weak spring takes long to show that it holds, and short chains there count as not converged. So `calibrate` with
 # few draws may propose a stronger spring than one with many would. It moves on to the next $\gamma$ when no two
 # neighbouring steps are sound and agree.
+
+# %% tags=["remove-cell"]
+from devlib import sources
+
+sources.show()

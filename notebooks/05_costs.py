@@ -183,3 +183,8 @@ for name in ("devlib", "devinterp"):
 # %%
 for part, seconds in regression(preset, seed).manifest["seconds"].items():
     print(f"{part:12} {seconds:6.0f} s")
+
+# %% tags=["remove-cell"]
+from devlib import sources
+
+sources.show()

@@ -67,7 +67,6 @@ evaluation, llc = run["evaluation"], run["llc"]
 behaviour, structure, heads = (development[name] for name in ("behaviour", "structure", "heads"))
 smoothed, boundaries, stages = find_stages(llc, evaluation, settings.stages)
 reached = int(evaluation.step.max())
-print(development.card)
 print(f"{len(behaviour)} checkpoints up to step {reached:,}.")
 print("stages:", "; ".join(f"{s.stage} {s.start:,} to {s.end:,}" for s in stages.itertuples()))
 
@@ -283,3 +282,8 @@ plots.show(fig, evaluation[["step", "weight_norm"]], "weight_norm", run.words)
 
 # %%
 show("LR-12", regression=run)
+
+# %% tags=["remove-cell"]
+from devlib import sources
+
+sources.show()

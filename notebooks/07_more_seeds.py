@@ -118,3 +118,8 @@ for (kind, number), run in runs.items():
 
 # %%
 show("LR-15", regression=first, others=runs.values())
+
+# %% tags=["remove-cell"]
+from devlib import sources
+
+sources.show()

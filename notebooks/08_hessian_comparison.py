@@ -65,7 +65,6 @@ hessian = results.hessian(preset, seed, recompute, reuse=reuse)
 statistics, density = hessian["statistics"], hessian["density"]
 smoothed, boundaries, stages = find_stages(run["llc"], run["evaluation"], settings.stages)
 reached = int(run["evaluation"].step.max())
-print(hessian.card)
 print(f"{len(statistics)} checkpoints up to step {reached:,}, {chosen.samples:,} contexts each; "
       f"standard error of the trace {(statistics.trace_se / statistics.trace.abs()).median():.1%}"
       f" (median), {statistics['products'].median():.0f} products H v a checkpoint.")
@@ -125,3 +124,8 @@ ax.set_xlabel("eigenvalue (linear within 1)")
 ax.set_ylabel("density on this scale")
 ax.legend(fontsize=8)
 plots.show(fig, pd.DataFrame({"eigenvalue": grid, **shown}), "spectrum", run.words)
+
+# %% tags=["remove-cell"]
+from devlib import sources
+
+sources.show()

@@ -63,7 +63,6 @@ behaviour, llc, heads = run["behaviour"], run["llc"], run["heads"]
 smoothed, boundaries, stages = find_stages(llc, behaviour, settings.stages, "LM")
 reached = int(behaviour.step.max())
 tokens = training.batch * model.context
-print(run.card)
 say(f"{model.layers} layers, {model.heads} heads of {model.head_dim}, d = {model.embed_dim}, "
     f"vocabulary {model.vocabulary:,}, context {model.context}; the paper: 2, 8 of 32, 256, "
     "5,000, 1,024.")
@@ -344,6 +343,7 @@ show("LM-7", two_layers=run)
 for stage, table in run["texts"].groupby("stage"):
     for number, text in table.groupby("text"):
         show_text(f"{stage}, text {number + 1}", text, model.vocabulary, training.corpus)
+plots.show_data(run["texts"], "texts", run.words)
 
 # %% [markdown]
 # The tokens that changed most in each stage, over many contexts, with what stood before them:
@@ -385,3 +385,8 @@ say(ends[["pilot", "step", "seconds", "loss", "positions", "previous_1", "previo
 #   suffers at a rate of 0.01 and in batches of 1,024 tokens; `laptop` takes the run called *small*.
 # - **None of them shows prefix matching.** Its score falls below that of an untrained head (about 0.01) as heads
 #   learn to look at near tokens, and these runs end before it turns.
+
+# %% tags=["remove-cell"]
+from devlib import sources
+
+sources.show()

@@ -57,7 +57,6 @@ run = results_language.language(preset, seed, recompute, layers=1, corpus=corpus
 behaviour, llc, structure = run["behaviour"], run["llc"], run["structure"]
 smoothed, boundaries, stages = find_stages(llc, behaviour, settings.stages, "LM")
 reached = int(behaviour.step.max())
-print(run.card)
 say(f"{model.layers} layer, {model.heads} heads of {model.head_dim}, d = {model.embed_dim}, "
     f"vocabulary {model.vocabulary:,}, context {model.context}; the paper: 1, 8 of 32, 256, "
     "5,000, 1,024.")
@@ -142,3 +141,8 @@ final, untrained = heads[heads.step == reached], heads[heads.step == 0]
 say(f"at the end: previous token {final.previous.max():.3f} (untrained "
     f"{untrained.previous.mean():.3f}), prefix matching {final.prefix.max():.4f} (untrained "
     f"{untrained.prefix.mean():.4f}); ICL score {end.icl:+.3f} +- {end.icl_se:.3f}")
+
+# %% tags=["remove-cell"]
+from devlib import sources
+
+sources.show()

@@ -107,6 +107,15 @@ def test_loads_nothing_from_outside(book, page):
     assert not outside, f"{page}: {outside}"
 
 
+@pytest.mark.parametrize("page", [page for page in CONTENT if page.startswith("notebooks/")])
+def test_every_notebook_page_says_how_it_was_made(book, page):
+    """Once: the card under its title, with the command that makes it again."""
+    text = (book / f"{page}.html").read_text(encoding="utf-8")
+    assert text.count('class="provenance') == 1
+    name = page.removeprefix("notebooks/")
+    assert f"python -m devlib run {name} --preset" in re.sub("<[^>]+>", "", text)
+
+
 def test_preset_numbers_are_the_presets(book):
     """Settings on the presets page are those of devlib, symbols and all."""
     from devlib import presets

@@ -174,7 +174,6 @@ def test_results_hold_words_tables_and_provenance(unbroken, tiny):
     assert list(found["evaluation"].step) == store.steps
     assert list(found["llc"].step) == thin(store.steps, 5)
     assert found.words == "tiny preset, seed 0: a preset of the tests"
-    assert found.card.startswith("Tiny preset, seed 0: a preset of the tests.")
     manifest = found.manifest
     assert manifest["settings"]["training"]["steps"] == 40
     assert manifest["made with"] == provenance()

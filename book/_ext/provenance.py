@@ -1,0 +1,104 @@
+"""The provenance card at the top of every notebook page, and the command that clones the project.
+
+A card (devlib.cards) is built from the executed notebook: its parameters and the record that its
+last cell left. It stands after the title. A page without a record, or made from other tables than
+those in data/results, is a warning, which fails the build. ```{clone-command}``` is the command
+with the address of _config.yml.
+"""
+
+import html
+import sys
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+logger = logging.getLogger(__name__)
+
+
+def insert_card(app, doctree):
+    """Puts the card of a notebook page after its title."""
+    from devlib import cards
+    from devlib.errors import UserError
+    from devlib.files import project_root
+
+    docname = app.env.docname
+    path = Path(app.env.doc2path(docname))
+    if path.suffix != ".ipynb":
+        return
+    try:
+        card = cards.read(path)
+        colab = _repository(app).in_colab(f"{docname}.ipynb")
+    except UserError as error:
+        logger.warning(str(error), location=docname)
+        return
+    for source in card.sources:
+        app.env.note_dependency(str(project_root() / source["place"] / "manifest.json"))
+    for place in cards.stale(card, project_root()):
+        logger.warning(f"{path.name} was made from another {place} than the one that is there; "
+                       f"python -m devlib refresh {path.stem}", location=docname)
+    title = next(iter(doctree.findall(nodes.title)), None)
+    if title is not None:
+        title.parent.insert(title.parent.index(title) + 1, card_node(card, colab))
+
+
+def card_node(card, colab):
+    """A card: preset and scale, the rerun line, and behind a fold where each number comes from."""
+    box = nodes.container(classes=["provenance"])
+    for run, scale in card.runs:
+        line = nodes.paragraph("", "", nodes.strong(text=run))
+        line += nodes.Text(f": {scale}." if scale else ".")
+        box += line
+    rerun = nodes.paragraph("", "Rerun this page")
+    if colab:
+        rerun += [nodes.Text(", or "), nodes.reference("", "open it in Colab", refuri=colab)]
+    rerun += nodes.Text(":")
+    box += [rerun, command(card.rerun)]
+    box += nodes.raw("", f"<details><summary>{html.escape(card.summary)}</summary>",
+                     format="html")
+    for machine, sources in card.machines.items():
+        box += nodes.paragraph("", f"{machine}:")
+        box += nodes.bullet_list("", *map(source_node, sources))
+    box += nodes.raw("", "</details>", format="html")
+    return box
+
+
+def source_node(source):
+    """One folder or file: its place, time, commit and hashes."""
+    from devlib.sources import hashes, spent
+
+    made = source["made with"].get("commit")
+    facts = [spent(source), made and f"commit {made}", hashes(source)]
+    return nodes.list_item("", nodes.paragraph(
+        "", "", nodes.literal(text=source["place"]),
+        nodes.Text(": " + "; ".join(filter(None, facts)))))
+
+
+def command(text):
+    """A command line as a block; sphinx-copybutton, which jupyter-book loads, gives it a button."""
+    return nodes.literal_block(text, text, language="bash", classes=["command"])
+
+
+class CloneCommand(SphinxDirective):
+    """What fetches the project, with further lines from the directive's body below it."""
+
+    has_content = True
+
+    def run(self):
+        found = _repository(self.env.app)
+        return [command("\n".join([found.clone, f"cd {found.folder}", *self.content]))]
+
+
+def _repository(app):
+    from devlib.address import repository
+
+    app.env.note_dependency(str(Path(app.srcdir) / "_config.yml"))
+    return repository(app.srcdir)
+
+
+def setup(app):
+    sys.path.insert(0, str(app.srcdir))  # this checkout's devlib, not another one installed
+    app.add_directive("clone-command", CloneCommand)
+    app.connect("doctree-read", insert_card, priority=400)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
