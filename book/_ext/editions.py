@@ -46,10 +46,13 @@ def anchor(page, fragment="") -> str:
 
 
 def _at_root(text, page, pages):
-    """A page's HTML with its links as seen from the root; those to another page are places."""
+    """A page's HTML with its links as seen from the root; those into an article are places."""
+    places = {name for _, names in NAME.findall(ARTICLE.search(text)[0]) for name in names.split()}
+
     def point(match):
         url = urlsplit(match[2])
-        if url.scheme or url.netloc:
+        of_frame = not url.path and url.fragment and url.fragment not in places
+        if url.scheme or url.netloc or of_frame:
             return match[0]
         path = posixpath.normpath(posixpath.join(posixpath.dirname(page), url.path)
                                   if url.path else f"{page}.html")
