@@ -7,13 +7,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ADDRESS := $(VENV)/.address
 
-.PHONY: help reproduce test test-slow book bench clean
+.PHONY: help reproduce test test-slow book single zip bench clean
 
 help:
 	@echo "make reproduce [PRESET=laptop] [SEED=0]  recompute everything, then build the book from it"
 	@echo "make test       every test but the slow ones"
 	@echo "make test-slow  the slow ones: minutes to an hour"
-	@echo "make book       build the book from what is committed"
+	@echo "make book       build the book from what is committed, as pages, as one page and as a zip"
 	@echo "make bench      measure speed and cost on this machine, into data/bench"
 
 $(READY): requirements.txt pyproject.toml
@@ -40,6 +40,12 @@ test-slow: $(ADDRESS)
 book: $(ADDRESS)
 	$(BIN)/jupyter-book build . -W --keep-going --path-output runs/book
 	@echo "open $(CURDIR)/runs/book/_build/html/index.html"
+
+single: book
+	@echo "on one page: $(CURDIR)/runs/book/_build/html/single.html"
+
+zip: book
+	@echo "to unpack anywhere: $(CURDIR)/runs/book/_build/html/book.zip"
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench

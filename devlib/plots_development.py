@@ -1,5 +1,6 @@
 """Figures of Sections 6 and 7 and Appendices C to E: metrics of a transformer over training."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -12,6 +13,7 @@ from devlib.plots import (
     PURPLE,
     SKY,
     STAGE_COLOURS,
+    STYLE,
     VERMILLION,
     figure,
     log_steps,
@@ -97,6 +99,33 @@ def patterns(attention, names) -> Figure:
     return fig
 
 
+def stage_ends(evaluation, llc, stages, steps, attention) -> Figure:
+    """What the slider shows, standing still: test loss and LLC over training with the stages, and
+    below them the attention (S, L, H, T, T) of every head (columns) at each of the steps (rows)."""
+    count = attention.shape[1] * attention.shape[2]
+    with plt.rc_context(STYLE):
+        fig = plt.figure(figsize=(7.5, 3.4 + 1.05 * len(steps)), layout="constrained")
+    above, below = fig.subfigures(2, 1, height_ratios=(3.2, 1.05 * len(steps)))
+    for ax, (table, name, error, label, colour) in zip(above.subplots(1, 2), (
+            (evaluation, "loss", "loss_se", "test loss\n(squared target units)", BLUE),
+            (llc, "llc", "mcse", "LLC (no unit)", VERMILLION)), strict=True):
+        ax.set_xlim(0, evaluation.step.max())
+        ax.errorbar(table.step, table[name], 2 * table[error], color=colour, lw=1.4)
+        ax.set_ylabel(label)
+        stage_bands(ax, stages)
+        log_steps(ax)
+    grid = below.subplots(len(steps), count, squeeze=False)
+    for row, step, panels in zip(grid, steps, attention, strict=True):
+        for ax, panel in zip(row, panels.reshape(count, *panels.shape[2:]), strict=True):
+            ax.imshow(panel, cmap="cividis", vmin=0, vmax=1)
+            ax.set(xticks=[], yticks=[])
+        row[0].set_ylabel(f"step\n{step:,}", fontsize=9)
+    for number, ax in enumerate(grid[0]):
+        block, head = divmod(number, attention.shape[2])
+        ax.set_title(f"block {block + 1}\nhead {head + 1}", fontsize=9)
+    return fig
+
+
 def path_plane(path: pd.DataFrame, stages: pd.DataFrame, explained) -> Figure:
     """The path of the outputs in its first components, each stage in its colour: the plane of
     the first two, and of the first and third."""
@@ -144,6 +173,7 @@ def position_paths(positions: pd.DataFrame, most=6) -> Figure:
         shown = ax.scatter(path.pc_1, path.pc_2, c=path.position, cmap="cividis", s=6, zorder=2)
         ax.set_title(f"step {step:,}", fontsize=9)
         ax.tick_params(labelsize=8)
+        ax.locator_params(nbins=4)  # more labels would run into one another
     for ax in list(axes.flat)[len(steps):]:
         ax.set_axis_off()
     fig.supxlabel("component 1", fontsize=10)

@@ -1,109 +1,42 @@
-"""The book builds without a warning, and every page reads offline, on a phone too.
+"""The book builds without a warning, and every page reads offline, on a phone, in the dark, and
+without eyes or a mouse.
 
-Built once a session, with the Makefile's command. The browser tests need a Chromium on PATH and
-skip, with the reason, where there is none.
+Built once a session, with the Makefile's command (browsing.py). The browser tests need a Chromium
+on PATH and skip, with the reason, where there is none.
 """
 
 import re
-import shutil
-import subprocess
-import sys
-from dataclasses import dataclass, field
 from html import unescape
-from html.parser import HTMLParser
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import pytest
+from browsing import PHONE, ROOT, broken_links, outside_loads, pages_of_toc
 
-yaml = pytest.importorskip("yaml", reason="the book's requirements are not installed")
-
-ROOT = Path(__file__).parents[1]
-OWN_SCHEMES = ("file", "data", "blob", "about")
-PHONE = 390  # CSS pixels
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--no-first-run"]
-
-
-def pages_of_toc():
-    """Page names, as _toc.yml gives them; known before the book is built."""
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    chapters = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
-    return [toc["root"], *chapters]
-
+pytest.importorskip("yaml", reason="the book's requirements are not installed")
 
 CONTENT = pages_of_toc()
 PAGES = [*CONTENT, "genindex", "search"]
 
-
-@pytest.fixture(scope="session")
-def book(tmp_path_factory):
-    """The folder of the built html."""
-    command = shutil.which("jupyter-book", path=Path(sys.executable).parent)
-    if command is None:
-        pytest.skip("jupyter-book is not installed beside this Python")
-    out = tmp_path_factory.mktemp("book")
-    done = subprocess.run([command, "build", str(ROOT), "--path-output", str(out), "-W",
-                           "--keep-going"], cwd=ROOT, capture_output=True, text=True)
-    said = done.stdout + done.stderr
-    trouble = "\n".join(re.findall(r".*(?:WARNING|ERROR).*", said))
-    assert done.returncode == 0, f"the book does not build clean:\n{trouble or said[-3000:]}"
-    return out / "_build" / "html"
-
-
 # ---------------------------------------------------------------------------- without a browser
-
-
-class Links(HTMLParser):
-    """What a page points to, and the anchors that it has."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.targets, self.loads, self.anchors = [], [], set()
-        self.feed(path.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        self.anchors |= {attrs.get("id"), attrs.get("name") if tag == "a" else None}
-        if tag == "a" and attrs.get("href"):
-            self.targets.append(attrs["href"])
-        elif tag in ("img", "script", "iframe", "source", "video") and attrs.get("src"):
-            self.loads.append(attrs["src"])
-        elif tag == "link" and attrs.get("href") and attrs.get("rel") != "canonical":
-            self.loads.append(attrs["href"])
 
 
 def test_every_page_is_listed(book):
     """So that no built page escapes the tests below."""
     built = {path.relative_to(book).with_suffix("").as_posix() for path in book.rglob("*.html")
              if "_static" not in path.parts}
-    assert built == {*PAGES, "index"}
+    assert built == {*PAGES, "index", "single"}
     front = (book / "index.html").read_text(encoding="utf-8")  # only sends a reader on
     assert f"url={CONTENT[0]}.html" in front
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "single"])
 def test_links_resolve(book, page):
-    path = book / f"{page}.html"
-    links = Links(path)
-    broken = []
-    for link in links.targets + links.loads:
-        url = urlsplit(link)
-        if url.scheme or url.netloc:
-            continue
-        target = (path.parent / unquote(url.path)).resolve() if url.path else path
-        if not target.is_file():
-            broken.append(link)
-        elif url.fragment and target.suffix == ".html" and (
-                unquote(url.fragment) not in Links(target).anchors):
-            broken.append(f"{link} (no such anchor)")
-    assert not broken, f"{page}: broken links {sorted(set(broken))}"
+    broken = broken_links(book / f"{page}.html")
+    assert not broken, f"{page}: broken links {broken}"
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "single"])
 def test_loads_nothing_from_outside(book, page):
-    outside = [link for link in Links(book / f"{page}.html").loads
-               if urlsplit(link).netloc or urlsplit(link).scheme not in ("", "data")]
+    outside = outside_loads(book / f"{page}.html")
     assert not outside, f"{page}: {outside}"
 
 
@@ -170,84 +103,6 @@ def test_the_example_of_the_book_runs():
 # ------------------------------------------------------------------------------- with a browser
 
 
-@dataclass
-class Visit:
-    """What a browser saw on one page."""
-
-    outside: list = field(default_factory=list)  # requests that left the machine
-    errors: list = field(default_factory=list)  # console errors and uncaught exceptions
-    formulas: list = field(default_factory=list)  # texts of formulas left unrendered
-    images: list = field(default_factory=list)  # (source, alt text)
-    wide: list = field(default_factory=list)  # what reaches beyond a phone's screen
-
-
-LOOK = """async () => {
-  const formulas = [...document.querySelectorAll('.math')];
-  if (formulas.length && window.MathJax && MathJax.startup) await MathJax.startup.promise;
-  const bad = formulas.filter(f => !f.querySelector('mjx-container') ||
-                                   f.querySelector('mjx-merror, [data-mjx-error]'));
-  const images = [...document.querySelectorAll('article img, .bd-article img')];
-  return {
-    formulas: bad.map(f => f.textContent.trim().slice(0, 80)),
-    images: images.map(i => [i.getAttribute('src').slice(-60), i.getAttribute('alt') || '']),
-  };
-}"""
-
-WIDE = """limit => {
-  if (document.scrollingElement.scrollWidth <= limit + 1) return [];
-  const wide = [...document.querySelectorAll('main *')].filter(
-    e => e.getBoundingClientRect().right > limit + 1);
-  return ['page is ' + document.scrollingElement.scrollWidth + ' wide'].concat(wide.slice(0, 5).map(
-    e => e.tagName + '.' + e.className + ': ' + (e.textContent || '').trim().slice(0, 40)));
-}"""
-
-
-@pytest.fixture(scope="module")  # no longer: its event loop would stand in the way of nbclient's
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        pytest.skip(f"no browser: none of {', '.join(names)} is on PATH")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def visit(book, browser):
-    """visit(page) -> Visit; a page is opened once, on a desk's screen and then on a phone's."""
-    seen = {}
-
-    def look(name, query=""):
-        if name + query not in seen:
-            seen[name + query] = _visit(browser, (book / f"{name}.html").as_uri() + query)
-        return seen[name + query]
-    return look
-
-
-def _visit(browser, url):
-    result = Visit()
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    try:
-        page.on("request", lambda request: urlsplit(request.url).scheme in OWN_SCHEMES
-                or result.outside.append(request.url))
-        page.on("console", lambda message: message.type == "error"
-                and result.errors.append(message.text))
-        page.on("pageerror", lambda error: result.errors.append(str(error)))
-        page.goto(url)
-        seen = page.evaluate(LOOK)
-        page.wait_for_timeout(200)  # for what scripts start after loading
-        result.formulas, result.images = seen["formulas"], seen["images"]
-        page.set_viewport_size({"width": PHONE, "height": 844})
-        page.wait_for_timeout(100)  # the theme lays out anew
-        result.wide = page.evaluate(WIDE, PHONE)
-    finally:
-        page.close()
-    return result
-
-
 @pytest.mark.parametrize("page", PAGES)
 def test_asks_nothing_of_the_network(visit, page):
     assert not visit(page).outside, f"{page} asks for {visit(page).outside}"
@@ -282,6 +137,17 @@ def test_images_say_what_they_show(visit, page):
 @pytest.mark.parametrize("page", PAGES)
 def test_fits_a_phone(visit, page):
     assert not visit(page).wide, f"{page} scrolls sideways at {PHONE} px: {visit(page).wide}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_boxes_scroll_by_keyboard(visit, page):
+    assert not visit(page).stuck, f"{page}: Tab passes by {visit(page).stuck}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_axe_finds_nothing(visit, page):
+    """Light on a desk, dark on a phone; the other two in make test-slow."""
+    assert not visit(page).faults, f"{page}: " + "\n".join(visit(page).faults)
 
 
 def test_search_works_from_disk(visit):

@@ -1,0 +1,90 @@
+# ---
+# jupyter:
+#   accelerator: GPU
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% tags=["remove-cell"]
+# On Google Colab: fetch the library that this page needs. Anywhere else, nothing happens here.
+import sys
+
+if "google.colab" in sys.modules:
+    import os
+    import subprocess
+    from importlib import metadata
+
+    root = os.path.abspath("stagewise")
+    if not os.path.isdir(root):
+        subprocess.run(["git", "clone", "--quiet", "--depth", "1",
+                        "https://github.com/devlib-companion/stagewise", root], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r",
+                    os.path.join(root, "requirements-colab.txt")], check=True)
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    loaded, installed = sys.modules.get("numpy"), metadata.version("numpy")
+    if loaded and loaded.__version__ != installed:
+        print(f"numpy changed from {loaded.__version__} to {installed}: the session restarts "
+              "now; then choose Runtime > Run all again.", flush=True)
+        os.kill(os.getpid(), 9)
+
+# %% [markdown]
+# # Stage slider
+#
+# Training, from the first step to the last, under one slider: test loss, LLC and the stages that the LLC
+# defines (the page *Stage boundaries*), and what every head of the regression transformer looks at. Drag it,
+# or reach it with Tab and move it with the arrow keys.
+
+# %% tags=["parameters"]
+preset: str = "laptop"  # the scale: smoke, laptop, published or paper
+seed: int = 0  # of initialisation, batches, test set and chains
+recompute: bool = False  # compute anew instead of reading stored tables
+
+# %% tags=["hide-input"]
+from devlib import plots, presets, results
+from devlib import plots_development as draw
+from devlib.checkpoints import nearest, thin
+from devlib.slider import mean_patterns, slider, slider_data
+from devlib.stages import find_stages
+from devlib.tasks import fixed_set
+from devlib.verdicts import verdict
+
+settings = results.regression_settings(preset)
+run = results.regression(preset, seed, recompute)
+evaluation, llc = run["evaluation"], run["llc"]
+smoothed, boundaries, stages = find_stages(llc, evaluation, settings.stages)
+kept = results.kept_checkpoints(preset, seed, recompute=recompute)
+contexts = fixed_set(seed, "patterns", presets.get(preset).metrics.attention_samples, settings.task)
+print(run.card)
+
+# %% [markdown]
+# Attention is a mean over the same contexts at every checkpoint, and those are the few that the repository
+# holds: the patterns change in fewer steps than the curves.
+
+# %% mystnb={"image": {"alt": "Test loss and LLC over training with the stages as bands, and below them the mean attention pattern of every head at the end of each stage"}}
+steps = thin(kept.steps, presets.get(preset).kept)
+attention = mean_patterns(kept, steps, settings, *contexts)
+ends = nearest(steps, [0, *stages.end])
+at_ends = attention[[steps.index(step) for step in ends]]
+fig = draw.stage_ends(evaluation, llc, stages, ends, at_ends)
+curves = llc[["step", "llc", "mcse"]].merge(evaluation[["step", "loss", "loss_se"]])
+plots.show(fig, curves, "slider", run.words)
+slider(slider_data(evaluation, llc, stages, steps, attention))
+
+# %% [markdown]
+# What to look for: at first every head spreads its attention evenly over what came before. It concentrates
+# while the loss falls and the LLC climbs, in the second stage. Here is the largest share that the last query
+# gives to one token, as a mean over the heads; evenly spread, it would be one in fifteen.
+
+# %%
+largest = at_ends[..., -1, :].max(-1).mean((1, 2))
+for step, share in zip(ends, largest, strict=True):
+    print(f"step {step:7,}: {share:.3f}")
+if len(largest) > 2:
+    print("attention concentrates more in the second stage than in the first:",
+          verdict(largest[2] - largest[1] > largest[1] - largest[0], reached=len(stages) > 1))
+
+# %% [markdown]
+# What became of the heads in numbers is on the page *Linear regression stages*.

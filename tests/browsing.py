@@ -1,0 +1,211 @@
+"""The built book, a browser, and what the browser sees on each page: shared by test_book and
+test_reading, so that the book is built once and a page opened once."""
+
+import functools
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OWN_SCHEMES = ("file", "data", "blob", "about")
+DESK, PHONE = 1280, 390  # CSS pixels
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync", "--no-first-run"]
+
+
+def pages_of_toc():
+    """Page names, as _toc.yml gives them; known before the book is built."""
+    import yaml
+
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    chapters = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    return [toc["root"], *chapters]
+
+
+@pytest.fixture(scope="session")
+def book(tmp_path_factory):
+    """The folder of the built html."""
+    command = shutil.which("jupyter-book", path=Path(sys.executable).parent)
+    if command is None:
+        pytest.skip("jupyter-book is not installed beside this Python")
+    out = tmp_path_factory.mktemp("book")
+    done = subprocess.run([command, "build", str(ROOT), "--path-output", str(out), "-W",
+                           "--keep-going"], cwd=ROOT, capture_output=True, text=True)
+    said = done.stdout + done.stderr
+    trouble = "\n".join(re.findall(r".*(?:WARNING|ERROR).*", said))
+    assert done.returncode == 0, f"the book does not build clean:\n{trouble or said[-3000:]}"
+    return out / "_build" / "html"
+
+
+@pytest.fixture(scope="module")  # no longer: its event loop would stand in the way of nbclient's
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.skip(f"no browser: none of {', '.join(names)} is on PATH")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Links(HTMLParser):
+    """What a page points to, and the anchors that it has."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.targets, self.loads, self.anchors = [], [], set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.anchors |= {attrs.get("id"), attrs.get("name") if tag == "a" else None}
+        if tag == "a" and attrs.get("href"):
+            self.targets.append(attrs["href"])
+        elif tag in ("img", "script", "iframe", "source", "video") and attrs.get("src"):
+            self.loads.append(attrs["src"])
+        elif tag == "link" and attrs.get("href") and attrs.get("rel") != "canonical":
+            self.loads.append(attrs["href"])
+
+
+@functools.cache
+def links_of(path) -> Links:
+    return Links(path)
+
+
+def broken_links(path):
+    """Links of a page to files or places that are not there."""
+    links = links_of(path)
+    broken = []
+    for link in links.targets + links.loads:
+        url = urlsplit(link)
+        if url.scheme or url.netloc:
+            continue
+        target = (path.parent / unquote(url.path)).resolve() if url.path else path
+        if not target.is_file():
+            broken.append(link)
+        elif url.fragment and target.suffix == ".html" and (
+                unquote(url.fragment) not in links_of(target).anchors):
+            broken.append(f"{link} (no such anchor)")
+    return sorted(set(broken))
+
+
+def outside_loads(path) -> list[str]:
+    """What a page loads that is not a file of the book."""
+    return [link for link in links_of(path).loads
+            if urlsplit(link).netloc or urlsplit(link).scheme not in ("", "data")]
+
+
+@dataclass
+class Visit:
+    """What a browser saw on one page: in the light theme on a desk's screen, then in the dark one
+    on a phone's."""
+
+    outside: list = field(default_factory=list)  # requests that left the machine
+    errors: list = field(default_factory=list)  # console errors and uncaught exceptions
+    formulas: list = field(default_factory=list)  # texts of formulas left unrendered
+    images: list = field(default_factory=list)  # (source, alt text)
+    wide: list = field(default_factory=list)  # what reaches beyond a phone's screen
+    stuck: list = field(default_factory=list)  # boxes that scroll, but not by the keyboard
+    faults: list = field(default_factory=list)  # what axe-core finds
+
+
+LOOK = """async () => {
+  const formulas = [...document.querySelectorAll('.math')];
+  if (formulas.length && window.MathJax && MathJax.startup) await MathJax.startup.promise;
+  const bad = formulas.filter(f => !f.querySelector('mjx-container') ||
+                                   f.querySelector('mjx-merror, [data-mjx-error]'));
+  const images = [...document.querySelectorAll('article img, .bd-article img')];
+  document.querySelectorAll('details').forEach(box => { box.open = true; });  // to be looked at too
+  return {
+    formulas: bad.map(f => f.textContent.trim().slice(0, 80)),
+    images: images.map(i => [i.getAttribute('src').slice(-60), i.getAttribute('alt') || '']),
+  };
+}"""
+
+WIDE = """limit => {
+  if (document.scrollingElement.scrollWidth <= limit + 1) return [];
+  const wide = [...document.querySelectorAll('main *')].filter(
+    e => e.getBoundingClientRect().right > limit + 1);
+  return ['page is ' + document.scrollingElement.scrollWidth + ' wide'].concat(wide.slice(0, 5).map(
+    e => e.tagName + '.' + e.className + ': ' + (e.textContent || '').trim().slice(0, 40)));
+}"""
+
+STUCK = """() => [...document.querySelectorAll('.bd-article *')].filter(
+  box => box.scrollWidth > box.clientWidth + 1 && box.tabIndex < 0
+    && ['auto', 'scroll'].includes(getComputedStyle(box).overflowX)
+).map(box => box.tagName + '.' + box.className + ': ' + box.textContent.trim().slice(0, 40))"""
+
+DARK = "() => { document.documentElement.dataset.theme = 'dark'; }"
+
+# Every rule of axe-core, the best practices among them. Left out is only fetching style sheets
+# once more, which a browser refuses a page on disk.
+AXE = """async () => (await axe.run(document, {resultTypes: ['violations'], preload: false}))
+  .violations.flatMap(rule => rule.nodes.map(node => rule.id + ': ' + node.target + ': '
+    + node.failureSummary.replace(/\\s+/g, ' ').slice(0, 200)))"""
+
+
+@functools.cache
+def axe_source() -> str:
+    package = pytest.importorskip("axe_playwright_python", reason="axe-core is not installed")
+    return (Path(package.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+
+
+def axe(page) -> list[str]:
+    """What axe-core finds on a page as it is shown now."""
+    if not page.evaluate("() => 'axe' in window"):
+        page.evaluate(axe_source())
+    theme = page.evaluate("() => document.documentElement.dataset.theme")
+    return [f"{theme}, {page.viewport_size['width']} px: {fault}" for fault in page.evaluate(AXE)]
+
+
+def watch(page) -> Visit:
+    """A Visit that collects the page's requests and errors from now on."""
+    result = Visit()
+    page.on("request", lambda request: urlsplit(request.url).scheme in OWN_SCHEMES
+            or result.outside.append(request.url))
+    page.on("console", lambda message: message.type == "error"
+            and result.errors.append(message.text))
+    page.on("pageerror", lambda error: result.errors.append(str(error)))
+    return result
+
+
+def look_at(browser, url, ask_axe=True) -> Visit:
+    """Opens a page, looks at it on both screens, and closes it."""
+    page = browser.new_page(viewport={"width": DESK, "height": 900}, color_scheme="light")
+    try:
+        result = watch(page)
+        page.goto(url)
+        seen = page.evaluate(LOOK)
+        page.wait_for_timeout(200)  # for what scripts start after loading
+        result.formulas, result.images = seen["formulas"], seen["images"]
+        result.faults += axe(page) if ask_axe else []
+        page.evaluate(DARK)
+        page.set_viewport_size({"width": PHONE, "height": 844})
+        page.wait_for_timeout(200)  # the theme lays out anew
+        result.wide = page.evaluate(WIDE, PHONE)
+        result.stuck = page.evaluate(STUCK)
+        result.faults += axe(page) if ask_axe else []
+    finally:
+        page.close()
+    return result
+
+
+@pytest.fixture(scope="module")
+def visit(book, browser):
+    """visit(page) -> Visit; a page is opened once."""
+    seen = {}
+
+    def look(name, query=""):
+        if name + query not in seen:
+            seen[name + query] = look_at(browser, (book / f"{name}.html").as_uri() + query)
+        return seen[name + query]
+    return look
