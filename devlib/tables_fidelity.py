@@ -28,6 +28,7 @@ class HalfGamma(SGLD):
     its gamma is twice that of (8)."""
 
     def step(self, w, state, gradient, anchor, noise):
+        """One update, as `SGLD.step`."""
         ours = SGLD(self.eps, self.nbeta, self.gamma / 2)
         return sgld_step(w, gradient, anchor, noise, ours), state
 
@@ -74,8 +75,8 @@ class Measure:
     def _chains(self, params, sampler):
         llc = self.settings.llc
         data = fixed_set(self.seed, "llc", llc.samples, self.settings.task)
-        return Chains(_loss(self.settings), params, data, sampler, chains=llc.chains, seed=self.seed,
-                      batch_size=llc.batch, vectorised=False, microbatch=MICROBATCH,
+        return Chains(_loss(self.settings), params, data, sampler, chains=llc.chains,
+                      seed=self.seed, batch_size=llc.batch, vectorised=False, microbatch=MICROBATCH,
                       compile=llc.chains * llc.draws >= COMPILE_FROM)
 
     def _gamma_rows(self, params, ours):
