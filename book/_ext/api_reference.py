@@ -168,7 +168,7 @@ def anchor(module) -> str:
 def first_sentence(doc) -> str:
     """A docstring's first sentence, on one line."""
     first = " ".join(doc.split("\n\n")[0].split())
-    return escape(re.split(r"(?<=[^.]\.)\s", first)[0])
+    return escape(re.split(r"(?<=\.)\s(?=[A-Z])", first)[0])
 
 
 def groups(found: dict[str, Module]) -> list[tuple[str, str, list[Module]]]:
