@@ -195,7 +195,7 @@ def summary(rows: list[dict]) -> str:
     """The page's first table as HTML: "what" leads to its section; the other columns are where
     the difference lies, what this book does, and how large it is. Each row has keys what, anchor,
     where, here, size."""
-    heads = {"what": "what", "where": "where", "here": "here", "size": "size, measured"}
+    heads = {"what": "what", "where": "where", "here": "here", "size": "size"}
 
     def cell(row, key):
         text = html.escape(str(row[key]))

@@ -1,9 +1,27 @@
-"""The figure of the fidelity page that no other page has, in the style of devlib.plots."""
+"""Figures of the fidelity page, in the style of devlib.plots."""
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from devlib.plots import BLACK, BLUE, VERMILLION, figure
+from devlib.plots import BLACK, BLUE, VERMILLION, figure, log_steps
+
+
+def artefact(panels: dict) -> Figure:
+    """A panel for each title -> table of step and two LLC columns, as the running estimator has it
+    and without its artefact; every panel with its own steps."""
+    fig, axes = figure(1, len(panels), height=3.6, squeeze=False)
+    for ax, (title, table) in zip(axes[0], panels.items(), strict=True):
+        for name, colour in zip(table.columns.drop("step"), (VERMILLION, BLUE), strict=True):
+            ax.plot(table.step, table[name], color=colour, marker="o", ms=3, label=name)
+        ax.set_title(title, fontsize=10)
+        ax.set_xlim(0, table.step.max())
+        ax.set_ylim(bottom=0)
+        log_steps(ax, label=False)
+        ax.set_xticks([tick for tick in ax.get_xticks() if tick not in (10, 1_000, 100_000)])
+        ax.legend(fontsize=8, loc="lower right")
+    axes[0, 0].set_ylabel("LLC (no unit)")
+    fig.supxlabel("training step (log(step + 1) scale)", fontsize=10)
+    return fig
 
 
 def transients(traces: pd.DataFrame, burn_in: pd.DataFrame) -> Figure:

@@ -34,26 +34,24 @@ if "google.colab" in sys.modules:
 # # Where paper, code and companion differ
 #
 # The paper's text, the authors' released code, their released results, and this book do not say the same
-# everywhere. Here is each difference that was found while rebuilding the experiments, with its size, measured,
-# and evidence that can be run again. As far as this book can tell, none of them overturns a claim of the paper; some
+# everywhere. Here is each difference that was found while rebuilding the experiments, with its size and evidence
+# that can be run again. As far as this book can tell, none of them overturns a claim of the paper; some
 # move its numbers.
 #
 # Three kinds of knowledge are kept apart. *Read*: it stands in the text or the code. *Inferred*: it was concluded
 # from released files, and the section says how firmly. *Measured*: computed from tables of this book.
 
 # %% tags=["parameters"]
-preset: str = "laptop"  # the least scale to show; tables of a larger one in the repository come first
+preset: str = "laptop"  # the least scale; tables of a larger one come first
 seed: int = 0  # of initialisation, batches, test set and chains
-recompute: bool = False  # compute anew, all at this preset, instead of reading stored tables
-reuse: bool = False  # with recompute: only this page's own tables, from the committed checkpoints
+recompute: bool = False  # compute anew at this preset, and read no stored tables
+reuse: bool = False  # with recompute: only what the committed checkpoints give
 
 # %% tags=["hide-input"]
 from IPython.display import HTML, display
 
 from devlib import fidelity as fid
 from devlib import plots, plots_fidelity, presets, results, results_language
-from devlib import plots_development as draw
-from devlib.stages import find_stages
 from devlib.verdicts import say
 
 anew, paper, released = recompute and not reuse, presets.PAPER, fid.released()
@@ -88,7 +86,8 @@ icl = {f"icl_{half}": behaviour[f"icl_{half}_slip"] - behaviour[f"icl_{half}"]
 gain = fid.baseline_gain(regression["llc"])
 late_ngrams = {n: words[f"ngram_{n}_slip"] / words[f"ngram_{n}"] - 1
                for n in chosen.metrics.ngrams}
-lacking = burn_in.lack / paper.regression.llc.draws  # averaged with all of the paper's draws
+all_draws = paper.regression.llc.draws
+lacking = burn_in.lack / all_draws
 counts = tolerances[tolerances.noise == "none"]["count"]
 pilot = [row for row in released["residual_pilot"]["rows"] if row["step"] == 10_101]
 
@@ -153,20 +152,19 @@ display(HTML(fid.summary([
 # released files show just this spread; that no other cause could give it is not proved.
 
 # %% mystnb={"image": {"alt": "Left: the released language-model LLC at the stage ends, and the same with the predicted shift removed, which lies lower throughout. Right: the same two estimates from our own draws"}}
-_, _, stages = find_stages(language["llc"], language["behaviour"], chosen.stages, "LM")
 panels = {
     "released (two layers)": removed[["step", "released", "removed"]].rename(
         columns={"removed": "less the shift"}),
     "our own draws": artefact[["step", "running", "true"]].rename(
         columns={"running": "running init loss", "true": "true init loss"})}
-fig = draw.curves(panels, stages.iloc[:0], "LLC (no unit)", height=3.6, each_scale=True)
+fig = plots_fidelity.artefact(panels)
 plots.show(fig, artefact, "artefact", language.words)
 
 # %%
 print(removed.round({"loss": 2, "removed": 1}).to_string(index=False))
 off = (removed.removed - removed.corrected).abs().max()
-say(f"the shift predicted from released losses and {chains} chains, taken off, leaves the corrected curve within "
-    f"{off:.1f}")
+say(f"the shift predicted from released losses and {chains} chains, taken off, leaves the "
+    f"corrected curve within {off:.1f}")
 assert off < 0.5
 for name in ("1-layer", "2-layer"):
     mean, sd = released["spread_language"][name]
@@ -192,19 +190,19 @@ if "check" in language.tables:
 # *Read in the code.* The paper (A.4.2) discards the first 1,000 of 5,000 draws. In the released code the entry of
 # the settings file does not have the name that the sampler reads, so that all 5,000 are averaged, and the released
 # results are those. What the first draws lack in all, $\sum_t (\bar\lambda - \lambda_t)$, is measured here on
-# short chains; over $T$ draws it lowers the average by that much over $T$. Where a chain had not quite settled by the
-# end of the burn-in here, that is a little too small.
+# short chains; over $T$ draws it lowers the average by that much over $T$. Chains still climb a
+# little after the short burn-in here, so the true lack is somewhat larger.
 
-# %% mystnb={"image": {"alt": "LLC of each draw of a few checkpoints: it starts at zero and settles within the burn-in; the running mean of all draws approaches the settled value from below"}}
+# %% mystnb={"image": {"alt": "LLC of each draw of a few checkpoints: it starts at zero, climbs or overshoots, and comes near its later level within the burn-in; the running mean of all draws ends below the mean after burn-in"}}
 fig = plots_fidelity.transients(small["traces"], burn_in)
 plots.show(fig, small["traces"], "transients", small.words)
 
 # %%
 for row in burn_in.itertuples():
-    say(f"step {row.step:,}: LLC {row.llc:.1f} +- {row.mcse:.1f} after {row.burn_in} of {row.draws} draws, "
-        f"{row.llc_all:.1f} with all ({row.change:+.2f} +- {row.change_se:.2f}); lacking {row.lack:.0f} +- "
-        f"{row.lack_se:.0f}, which over {paper.regression.llc.draws:,} draws is "
-        f"{row.lack / paper.regression.llc.draws:.2f} +- {row.lack_se / paper.regression.llc.draws:.2f}")
+    say(f"step {row.step:,}: LLC {row.llc:.1f} +- {row.mcse:.1f} after {row.burn_in} of "
+        f"{row.draws} draws, {row.llc_all:.1f} with all ({row.change:+.2f} +- "
+        f"{row.change_se:.2f}); lacking {row.lack:.0f} +- {row.lack_se:.0f}, which over "
+        f"{all_draws:,} draws is {row.lack / all_draws:.2f} +- {row.lack_se / all_draws:.2f}")
 say(f"by this, the released curve is too low by {spread(lacking / burn_in.llc, '.1%')}")
 
 # %% [markdown]
@@ -217,8 +215,9 @@ say(f"by this, the released curve is too low by {spread(lacking / burn_in.llc, '
 # %%
 same = gamma[gamma.reading == "code, 2 gamma"]
 for row in same.itertuples():
-    say(f"step {row.step:,}: eq. 8 at gamma {row.gamma / 2:.3f} and the code's update at {row.gamma:.3f}: the "
-        f"largest difference between losses, over {row.draws} draws a chain, is {row.largest:.1g}")
+    say(f"step {row.step:,}: eq. 8 at gamma {row.gamma / 2:.3f} and the code's update at "
+        f"{row.gamma:.3f}: the largest difference between losses, over {row.draws} draws a "
+        f"chain, is {row.largest:.1g}")
 assert same.largest.max() < 1e-6
 for step, row in misread.iterrows():
     say(f"step {step:,}: eq. 8 at {row.gamma:.3f} instead, unconverted: LLC {row.change:+.2f} +- "
@@ -265,8 +264,9 @@ print(slip.round(3).to_string(index=False) if len(slip) else "no boundary within
 
 # %%
 kernels, theirs = fid.kernel_table(regression["llc"], rule), released["kernel_regression"]
-say(f"released curve: amplitude {theirs['amplitude']:g} (bounds {rule.amplitude_low:g} to {rule.amplitude_high:g}), "
-    f"length {theirs['length']:g} (bounds {rule.length_low:g} to {rule.length_high:g}); ours:")
+say(f"released curve: amplitude {theirs['amplitude']:g} (bounds {rule.amplitude_low:g} to "
+    f"{rule.amplitude_high:g}), length {theirs['length']:g} (bounds {rule.length_low:g} to "
+    f"{rule.length_high:g}); ours:")
 print(kernels.round(3).to_string(index=False))
 
 # %% [markdown]
@@ -285,7 +285,8 @@ for noise, part in tolerances.groupby("noise", sort=False):
     print("noise:", noise)
     for _, row in part.iterrows():
         say(f"  tolerance {row.tolerance:5g}  ", spell(row))
-say(f"the released curve, at tolerance 8: {len(of_released)} boundaries, of which the paper names four")
+say(f"the released curve, at tolerance 8: {len(of_released)} boundaries, of which the paper names "
+    "four")
 
 # %% [markdown]
 # More choices, and how far noise moves each boundary, are on the page [stage boundaries](02_stage_boundaries).
@@ -313,8 +314,8 @@ for half, name in (("early", "ICL, first half"), ("late", "ICL, second half")):
 
 # %%
 for n, change in late_ngrams.items():
-    say(f"n = {n}: {words[f'ngram_{n}']:.3f} +- {words[f'ngram_{n}_se']:.3f} at step {words.step:,.0f}; one position "
-        f"late {words[f'ngram_{n}_slip']:.3f} ({change:+.1%})")
+    say(f"n = {n}: {words[f'ngram_{n}']:.3f} +- {words[f'ngram_{n}_se']:.3f} at step "
+        f"{words.step:,.0f}; one position late {words[f'ngram_{n}_slip']:.3f} ({change:+.1%})")
 
 # %% [markdown]
 # ## The Hessian trace, as a sum
@@ -326,9 +327,10 @@ for n, change in late_ngrams.items():
 for step, part in small["probes"].groupby("step"):
     values = part.sort_values("probe").value
     error = values.std() / len(values) ** 0.5
-    say(f"step {step:,}, {len(values)} probes: mean {values.mean():.1f} +- {error:.1f}, sum {values.sum():.1f}; of the "
-        f"first {len(values) // 2}: mean {values[:len(values) // 2].mean():.1f}, sum "
-        f"{values[:len(values) // 2].sum():.1f}")
+    half = values[:len(values) // 2]
+    say(f"step {step:,}, {len(values)} probes: mean {values.mean():.1f} +- {error:.1f}, sum "
+        f"{values.sum():.1f}; of the first {len(half)}: mean {half.mean():.1f}, sum "
+        f"{half.sum():.1f}")
 
 # %% [markdown]
 # ## Before the step, or after
@@ -340,8 +342,8 @@ for step, part in small["probes"].groupby("step"):
 # %%
 full = paper.regression.llc.batch
 for row in order.itertuples():
-    say(f"step {row.step:,}, batch {row.batch}: LLC {row.llc_before:.1f} before, {row.llc_after:.1f} after "
-        f"({row.change:+.1f} +- {row.change_se:.1f}); by arithmetic at the paper's batch of "
+    say(f"step {row.step:,}, batch {row.batch}: LLC {row.llc_before:.1f} before, "
+        f"{row.llc_after:.1f} after ({row.change:+.1f} +- {row.change_se:.1f}); by arithmetic at the paper's batch of "
         f"{full:,}, {row.change * row.batch / full:+.1f}")
 assert (order.change + 3 * order.change_se < 0).all()
 
@@ -361,8 +363,11 @@ assert (order.change + 3 * order.change_se < 0).all()
 # - Language models read other text, in shorter contexts: [language stages](10_language_stages).
 
 # %%
-say(f"{regression.manifest['preset']} preset: the own minibatch saves {gain.median():.1f} times the draws in the "
-    f"median of {len(gain)} checkpoints ({gain.min():.1f} to {gain.max():.1f})")
-apart = (regression["llc"].llc - regression["llc"].llc_whole_set) / regression["llc"].mcse_whole_set
-say(f"both baselines agree: they are apart by at most {apart.abs().max():.1f} standard errors of the paper's")
+llc = regression["llc"]
+say(f"{regression.manifest['preset']} preset: the same error with the paper's baseline takes "
+    f"{gain.median():.1f} times the draws in the median of {len(gain)} checkpoints "
+    f"({gain.min():.1f} to {gain.max():.1f})")
+apart = (llc.llc - llc.llc_whole_set) / llc.mcse_whole_set
+say(f"both baselines agree: they are apart by at most {apart.abs().max():.1f} standard errors of "
+    "the paper's")
 assert apart.abs().max() < 4

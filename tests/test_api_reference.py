@@ -183,10 +183,9 @@ def test_what_a_name_looks_like(library):
     square, _, draw, _ = writer.found["shapes"].names
     assert writer.name(draw, ["A.2"]).splitlines() == [
         "```{py:function} draw(shape, *, colour='red') -> str", ":module: devlib.shapes", "",
-        "{.api-foot}", "Paper: [A.2](../notebooks/03_primer)", "",
-        "{.api-foot}",
-        "Tests: [`test_drawing`](https://example.org/r/blob/main/tests/test_shapes.py)", "",
-        "{.api-foot}", "Pages: [](../notebooks/01_page)", "```"]
+        "Paper", ": [A.2](../notebooks/03_primer)", "",
+        "Tests", ": [`test_drawing`](https://example.org/r/blob/main/tests/test_shapes.py)", "",
+        "Pages", ": [](../notebooks/01_page)", "```"]
     text = writer.name(square)
     assert text.startswith("````{py:class} Square(side") and text.endswith("````")
     assert ":classmethod:" in text and "```{py:property} Square.area\n" in text

@@ -145,7 +145,7 @@ class Writer:
                           "\n\n".join(body), fence])
 
     def _foot(self, name, inherited):
-        """The paper's places, the tests and the pages, a line each."""
+        """The paper's places, the tests and the pages, as a definition list."""
         named = references(name.doc) or list(inherited)
         own = f"test_{name.module.split('.')[-1]}."
         keys = sorted(self.tests.get(name.path, ()),
@@ -155,7 +155,7 @@ class Writer:
             ("Tests", [f"[`{key.split('.')[1]}`]({self.repository}/tests/{key.split('.')[0]}.py)"
                        for key in keys]),
             ("Pages", [f"[](../notebooks/{page})" for page in self.pages.get(name.path, ())]))
-        return [f"{{.api-foot}}\n{title}: {', '.join(links[:SHOWN])}"
+        return [f"{title}\n: {', '.join(links[:SHOWN])}"
                 + (f" and {len(links) - SHOWN} more" if len(links) > SHOWN else "")
                 for title, links in lines if links]
 
