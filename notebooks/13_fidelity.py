@@ -343,8 +343,8 @@ for step, part in small["probes"].groupby("step"):
 full = paper.regression.llc.batch
 for row in order.itertuples():
     say(f"step {row.step:,}, batch {row.batch}: LLC {row.llc_before:.1f} before, "
-        f"{row.llc_after:.1f} after ({row.change:+.1f} +- {row.change_se:.1f}); by arithmetic at the paper's batch of "
-        f"{full:,}, {row.change * row.batch / full:+.1f}")
+        f"{row.llc_after:.1f} after ({row.change:+.1f} +- {row.change_se:.1f}); by arithmetic at "
+        f"the paper's batch of {full:,}, {row.change * row.batch / full:+.1f}")
 assert (order.change + 3 * order.change_se < 0).all()
 
 # %% [markdown]
