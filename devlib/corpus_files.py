@@ -21,6 +21,7 @@ def is_complete(folder) -> bool:
 
 
 def stream_path(folder, split) -> Path:
+    """The file of a split's tokens."""
     return Path(folder) / f"{split}.bin"
 
 

@@ -39,6 +39,7 @@ class ToySource:
 
     @property
     def words(self) -> int:
+        """How many tokens there are but the end of text."""
         return self.vocabulary - 1
 
     def stream(self, gen, documents, seed=0) -> np.ndarray:

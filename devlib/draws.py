@@ -45,6 +45,7 @@ class Draws:
 
     @property
     def healthy(self) -> list[int]:
+        """The chains that did not diverge."""
         return [chain for chain in range(len(self.losses)) if chain not in self.diverged]
 
     def to_inferencedata(self):

@@ -38,6 +38,7 @@ def write_json(path, value):
 
 
 def sha256(data: bytes) -> str:
+    """The SHA-256 of some bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 

@@ -10,7 +10,7 @@ MODELS = ("regression", "language", "one-layer")
 def compute_tables(preset, seed, corpus=None):
     """Every table of every page. Here, and not first in a page's kernel, so that a terminal shows
     the progress, and so that two cores train two models."""
-    from devlib import calibration_tables, primer, task_sets
+    from devlib import calibration_tables, fidelity, primer, task_sets
 
     train_all(preset, seed, corpus)
     results.regression(preset, seed, recompute=True)
@@ -20,6 +20,7 @@ def compute_tables(preset, seed, corpus=None):
     task_sets.task_sets(preset, seed, recompute=True)
     primer.primer(preset, seed, recompute=True)
     calibration_tables.calibration(preset, seed, recompute=True)
+    fidelity.fidelity(preset, seed, recompute=True)
     for layers in (2, 1):
         results_language.language(preset, seed, True, layers, corpus)
 

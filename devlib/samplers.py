@@ -70,6 +70,7 @@ class RMSpropSGLD(SGLD):
             check_count("adapt", self.adapt)
 
     def start(self, w):
+        """Running mean of squared gradients, and the steps seen, (P + 1,)."""
         return torch.zeros(len(w) + 1, dtype=w.dtype, device=w.device)  # v, and steps seen
 
     def scale(self, state):

@@ -68,6 +68,7 @@ def sample_chains(loss, params, data, sampler: SGLD, *, chains, draws, burn_in=N
 
 
 def check_on_divergence(value):
+    """Raises UserError unless it is "raise" or "keep"."""
     if value not in ("raise", "keep"):
         raise UserError(f"on_divergence must be 'raise' or 'keep', not {value!r}")
 

@@ -64,11 +64,13 @@ def test_every_table_is_asked_for_at_the_same_scale(monkeypatch):
     monkeypatch.setattr("devlib.task_sets.task_sets", note("task sets"))
     monkeypatch.setattr("devlib.primer.primer", note("primer"))
     monkeypatch.setattr("devlib.calibration_tables.calibration", note("calibration"))
+    monkeypatch.setattr("devlib.fidelity.fidelity", note("fidelity"))
     pipeline.compute_tables("smoke", 5, "toy")
     assert asked[0][0] == "train"
     assert all(call[1:3] == ("smoke", 5) for call in asked)
     assert {call[0] for call in asked} == {"train", "regression", "development", "hessian", "check",
-                                           "task sets", "primer", "calibration", "language"}
+                                           "task sets", "primer", "calibration", "fidelity",
+                                           "language"}
     assert [call[4:] for call in asked if call[0] == "language"] == [(2, "toy", {}),
                                                                      (1, "toy", {})]
 

@@ -30,12 +30,15 @@ class Part(nn.Module):
 
 
 class LayerNorm(Part):
+    """Layer normalisation over the stream's components, with weight and bias."""
+
     def __init__(self, params, prefix):
         super().__init__(params, prefix)
         self.hook_scale = HookPoint()  # (B, T, 1)
         self.hook_normalized = HookPoint()  # (B, T, d)
 
     def forward(self, x):
+        """(B, T, d) -> (B, T, d)."""
         x = x - x.mean(-1, keepdim=True)
         scale = self.hook_scale((x.square().mean(-1, keepdim=True) + LAYER_NORM_EPS).sqrt())
         return self.hook_normalized(x / scale * self.w + self.b)
@@ -68,6 +71,8 @@ class Attention(Part):
 
 
 class Block(nn.Module):
+    """x -> x + attention(LN(x)); there is no MLP."""
+
     def __init__(self, params, prefix):
         super().__init__()
         self.ln1 = LayerNorm(params, prefix + "ln1.")
@@ -76,6 +81,7 @@ class Block(nn.Module):
         self.hook_attn_out = HookPoint()  # (B, T, d)
 
     def forward(self, x, positions):
+        """Stream (B, T, d) and positions (T, d) -> the stream after the block."""
         x = self.hook_resid_pre(x)
         h = self.ln1(x)
         return self.hook_resid_post(x + self.hook_attn_out(self.attn(h + positions, h)))

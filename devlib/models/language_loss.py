@@ -136,18 +136,21 @@ class LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(h, w, b, targets, dtype):
+        """The losses (B,), then the gradients of their sum."""
         weight = h.new_full((targets.numel(),), 1 / targets.shape[1])
         losses, *gradients = cross_entropy(h.flatten(0, 1), w, b, targets.flatten(), dtype, weight)
         return losses.view_as(targets).mean(1), *gradients
 
     @staticmethod
     def setup_context(ctx, inputs, output):
+        """Keeps the gradients for `backward`."""
         *tensors, ctx.dtype = inputs
         ctx.mark_non_differentiable(*output[1:])
         ctx.save_for_backward(*tensors, *output[1:])
 
     @staticmethod
     def backward(ctx, upstream, *_):
+        """The gradients with respect to h, W and b, scaled by `upstream` (B,)."""
         h, w, b, targets, *gradients = ctx.saved_tensors
         scale = upstream[0]
         if (upstream != scale).any():
