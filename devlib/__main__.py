@@ -10,7 +10,7 @@ import sys
 
 from devlib import presets
 from devlib.errors import UserError
-from devlib.files import project_root
+from devlib.files import FULL, project_root
 
 
 class Parser(argparse.ArgumentParser):
@@ -65,6 +65,9 @@ def parser() -> Parser:
     sub = command(refresh, "for maintainers: make .ipynb files anew from their .py")
     sub.add_argument("names", nargs="*", help="pages (default: all)")
     command(list_presets, "list the presets", "presets")
+    sub = command(mend, "find damaged results, and set them aside to be computed again")
+    sub.add_argument("--runs", metavar="DIR",
+                     help="where results lie (default: $DEVLIB_RUNS, or runs/)")
     return top
 
 
@@ -97,13 +100,14 @@ def reproduce(args):
     _choose_runs(args)
     notebooks.check_all(args.preset, args.seed)
     pipeline.compute_tables(args.preset, args.seed, args.corpus)
-    copy = notebooks.build_copy(args.preset, args.seed, args.runs,
-                                {"corpus": args.corpus} if args.corpus else {})
-    build = "from jupyter_book.cli.main import main; main()"
-    # local extensions are found from the working directory
-    if subprocess.run([sys.executable, "-c", build, "build", "-W", "--keep-going", "--all", "."],
-                      cwd=copy).returncode:
-        raise UserError(f"jupyter-book could not build {copy}; its messages are above")
+    with notebooks.book_lock(args.preset, args.seed, args.runs):
+        copy = notebooks.build_copy(args.preset, args.seed, args.runs,
+                                    {"corpus": args.corpus} if args.corpus else {})
+        build = "from jupyter_book.cli.main import main; main()"
+        # local extensions are found from the working directory
+        if subprocess.run([sys.executable, "-c", build, "build", "-W", "--keep-going", "--all",
+                           "."], cwd=copy).returncode:
+            raise UserError(f"jupyter-book could not build {copy}; its messages are above")
     print(copy / "_build" / "html" / "index.html")
 
 
@@ -122,6 +126,15 @@ def train(args):
     settings = results_language.language_settings(
         args.preset, 2 if args.model == "language" else 1, args.corpus)
     print(results_language.train(args.preset, args.seed, settings, runs=args.runs).directory)
+
+
+def mend(args):
+    from devlib.mend import mend as find
+
+    if args.runs and not os.path.isdir(args.runs):
+        raise UserError(f"{args.runs} is no directory; name one that holds results with --runs")
+    for line in find(args.runs) or ["nothing is damaged"]:
+        print(line)
 
 
 def _choose_runs(args):
@@ -144,6 +157,11 @@ def main(arguments=None):
         if error.name.startswith("devlib"):
             raise
         fail(f"{error.name} is not installed; pip install -r requirements.txt")
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        fail(f"cannot use {error.filename or 'the disk'} ({error.strerror}); make room or name "
+             "another directory, and run the same command again: what is finished is kept")
     except KeyboardInterrupt:
         print("devlib: interrupted; the same command goes on where it was", file=sys.stderr)
         sys.exit(130)

@@ -347,6 +347,17 @@ def check_all(preset, seed, root=None) -> list[str]:
     return names(folder)
 
 
+def book_lock(preset, seed, runs_dir=None):
+    """Holds the place of `build_copy` for this process: two builds in it would tear the pages."""
+    from devlib.locks import locked
+
+    return locked(_book(preset, seed, runs_dir))
+
+
+def _book(preset, seed, runs_dir) -> Path:
+    return Path(runs_dir or runs_directory()).resolve() / f"{preset}-seed{seed}" / "book"
+
+
 def build_copy(preset, seed, runs_dir=None, extra=None, root=None) -> Path:
     """Recomputes every page and lays out the book's sources around them, ready for jupyter-book,
     in `runs_dir/PRESET-seedSEED/book`, which it returns. `extra` holds strings for further
@@ -358,7 +369,7 @@ def build_copy(preset, seed, runs_dir=None, extra=None, root=None) -> Path:
     root = Path(root or project_root())
     folder = root / "notebooks"
     runs_dir = Path(runs_dir or runs_directory()).resolve()
-    copy = make_directory(runs_dir / f"{preset}-seed{seed}" / "book")
+    copy = make_directory(_book(preset, seed, runs_dir))
     executed = {}  # page -> the further parameters that it was given
     for name in pages:
         known = parameters(folder / f"{name}.ipynb")

@@ -8,6 +8,7 @@ took, and a sha256 of each table, so that a table that was changed by hand or to
 import functools
 import json
 import re
+import shlex
 import textwrap
 import time
 from dataclasses import dataclass
@@ -26,12 +27,14 @@ from devlib.files import (
     settings_hash,
     sha256,
     write_atomic,
-    write_json,
 )
+from devlib.locks import locked
 from devlib.packed import Packed, pack
 from devlib.presets import RegressionSettings, as_dict
+from devlib.sealed import read_sealed, write_sealed
 
 MANIFEST = "manifest.json"
+SECONDS = "seconds.json"
 COMMITTED = project_root() / "data" / "results"
 CHECKPOINTS = project_root() / "data" / "checkpoints"
 DIGITS = "%.6g"  # in every table: enough for any reader, and the same text on every machine
@@ -85,11 +88,11 @@ def stored(kind, preset, seed, settings: dict, recompute, compute, page="NOTEBOO
         raise UserError(f"no results for preset {preset!r}, seed {seed}; compute them with "
                         f"recompute=True, or python -m devlib run {page} --preset "
                         f"{preset} --seed {seed}")
-    make_directory(own)
-    tables = compute(own, timer(own))
-    seconds = json.loads((own / "seconds.json").read_text())
-    save(own, tables, identity | {"seconds": seconds, "about": about})
-    return load(own, identity)
+    with locked(own):
+        if not (own / MANIFEST).exists():  # or else another process made them meanwhile
+            tables = compute(own, timer(own))
+            save(own, tables, identity | {"seconds": spent(own / SECONDS), "about": about})
+        return load(own, identity)
 
 
 def regression(preset: str, seed: int, recompute=False, residual=None, reuse=False) -> Results:
@@ -275,8 +278,8 @@ def save(place, tables, facts):
         data = table.to_csv(index=False, float_format=DIGITS).encode()
         write_atomic(place / f"{name}.csv", data)
         hashes[name] = sha256(data)
-    write_json(place / MANIFEST, {**facts, "hash": settings_hash(facts["settings"]),
-                                  "made with": provenance(), "tables": hashes})
+    write_sealed(place / MANIFEST, {**facts, "hash": settings_hash(facts["settings"]),
+                                    "made with": provenance(), "tables": hashes})
 
 
 def load(place, identity=None) -> Results:
@@ -284,11 +287,11 @@ def load(place, identity=None) -> Results:
     what the manifest says, or if the folder was made with other settings."""
     place = Path(place)
     try:
-        manifest = json.loads((place / MANIFEST).read_text())
+        manifest = read_sealed(place / MANIFEST)
         hashes = manifest["tables"].items()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{place / MANIFEST} is missing or damaged ({error}); delete the folder "
-                        "and compute it again") from error
+        raise UserError(f"{place / MANIFEST} is missing or damaged ({error}); {_remedy(place)}"
+                        ) from error
     if identity and any(manifest.get(key) != value for key, value in _plain(identity).items()):
         raise UserError(f"{place} was made with other settings than the preset's; delete it and "
                         "compute it again")
@@ -297,9 +300,16 @@ def load(place, identity=None) -> Results:
         path = place / f"{name}.csv"
         if not path.exists() or sha256(path.read_bytes()) != expected:
             raise UserError(f"{path} is missing or not the table that its manifest describes; "
-                            "restore it, or delete the folder and compute it again")
+                            f"{_remedy(place)}")
         tables[name] = pd.read_csv(path)
     return Results(tables, manifest)
+
+
+def _remedy(place):
+    if place.is_relative_to(project_root() / "data"):
+        return "restore it: " + shlex.join(["git", "-C", str(place), "restore", "."])
+    return ("python -m devlib mend sets it aside; then run the same command again, which computes "
+            "only what is missing")
 
 
 def _plain(value):
@@ -308,17 +318,28 @@ def _plain(value):
 
 def timer(place):
     """`timed(part, work)` of a folder of tables (see `stored`)."""
-    return functools.partial(_timed, Path(place) / "seconds.json")
+    return functools.partial(_timed, Path(place) / SECONDS)
 
 
 def _timed(path, name, work):
     """Runs a part and adds its seconds to those of earlier, interrupted goes."""
+    if path.exists():
+        spent(path)  # refused now rather than after the work
     begun = time.monotonic()
     try:
         return work()
     finally:
-        spent = json.loads(path.read_text()) if path.exists() else {}
-        spent[name] = round(spent.get(name, 0.0) + time.monotonic() - begun, 1)
-        write_json(path, spent)
+        known = spent(path) if path.exists() else {}
+        known[name] = round(known.get(name, 0.0) + time.monotonic() - begun, 1)
+        write_sealed(path, known)
+
+
+def spent(path) -> dict:
+    """Seconds by part. A file of an earlier version has no digest; they are only shown. Raises
+    UserError, naming the file, if it is damaged."""
+    try:
+        return read_sealed(path, unsealed=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}); {_remedy(path.parent)}") from error
 
 

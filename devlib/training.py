@@ -11,8 +11,9 @@ from torch.func import functional_call
 from tqdm import tqdm
 
 from devlib.checkpoints import CheckpointStore, schedule
-from devlib.files import make_directory, settings_hash
+from devlib.files import settings_hash
 from devlib.gradients import mean_gradient
+from devlib.locks import locked
 from devlib.models.regression import MICROBATCH, RegressionTransformer
 from devlib.parameters import Layout
 from devlib.presets import RegressionSettings, as_dict
@@ -135,10 +136,16 @@ def run(make_trainer, who, training, directory, *, threads=1,
     """The checkpoints of the run that the identity `who` names, trained as far as they are
     missing: up to `training.stop`, on the schedule of `training`.
 
-    `make_trainer()` gives a trainer at step 0, with what `Trainer` has: `seed`, `step`, `params`,
-    `update`, `facts`, `save_state` and `load_state`. For the rest see `train`.
+    One process trains a run at a time; another waits. `make_trainer()` gives a trainer at step 0,
+    with what `Trainer` has: `seed`, `step`, `params`, `update`, `facts`,
+    `save_state` and `load_state`. For the rest see `train`.
     """
-    store = CheckpointStore(make_directory(directory), who)
+    with locked(directory):
+        return _go_on(make_trainer, who, training, directory, threads, save_every)
+
+
+def _go_on(make_trainer, who, training, directory, threads, save_every):
+    store = CheckpointStore(directory, who)
     wanted = schedule(training.steps, training.log_checkpoints, training.linear_checkpoints,
                       training.stop)
     missing = {step for step in wanted if not store.has(step)}
