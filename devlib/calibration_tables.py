@@ -162,7 +162,7 @@ class _Measure:
             row, lines = _sample(job, *self._start(job.step, job.likelihood))
             write_sealed(path, {"row": row, "lines": lines})
         found = read_rows(path)
-        return found["row"], found["lines"]
+        return [found["row"], found["lines"]]
 
     def _start(self, step, likelihood=False):
         return (_loss(self.settings), *_checkpoint(self.run, step),

@@ -59,7 +59,8 @@ def open_run(place):
 
 def _remedy(path):
     names = [path.name, path.with_suffix(".json").name]
-    return "restore it and the file beside it: " + shlex.join(["git", "-C", str(path.parent), "restore", *names])
+    git = ["git", "-C", str(path.parent), "restore", *names]
+    return f"restore it and the file beside it: {shlex.join(git)}"
 
 
 @functools.lru_cache(maxsize=2)
