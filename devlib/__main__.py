@@ -26,6 +26,13 @@ def fail(message):
     sys.exit(2)
 
 
+def directory(text):
+    """What --runs takes. An empty text is an unset variable of a shell, and not the default."""
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} names no directory")
+    return text
+
+
 def parser() -> Parser:
     """The commands and what they take."""
     top = Parser(prog="python -m devlib", description="Rerun the pages of the book.")
@@ -39,7 +46,7 @@ def parser() -> Parser:
     def scale(sub):
         sub.add_argument("--preset", default="laptop", help="the scale (default: laptop)")
         sub.add_argument("--seed", type=int, default=0, help="0 or more (default: 0)")
-        sub.add_argument("--runs", metavar="DIR",
+        sub.add_argument("--runs", metavar="DIR", type=directory,
                          help="where results go (default: $DEVLIB_RUNS, or runs/)")
 
     def corpus(sub):
@@ -66,7 +73,7 @@ def parser() -> Parser:
     sub.add_argument("names", nargs="*", help="pages (default: all)")
     command(list_presets, "list the presets", "presets")
     sub = command(mend, "find damaged results, and set them aside to be computed again")
-    sub.add_argument("--runs", metavar="DIR",
+    sub.add_argument("--runs", metavar="DIR", type=directory,
                      help="where results lie (default: $DEVLIB_RUNS, or runs/)")
     return top
 

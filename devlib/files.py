@@ -46,8 +46,8 @@ def storing(path):
     except OSError as error:
         if error.errno not in FULL:
             raise
-        raise StorageError(f"cannot write {path} ({error.strerror}); make room, or name another "
-                           "disk with --runs, DEVLIB_RUNS or DEVLIB_CACHE, and run the same "
+        raise StorageError(f"cannot write {path} ({os.strerror(error.errno)}); make room, or name "
+                           "another disk with --runs, DEVLIB_RUNS or DEVLIB_CACHE, and run the same "
                            "command again: what is finished is kept") from error
 
 

@@ -25,6 +25,8 @@ from devlib.files import make_directory, project_root, runs_directory, write_ato
 NOTEBOOKS = project_root() / "notebooks"
 STANDARD = {"preset": "str", "seed": "int", "recompute": "bool"}  # what every page takes
 INJECTED = "injected-parameters"  # papermill's tag
+CHOICES = {"residual": ("doubled", "standard"), "corpus": ("", *presets.CORPORA)}
+ABOVE_ZERO = ("tolerance",)
 WORDS = {"int": "a whole number", "float": "a finite number", "bool": "true or false",
          "str": "text"}
 
@@ -116,7 +118,10 @@ def _read(page):
 def _read_source(source):
     import jupytext
 
-    return _inputs(jupytext.read(source))
+    try:
+        return _inputs(jupytext.read(source))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{source} is no readable notebook ({error})") from error
 
 
 def _inputs(nb):
@@ -171,7 +176,11 @@ def parameters(notebook) -> dict[str, Parameter]:
             found[name] = Parameter(name, type(default).__name__ if kind == "None" else kind,
                                     default, facts["help"])
     cell = next((c.source for c in nb.cells if "parameters" in c.metadata.get("tags", [])), "")
-    defined = {node.id for node in ast.walk(ast.parse(cell))
+    try:
+        tree = ast.parse(cell)
+    except SyntaxError as error:
+        raise UserError(f"the parameters cell is no Python ({error})") from error
+    defined = {node.id for node in ast.walk(tree)
                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     if unread := sorted(defined - found.keys()):
         raise UserError(f"cannot read the definition of {', '.join(unread)} in the parameters "
@@ -199,7 +208,17 @@ def _values(page, preset, seed, extra):
             raise UserError(f"{Path(page).stem} has no parameter {name!r}; it takes "
                             f"{', '.join(known)}")
         values[name] = known[name].parse(text)
+        _check_value(name, values[name])
     return values
+
+
+def _check_value(name, value):
+    """What a page's own code would refuse too, but only when it has started."""
+    if name in CHOICES and value not in CHOICES[name]:
+        raise UserError(f"parameter {name} takes {', '.join(filter(None, CHOICES[name]))}, not "
+                        f"{value!r}")
+    if name in ABOVE_ZERO and not value > 0:
+        raise UserError(f"parameter {name} takes a number above 0, not {value!r}")
 
 
 # ------------------------------------------------------------------------------- canonical form

@@ -9,6 +9,7 @@ import shlex
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from devlib.checkpoints import CheckpointStore, read_manifest
@@ -73,4 +74,8 @@ def _read(path, expected):
     if sha256(data) != expected:
         raise CheckpointError(f"{path} is damaged: its sha256 is not the one in "
                               f"{path.with_suffix('.json').name}; {_remedy(path)}")
-    return dict(sorted(load(data).items()))
+    try:
+        return dict(sorted(load(data).items()))
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is no safetensors file ({error}); {_remedy(path)}"
+                              ) from error

@@ -252,6 +252,7 @@ def adopt(preset, seed) -> list[Path]:
     """Copies every finished folder of tables from the runs directory into data/results, and the
     preset's number of checkpoints of each run into data/checkpoints, to be committed. Raises
     UserError if there is none, or one is damaged."""
+    presets.get(preset)
     runs = runs_directory() / preset
     finished = sorted(path.parent for path in
                       runs.glob(f"*-seed{presets.check_seed(seed)}/{MANIFEST}"))

@@ -37,20 +37,25 @@ def processes():
 
 def run_victim(context, function, arguments, spec) -> int:
     """`function(*arguments)` in a process of its own, killed as `spec` says; its exit code."""
-    process = context.Process(target=_victim, args=(function, arguments, kill_at(*spec)))
+    process = context.Process(target=_victim, args=(function, arguments, spec))
     process.start()
     process.join(300)
     return process.exitcode
 
 
-def _victim(function, arguments, variables):
+def _victim(function, arguments, spec):
+    arm(*spec)
+    function(*arguments)
+
+
+def arm(*spec):
+    """Lets this process, and those that it starts, die at that moment."""
     import torch
 
-    os.environ.update(variables)
+    os.environ.update(kill_at(*spec))
     os.environ.pop("KILL_ROOT", None)
     sys.path.insert(0, HOOK)
-    import kill_at
+    import kill_at as hook
 
     torch.set_num_threads(1)
-    kill_at.install()
-    function(*arguments)
+    hook.install()
