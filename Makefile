@@ -6,13 +6,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help reproduce test test-slow book bench clean
+.PHONY: help reproduce test test-slow book audit bench clean
 
 help:
 	@echo "make reproduce [PRESET=laptop] [SEED=0]  recompute everything, then build the book from it"
 	@echo "make test       every test but the slow ones"
 	@echo "make test-slow  the slow ones: minutes to an hour"
 	@echo "make book       build the book from what is committed"
+	@echo "make audit      ask whether the pinned versions have known holes"
 	@echo "make bench      measure speed and cost on this machine, into data/bench"
 
 $(READY): requirements.txt pyproject.toml
@@ -34,6 +35,11 @@ test-slow: $(READY)
 book: $(READY)
 	$(BIN)/jupyter-book build . -W --keep-going --path-output runs/book
 	@echo "open $(CURDIR)/runs/book/_build/html/index.html"
+
+audit: $(READY)
+	test -x .venv-audit/bin/python || $(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-audit.txt
+	$(BIN)/python -m tests.audit
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench

@@ -47,8 +47,8 @@ def storing(path):
         if error.errno not in FULL:
             raise
         raise StorageError(f"cannot write {path} ({os.strerror(error.errno)}); make room, or name "
-                           "another disk with --runs, DEVLIB_RUNS or DEVLIB_CACHE, and run the same "
-                           "command again: what is finished is kept") from error
+                           "another disk with --runs, DEVLIB_RUNS or DEVLIB_CACHE, and run the "
+                           "same command again: what is finished is kept") from error
 
 
 def remove_temporaries(folder):

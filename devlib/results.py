@@ -302,7 +302,10 @@ def load(place, identity=None) -> Results:
         if not path.exists() or sha256(path.read_bytes()) != expected:
             raise UserError(f"{path} is missing or not the table that its manifest describes; "
                             f"{_remedy(place)}")
-        tables[name] = pd.read_csv(path)
+        try:
+            tables[name] = pd.read_csv(path)
+        except ValueError as error:  # of pandas' kinds, and of text that is none
+            raise UserError(f"{path} is no table ({error}); {_remedy(place)}") from error
     return Results(tables, manifest)
 
 
