@@ -7,6 +7,8 @@ Batches are drawn from all over the data, which a stream does not allow. A file 
 import contextlib
 import hashlib
 import os
+import queue
+import threading
 
 import numpy as np
 
@@ -30,6 +32,7 @@ from devlib.tokenizer import check_ids, load_tokenizer
 TRAIN = "timaeus/dsir-pile-10m-tokens"  # in the 5,000-token vocabulary
 VALIDATION = "georgeyw/dsir-pile-10k"
 TOGETHER = 1_000  # rows read at a time; a kill loses at most these
+OPENING, READING = 60, 600  # seconds to wait for a dataset, and for so many rows of it
 
 
 def hub_corpus(vocabulary, tokens=None, train=TRAIN, validation=VALIDATION) -> Corpus:
@@ -80,7 +83,7 @@ def _collect(name, tokenizer, limit, path):
     if path.exists():
         return
     with _reaching(name):
-        dataset, column = _open(name)
+        dataset, column = _within(OPENING, lambda: _open(name))
         if at["tokens"]:
             dataset.load_state_dict(at["dataset"])
         batches = dataset.iter(TOGETHER)
@@ -89,7 +92,7 @@ def _collect(name, tokenizer, limit, path):
         file.seek(0, os.SEEK_END)
         while limit is None or at["tokens"] < limit:
             with _reaching(name):
-                batch = next(batches, None)
+                batch = _within(READING, lambda: next(batches, None))
             if batch is None:
                 break
             stream = _stream(batch[column], column, tokenizer)
@@ -124,6 +127,27 @@ def _found(path, part, place):
         raise UserError(f"{held} or {place.name} beside it is damaged ({error}); {REMEDY}"
                         ) from error
     return at, digest
+
+
+def _within(seconds, work):
+    """`work()`, or TimeoutError: the hub's client alone would try a silent hub for a long while.
+    What is still waiting then ends with the process."""
+    answer = queue.SimpleQueue()
+
+    def run():
+        try:
+            answer.put((work(), None))
+        except BaseException as error:
+            answer.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        found, error = answer.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no answer within {seconds} seconds") from None
+    if error is not None:
+        raise error
+    return found
 
 
 def _open(name):

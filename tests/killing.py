@@ -39,8 +39,23 @@ def run_victim(context, function, arguments, spec) -> int:
     """`function(*arguments)` in a process of its own, killed as `spec` says; its exit code."""
     process = context.Process(target=_victim, args=(function, arguments, spec))
     process.start()
-    process.join(300)
+    process.join(3_000)
     return process.exitcode
+
+
+def in_a_process(context, function, *arguments):
+    """`function(*arguments)`, text, in a process of its own that ends at once, whatever threads
+    it leaves."""
+    answer = context.SimpleQueue()
+    process = context.Process(target=_answering, args=(function, arguments, answer))
+    process.start()
+    process.join(3_000)
+    return None if answer.empty() else answer.get()
+
+
+def _answering(function, arguments, answer):
+    answer.put(function(*arguments))
+    os._exit(0)
 
 
 def _victim(function, arguments, spec):

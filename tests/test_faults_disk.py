@@ -186,7 +186,7 @@ def test_two_runs_at_once(tmp_path, unbroken):
     for process in both:
         process.start()
     for process in both:
-        process.join(300)
+        process.join(3_000)
     assert [process.exitcode for process in both] == [0, 0]
     assert csv_of(place) == unbroken
     written = [*place.rglob("*_step_*.json"), *place.rglob("step_*.safetensors")]
