@@ -5,15 +5,17 @@ pins are no worse for that.
 """
 
 import json
+import re
 import subprocess
 import sys
 
 from devlib.files import project_root
 
 ENVIRONMENT = ".venv-audit"  # pip-audit has packages of its own, which devlib does not need
-PINS = ("requirements.txt", "requirements-colab.txt", "requirements-audit.txt")
+PINS = ("requirements.txt", "requirements-audit.txt")
 SECONDS = 10  # to wait for the database
 LIMIT = 600
+UNREACHED = "the database of known holes cannot be reached from here"
 
 
 def audit(root=None, run=subprocess.run) -> tuple[bool | None, str]:
@@ -27,9 +29,14 @@ def audit(root=None, run=subprocess.run) -> tuple[bool | None, str]:
         end = run([python, "-m", "pip_audit", "--vulnerability-service", "osv", "--format", "json",
                    "--no-deps", "--disable-pip", "--progress-spinner", "off", "--timeout",
                    str(SECONDS), *pins], capture_output=True, text=True, timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        return None, UNREACHED
+    try:
         packages = json.loads(end.stdout)["dependencies"]
-    except (subprocess.TimeoutExpired, ValueError, KeyError, TypeError):
-        return None, "the database of known holes cannot be reached from here"
+    except (ValueError, KeyError, TypeError):
+        last = (end.stderr.strip().splitlines() or ["no answer"])[-1]
+        return (None, UNREACHED) if re.search("(?i)connect|timed? ?out|resolve", end.stderr) else (
+            False, f"pip-audit failed: {last}")
     holes = [f"{package['name']} {package['version']}: {hole['id']}, mended in "
              f"{', '.join(hole['fix_versions']) or 'no version yet'}"
              for package in packages for hole in package.get("vulns", ())]

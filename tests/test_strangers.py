@@ -204,7 +204,7 @@ def test_the_pins_have_no_known_holes():
     ('{"dependencies": [{"name": "a", "version": "1", "vulns": []}]}', True, "1 pins, no known"),
     ('{"dependencies": [{"name": "a", "version": "1", "vulns": [{"id": "X-1", '
      '"fix_versions": ["2"]}]}]}', False, "a 1: X-1, mended in 2"),
-    ("", None, "cannot be reached")])
+    ("Connection refused", None, "cannot be reached"), ("no such option", False, "no such option")])
 def test_what_an_audit_says(answer, verdict, words, tmp_path):
     assert audit(tmp_path) == (None, "pip-audit is not installed here; make audit installs it")
     (tmp_path / ENVIRONMENT / "bin").mkdir(parents=True)
@@ -213,7 +213,7 @@ def test_what_an_audit_says(answer, verdict, words, tmp_path):
 
     def run(command, **options):
         asked.extend(command)
-        return SimpleNamespace(stdout=answer, returncode=0)
+        return SimpleNamespace(stdout=answer, stderr=answer)
 
     (tmp_path / "requirements.txt").write_text("a==1\n")
     found, said = audit(tmp_path, run)
