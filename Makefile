@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ADDRESS := $(VENV)/.address
 
-.PHONY: help reproduce test test-slow book single zip bench clean
+.PHONY: help reproduce test test-slow book single zip audit bench clean
 
 help:
 	@echo "make reproduce [PRESET=laptop] [SEED=0]  recompute everything, then build the book from it"
 	@echo "make test       every test but the slow ones"
 	@echo "make test-slow  the slow ones: minutes to an hour"
 	@echo "make book       build the book from what is committed, as pages, as one page and as a zip"
+	@echo "make audit      ask whether the pinned versions have known holes"
 	@echo "make bench      measure speed and cost on this machine, into data/bench"
 
 $(READY): requirements.txt pyproject.toml
@@ -46,6 +47,11 @@ single: book
 
 zip: book
 	@echo "to unpack anywhere: $(CURDIR)/runs/book/_build/html/book.zip"
+
+audit: $(READY)
+	test -x .venv-audit/bin/python || $(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-audit.txt
+	$(BIN)/python -m tests.audit
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench

@@ -10,7 +10,7 @@ import sys
 
 from devlib import presets
 from devlib.errors import UserError
-from devlib.files import project_root
+from devlib.files import FULL, project_root
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,6 +26,13 @@ def fail(message):
     sys.exit(2)
 
 
+def directory(text):
+    """What --runs takes. An empty text is an unset variable of a shell, and not the default."""
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} names no directory")
+    return text
+
+
 def parser() -> Parser:
     """The commands and what they take."""
     top = Parser(prog="python -m devlib", description="Rerun the pages of the book.")
@@ -39,7 +46,7 @@ def parser() -> Parser:
     def scale(sub):
         sub.add_argument("--preset", default="laptop", help="the scale (default: laptop)")
         sub.add_argument("--seed", type=int, default=0, help="0 or more (default: 0)")
-        sub.add_argument("--runs", metavar="DIR",
+        sub.add_argument("--runs", metavar="DIR", type=directory,
                          help="where results go (default: $DEVLIB_RUNS, or runs/)")
 
     def corpus(sub):
@@ -71,6 +78,9 @@ def parser() -> Parser:
     sub.add_argument("--address", action="store_true",
                      help="run nothing; only follow the repository's address in _config.yml")
     command(list_presets, "list the presets", "presets")
+    sub = command(mend, "find damaged results, and set them aside to be computed again")
+    sub.add_argument("--runs", metavar="DIR", type=directory,
+                     help="where results lie (default: $DEVLIB_RUNS, or runs/)")
     return top
 
 
@@ -117,13 +127,14 @@ def reproduce(args):
     _choose_runs(args)
     notebooks.check_all(args.preset, args.seed)
     pipeline.compute_tables(args.preset, args.seed, args.corpus)
-    copy = notebooks.build_copy(args.preset, args.seed, args.runs,
-                                {"corpus": args.corpus} if args.corpus else {})
-    build = "from jupyter_book.cli.main import main; main()"
-    # local extensions are found from the working directory
-    if subprocess.run([sys.executable, "-c", build, "build", "-W", "--keep-going", "--all", "."],
-                      cwd=copy).returncode:
-        raise UserError(f"jupyter-book could not build {copy}; its messages are above")
+    with notebooks.book_lock(args.preset, args.seed, args.runs):
+        copy = notebooks.build_copy(args.preset, args.seed, args.runs,
+                                    {"corpus": args.corpus} if args.corpus else {})
+        build = "from jupyter_book.cli.main import main; main()"
+        # local extensions are found from the working directory
+        if subprocess.run([sys.executable, "-c", build, "build", "-W", "--keep-going", "--all",
+                           "."], cwd=copy).returncode:
+            raise UserError(f"jupyter-book could not build {copy}; its messages are above")
     _print_tally(args)
     print(copy / "_build" / "html" / "index.html")
 
@@ -159,6 +170,15 @@ def train(args):
     print(results_language.train(args.preset, args.seed, settings, runs=args.runs).directory)
 
 
+def mend(args):
+    from devlib.mend import mend as find
+
+    if args.runs and not os.path.isdir(args.runs):
+        raise UserError(f"{args.runs} is no directory; name one that holds results with --runs")
+    for line in find(args.runs) or ["nothing is damaged"]:
+        print(line)
+
+
 def _choose_runs(args):
     if args.runs:
         os.environ["DEVLIB_RUNS"] = args.runs
@@ -179,6 +199,11 @@ def main(arguments=None):
         if error.name.startswith("devlib"):
             raise
         fail(f"{error.name} is not installed; pip install -r requirements.txt")
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        fail(f"cannot use {error.filename or 'the disk'} ({error.strerror}); make room or name "
+             "another directory, and run the same command again: what is finished is kept")
     except KeyboardInterrupt:
         print("devlib: interrupted; the same command goes on where it was", file=sys.stderr)
         sys.exit(130)

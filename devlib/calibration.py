@@ -6,6 +6,7 @@
 """
 
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -108,9 +109,9 @@ def calibrate(loss, params, data, *, batch_size, nbeta=None, eps=EPS, gammas=GAM
     check_count("batch_size", batch_size, least=2)
     check_count("draws", draws, least=16)  # halved by burn-in, eight are left for an R-hat
     check_number("precision", precision, above=0)
-    if not tolerance > 0:
+    if not (isinstance(tolerance, Real) and tolerance > 0):
         raise UserError(f"tolerance must be a number above 0, not {tolerance!r}")
-    if len(eps) < 2 or not len(gammas):
+    if np.ndim(eps) != 1 or np.ndim(gammas) != 1 or len(eps) < 2 or not len(gammas):
         raise UserError("give two or more eps and one or more gammas to choose from")
     nbeta = default_nbeta(batch_size) if nbeta is None else nbeta
     grid = [[SGLD(value, nbeta, gamma) for value in sorted(eps, reverse=True)]

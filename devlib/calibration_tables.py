@@ -6,7 +6,6 @@ where it was.
 """
 
 import functools
-import json
 import math
 from dataclasses import asdict, dataclass, replace
 
@@ -20,11 +19,13 @@ from devlib.acceptance import mala_acceptance
 from devlib.calibration import NotCalibrated, calibrate, status
 from devlib.chains import Chains, per_sample_losses
 from devlib.checkpoints import CheckpointStore, thin
-from devlib.files import make_directory, settings_hash, write_json
+from devlib.curve import read_rows
+from devlib.files import make_directory, settings_hash
 from devlib.llc import estimate_llc, llc_trace, scaled_losses
 from devlib.parallel import each
 from devlib.rng import generator, stream_seed
 from devlib.samplers import SGLD, sgld_step
+from devlib.sealed import write_sealed
 from devlib.tasks import fixed_set, squared_errors
 from devlib.training import build_model
 
@@ -153,11 +154,15 @@ class _Measure:
 
     def __call__(self, job):
         manifest = CheckpointStore(self.run).manifest["hash"]
-        name = settings_hash({"run": manifest, "samples": self.samples, **asdict(job)})
+        # "sealed", since files of an earlier version hold no digest
+        name = settings_hash({"run": manifest, "samples": self.samples, "sealed": True,
+                              **asdict(job)})
         path = self.place / f"{name}.json"
         if not path.exists():
-            write_json(path, _sample(job, *self._start(job.step, job.likelihood)))
-        return json.loads(path.read_text())
+            row, lines = _sample(job, *self._start(job.step, job.likelihood))
+            write_sealed(path, {"row": row, "lines": lines})
+        found = read_rows(path)
+        return [found["row"], found["lines"]]
 
     def _start(self, step, likelihood=False):
         return (_loss(self.settings), *_checkpoint(self.run, step),

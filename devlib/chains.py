@@ -2,6 +2,7 @@
 
 import functools
 import math
+import os
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ class Chains:
 
     def __init__(self, loss, params, data, sampler, *, chains, seed=0, batch_size=None, mask=None,
                  vectorised=None, compile=True, init_losses=None, microbatch=None):
-        _check(params, data, sampler, chains, seed, batch_size, init_losses)
+        _check(loss, params, data, sampler, chains, seed, batch_size, init_losses)
         if microbatch is not None:
             check_count("microbatch", microbatch)
         params = {name: p.detach() for name, p in params.items()}
@@ -57,6 +58,7 @@ class Chains:
     def extend(self, draws, progress=False):
         """Takes `draws` more steps of every chain."""
         check_count("draws", draws)
+        check_memory(f"draws = {draws}", 32 * draws * self.chains)  # two float64, twice
         losses = np.full((self.chains, draws), np.nan)
         baseline = np.full((self.chains, draws), np.nan)
         bar = tqdm(total=draws * self.chains, unit="step", desc="SGLD",
@@ -212,10 +214,12 @@ def per_sample_losses(loss, params, data, chunk=512) -> torch.Tensor:
     return torch.cat(parts)
 
 
-def _check(params, data, sampler, chains, seed, batch_size, init_losses):
+def _check(loss, params, data, sampler, chains, seed, batch_size, init_losses):
     """Everything that can be wrong without a look at the loss."""
     check_count("chains", chains)
     check_count("seed", seed, least=0)
+    if not callable(loss):
+        raise UserError(f"loss must be a function, loss(params, batch), not {loss!r}")
     if batch_size is not None:
         check_count("batch_size", batch_size)
     if not isinstance(sampler, SGLD):
@@ -224,6 +228,19 @@ def _check(params, data, sampler, chains, seed, batch_size, init_losses):
     if init_losses is not None and tuple(init_losses.shape) != (samples,):
         raise UserError(f"init_losses must have shape ({samples},), one loss a sample, not "
                         f"{tuple(init_losses.shape)}")
+    size = sum(p.numel() * p.element_size() for p in params.values())
+    check_memory(f"chains = {chains}", 2 * chains * size)
+    if batch_size is not None:
+        sample = sum(part[:1].numel() * part.element_size() for part in data)
+        check_memory(f"batch_size = {batch_size}", batch_size * sample)
+
+
+def check_memory(what, size):
+    """Raises UserError if something takes more bytes than this machine has."""
+    has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > has:
+        raise UserError(f"{what} takes {size / 1e9:.3g} GB of memory, and this machine has "
+                        f"{has / 1e9:.0f}; take fewer")
 
 
 def check_problem(params, data) -> int:

@@ -5,7 +5,6 @@ sha256, its time and the training loss) and `step_0000984.safetensors` files. No
 a checkpoint from a stranger cannot run code.
 """
 
-import json
 import time
 from pathlib import Path
 
@@ -14,9 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from devlib.errors import CheckpointError
-from devlib.files import provenance, settings_hash, sha256, write_atomic, write_json
+from devlib.files import provenance, settings_hash, sha256, write_atomic
+from devlib.sealed import read_sealed, write_sealed
 
 MANIFEST = "manifest.json"
+REMEDY = "python -m devlib mend sets it aside; then train the run again"
 
 
 def schedule(steps, log_count, linear_count, stop=None) -> list[int]:
@@ -73,7 +74,7 @@ class CheckpointStore:
         else:
             self.manifest = {"hash": settings_hash(settings), "settings": settings,
                              "made with": provenance(), "checkpoints": {}}
-            write_json(self._path, self.manifest)
+            write_sealed(self._path, self.manifest)
 
     @property
     def steps(self) -> list[int]:
@@ -99,7 +100,7 @@ class CheckpointStore:
         self.manifest["checkpoints"][str(step)] = {
             "sha256": sha256(data), "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             **facts}
-        write_json(self._path, self.manifest)
+        write_sealed(self._path, self.manifest)
 
     def load(self, step) -> dict:
         """The tensors of one checkpoint. Raises CheckpointError, naming the file, if it is
@@ -115,18 +116,23 @@ class CheckpointStore:
         data = path.read_bytes()
         if sha256(data) != entry["sha256"]:
             raise CheckpointError(f"checkpoint {path} is damaged or of another run: its sha256 is "
-                                  "not the manifest's; delete it and train the run again")
+                                  f"not the manifest's; {REMEDY}")
         try:
             return dict(sorted(load(data).items()))  # safetensors' order is a process's own
         except SafetensorError as error:
             raise CheckpointError(f"checkpoint {path} is no safetensors file ({error})") from error
 
 
-def read_manifest(path, remedy="delete its directory and train the run again") -> dict:
+def read_manifest(path, remedy=REMEDY, unsealed=True) -> dict:
     """A run's manifest. Raises CheckpointError, naming the file and the remedy, if it is not a
-    whole one."""
+    whole one.
+
+    One of an earlier version has no digest. Its settings are proven by their hash, and each
+    checkpoint by its sha256; a changed training loss or time would be believed, until training
+    goes on and seals it.
+    """
     try:
-        manifest = json.loads(path.read_text())
+        manifest = read_sealed(path, unsealed)
         manifest["hash"], manifest["checkpoints"]
         if manifest["hash"] != settings_hash(manifest["settings"]):
             raise ValueError("its hash is not that of its settings")

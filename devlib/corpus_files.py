@@ -2,17 +2,18 @@
 valid."""
 
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 
 from devlib.errors import UserError
-from devlib.files import write_json
+from devlib.sealed import read_sealed, write_sealed
 
 MANIFEST = "manifest.json"
 SPLITS = ("train", "validation")
 TOKEN = np.dtype("<u2")
+REMEDY = ("python -m devlib mend sets its folder aside; then run the same command again, and it is "
+          "made anew")
 
 
 def is_complete(folder) -> bool:
@@ -29,31 +30,33 @@ def seal(folder, identity, **facts):
     """Writes the manifest, once both streams are there: what made them, their lengths and their
     sha256."""
     paths = {split: stream_path(folder, split) for split in SPLITS}
-    write_json(Path(folder) / MANIFEST, {
+    write_sealed(Path(folder) / MANIFEST, {
         "identity": identity, **facts,
         "splits": {split: {"sha256": _sha256(path), "tokens": path.stat().st_size // TOKEN.itemsize}
                    for split, path in paths.items()}})
 
 
-def open_streams(folder, identity) -> tuple[list[np.ndarray], dict]:
+def open_streams(folder, identity=None) -> tuple[list[np.ndarray], dict]:
     """Memory maps of the train and the validation stream, and the manifest. Raises UserError,
-    naming the file, if one is missing, damaged, or made in another way than `identity` says."""
+    naming the file, if one is missing, damaged, or made in another way than `identity` says (where
+    it is given)."""
     folder = Path(folder)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        # One of an earlier version has no digest. It must be what `identity` says, its streams
+        # have their sha256; which source a document is from would be believed.
+        manifest = read_sealed(folder / MANIFEST, unsealed=True)
         known = {split: manifest["splits"][split]["sha256"] for split in SPLITS}
         made_by = manifest["identity"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / MANIFEST} is damaged ({error}); delete {folder}, and it is "
-                        "made again") from error
-    if made_by != identity:
+        raise UserError(f"{folder / MANIFEST} is damaged ({error}); {REMEDY}") from error
+    if identity is not None and made_by != identity:
         raise UserError(f"{folder} was made by another version of the project; delete it, and it "
                         "is made again")
     for split in SPLITS:
         path = stream_path(folder, split)
         if not path.exists() or _sha256(path) != known[split]:
             raise UserError(f"{path} is missing or damaged (its sha256 is not the manifest's); "
-                            f"delete {folder}, and it is made again")
+                            f"{REMEDY}")
     return [np.memmap(stream_path(folder, split), TOKEN, "r") for split in SPLITS], manifest
 
 

@@ -5,21 +5,34 @@ Batches are drawn from all over the data, which a stream does not allow. A file 
 """
 
 import contextlib
-import json
+import hashlib
 import os
+import queue
+import threading
 
 import numpy as np
 
 from devlib.corpus import Corpus
-from devlib.corpus_files import TOKEN, is_complete, open_streams, seal, stream_path
+from devlib.corpus_files import (
+    REMEDY,
+    SPLITS,
+    TOKEN,
+    is_complete,
+    open_streams,
+    seal,
+    stream_path,
+)
 from devlib.errors import UserError
-from devlib.files import cache_directory, make_directory, settings_hash, write_json
+from devlib.files import cache_directory, make_directory, settings_hash, storing
+from devlib.locks import locked
 from devlib.presets import PAPER
+from devlib.sealed import read_sealed, write_sealed
 from devlib.tokenizer import check_ids, load_tokenizer
 
 TRAIN = "timaeus/dsir-pile-10m-tokens"  # in the 5,000-token vocabulary
 VALIDATION = "georgeyw/dsir-pile-10k"
 TOGETHER = 1_000  # rows read at a time; a kill loses at most these
+OPENING, READING = 60, 600  # seconds to wait for a dataset, and for so many rows of it
 
 
 def hub_corpus(vocabulary, tokens=None, train=TRAIN, validation=VALIDATION) -> Corpus:
@@ -41,22 +54,36 @@ def hub_corpus(vocabulary, tokens=None, train=TRAIN, validation=VALIDATION) -> C
     folder = cache_directory() / "corpora" / f"hub-{settings_hash(identity)}"
     if not is_complete(folder):
         make_directory(folder, "the variable DEVLIB_CACHE")
-        _collect(train, tokenizer, tokens, stream_path(folder, "train"))
-        _collect(validation, tokenizer, None, stream_path(folder, "validation"))
-        seal(folder, identity)
+        with locked(folder), storing(folder):
+            if not is_complete(folder):  # or else another process made it meanwhile
+                _make(folder, identity, tokenizer)
     streams, _ = open_streams(folder, identity)
     return Corpus("hub", vocabulary, *streams)
 
 
+def _make(folder, identity, tokenizer):
+    train, validation = (stream_path(folder, split) for split in SPLITS)
+    _collect(identity["train"], tokenizer, identity["tokens"], train)
+    _collect(identity["validation"], tokenizer, None, validation)
+    seal(folder, identity)
+    for path in (train, validation):
+        _place(path).unlink(missing_ok=True)
+
+
+def _place(path):
+    return path.with_suffix(".place.json")
+
+
 def _collect(name, tokenizer, limit, path):
     """Writes the first `limit` tokens of a dataset to `path`, going on from what an earlier call
-    left beside it: tokens, and where in the dataset they end."""
+    left beside it: tokens, their sha256, and where in the dataset they end. Raises UserError if
+    these do not agree."""
+    part, place = path.with_suffix(".part"), _place(path)
+    at, digest = _found(path, part, place)
     if path.exists():
         return
-    part, place = path.with_suffix(".part"), path.with_suffix(".place.json")
-    at = json.loads(place.read_text()) if place.exists() else {"tokens": 0}
     with _reaching(name):
-        dataset, column = _open(name)
+        dataset, column = _within(OPENING, lambda: _open(name))
         if at["tokens"]:
             dataset.load_state_dict(at["dataset"])
         batches = dataset.iter(TOGETHER)
@@ -65,18 +92,62 @@ def _collect(name, tokenizer, limit, path):
         file.seek(0, os.SEEK_END)
         while limit is None or at["tokens"] < limit:
             with _reaching(name):
-                batch = next(batches, None)
+                batch = _within(READING, lambda: next(batches, None))
             if batch is None:
                 break
             stream = _stream(batch[column], column, tokenizer)
             stream = stream[:None if limit is None else limit - at["tokens"]]
-            file.write(stream.tobytes())
+            data = stream.tobytes()
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            at = {"tokens": at["tokens"] + len(stream), "dataset": dataset.state_dict()}
-            write_json(place, at)
+            digest.update(data)
+            at = {"tokens": at["tokens"] + len(stream), "sha256": digest.hexdigest(),
+                  "dataset": dataset.state_dict()}
+            write_sealed(place, at)
     os.replace(part, path)
-    place.unlink(missing_ok=True)
+
+
+def _found(path, part, place):
+    """Where an earlier call came to, and the running sha256 of its tokens."""
+    digest, held = hashlib.sha256(), path if path.exists() else part
+    if not place.exists():
+        return {"tokens": 0}, digest
+    try:
+        # one of an earlier version has no digest and no sha256, and is believed
+        at = read_sealed(place, unsealed=True)
+        left = at["tokens"] * TOKEN.itemsize
+        with held.open("rb") as file:
+            while block := file.read(min(left, 2**20)):
+                digest.update(block)
+                left -= len(block)
+        if left or at.get("sha256", digest.hexdigest()) != digest.hexdigest():
+            raise ValueError("its sha256 is another")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{held} or {place.name} beside it is damaged ({error}); {REMEDY}"
+                        ) from error
+    return at, digest
+
+
+def _within(seconds, work):
+    """`work()`, or TimeoutError: the hub's client alone would try a silent hub for a long while.
+    What is still waiting then ends with the process."""
+    answer = queue.SimpleQueue()
+
+    def run():
+        try:
+            answer.put((work(), None))
+        except BaseException as error:
+            answer.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        found, error = answer.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no answer within {seconds} seconds") from None
+    if error is not None:
+        raise error
+    return found
 
 
 def _open(name):

@@ -16,6 +16,7 @@ from devlib.corpus_files import SPLITS, TOKEN, is_complete, open_streams, seal, 
 from devlib.corpus_text import documents
 from devlib.errors import UserError
 from devlib.files import cache_directory, make_directory, project_root, sha256, write_atomic
+from devlib.locks import locked
 from devlib.tokenizer import load_tokenizer
 
 RECIPE = 1  # raise it when the same archives come to give other documents
@@ -35,7 +36,10 @@ def offline_corpus(vocabulary, lock=LOCK, record=RECORD) -> Corpus:
                 "lock": sha256(lock.read_bytes())}
     folder = cache_directory() / "corpora" / f"offline-{vocabulary}"
     if not is_complete(folder):
-        _build(tokenizer, folder, identity, lock)
+        make_directory(folder, "the variable DEVLIB_CACHE")
+        with locked(folder):
+            if not is_complete(folder):  # or else another process made it meanwhile
+                _build(tokenizer, folder, identity, lock)
     (train, validation), manifest = open_streams(folder, identity)
     _compare(manifest["splits"], json.loads(record.read_text()).get(str(vocabulary)), folder)
     origins = {split: np.array([int(index) for index in manifest["origins"][split]], np.uint8)
@@ -54,7 +58,6 @@ def _compare(splits, known, folder):
 def _build(tokenizer, folder, identity, lock):
     """The streams, each written whole, and then the manifest; the archives stay for the next
     vocabulary."""
-    make_directory(folder, "the variable DEVLIB_CACHE")
     archives = fetch(cache_directory() / "archives", lock)
     found = tqdm(documents(archives), desc="reading", unit="document", disable=None)
     everything = sorted((digest(text), origin, text) for origin, text in found)

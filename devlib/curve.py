@@ -4,18 +4,20 @@ Each finished checkpoint leaves a small JSON file whose name carries a hash of t
 that an interrupted curve goes on where it was and a changed setting starts a new one.
 """
 
-import json
 from pathlib import Path
 
 import pandas as pd
 
-from devlib.files import make_directory, settings_hash, write_json
+from devlib.errors import UserError
+from devlib.files import settings_hash
 from devlib.llc import estimate_llc
+from devlib.locks import locked
 from devlib.packed import open_run
 from devlib.parallel import each
 from devlib.precision import estimate_to_precision
 from devlib.presets import LLCSettings
 from devlib.sampling import SGLD, sample_chains
+from devlib.sealed import read_sealed, write_sealed
 
 
 def rows(measure, store, steps, directory, settings, label, jobs=None) -> pd.DataFrame:
@@ -26,13 +28,28 @@ def rows(measure, store, steps, directory, settings, label, jobs=None) -> pd.Dat
 
 def tables(measure, store, steps, directory, settings, label, jobs=None) -> dict:
     """The same for several tables at once: `measure(params)` -> {name: row or list of rows}."""
-    directory = make_directory(directory)
     identity = settings_hash({"run": store.manifest["hash"], **settings})
-    task = _AtCheckpoint(measure, store.directory, directory, identity)
-    each(task, [step for step in steps if not task.path(step).exists()], jobs=jobs, label=label)
-    found = [json.loads(task.path(step).read_text()) for step in steps]
+    with locked(directory) as directory:
+        task = _AtCheckpoint(measure, store.directory, directory, identity)
+        each(task, [step for step in steps if not task.path(step).exists()], jobs=jobs,
+             label=label)
+        found = [read_rows(task.path(step)) for step in steps]
     return {name: pd.DataFrame([row for part in found for row in part[name]])
             for name in found[0]}
+
+
+def read_rows(path) -> dict:
+    """The tables in one such file. Raises UserError, naming it, if it is damaged.
+
+    One of an earlier version has no digest, and nothing else proves its numbers: a changed one
+    would be believed.
+    """
+    try:
+        return read_sealed(path, unsealed=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}); python -m devlib mend sets it aside; then "
+                        "run the same command again, and this checkpoint is measured anew"
+                        ) from error
 
 
 class _Single:
@@ -56,7 +73,7 @@ class _AtCheckpoint:
 
     def __call__(self, step):
         params = open_run(self.run).load(step)
-        write_json(self.path(step), {
+        write_sealed(self.path(step), {
             name: [{"step": step, **row} for row in
                    (found if isinstance(found, list) else [found])]
             for name, found in self.measure(params).items()})

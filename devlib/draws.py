@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from devlib.errors import UserError
+from devlib.files import storing
 from devlib.samplers import SGLD, RMSpropSGLD
 
 SAMPLERS = {sampler.__name__: sampler for sampler in (SGLD, RMSpropSGLD)}
@@ -57,18 +58,19 @@ class Draws:
     def save(self, path):
         """Writes the draws as netCDF, which `arviz.from_netcdf` also reads; whole or not at all."""
         path = Path(path)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
-            mode = "w"
-            for group, dataset in self._datasets().items():
-                dataset.to_netcdf(temporary, mode=mode, group=group, engine="h5netcdf")
-                mode = "a"
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with storing(path):
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            os.close(handle)
+            try:
+                mode = "w"
+                for group, dataset in self._datasets().items():
+                    dataset.to_netcdf(temporary, mode=mode, group=group, engine="h5netcdf")
+                    mode = "a"
+                os.chmod(temporary, 0o644)
+                os.replace(temporary, path)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
 
     @classmethod
     def read(cls, path) -> "Draws":

@@ -5,5 +5,9 @@ class UserError(ValueError):
     """Something a user gave is wrong; the message says what to do instead."""
 
 
+class StorageError(UserError):
+    """A disk is full, or cannot be written."""
+
+
 class CheckpointError(UserError):
     """A checkpoint is missing, damaged, or belongs to another run; the message names the file."""

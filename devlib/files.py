@@ -1,6 +1,7 @@
 """Writes that are whole or absent, hashes, and what made a file."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -11,25 +12,50 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
-from devlib.errors import UserError
+from devlib.errors import StorageError, UserError
+
+TEMPORARY = ".part"  # how the name of a file that is being written ends
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 
 def write_atomic(path, data: bytes):
     """Writes `data` so that `path` holds either its old content or all of the new, also after a
-    kill or a power cut."""
+    kill or a power cut. Raises StorageError if the disk is full or read-only."""
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with storing(path):
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.",
+                                             suffix=TEMPORARY)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+
+
+@contextlib.contextmanager
+def storing(path):
+    """One clear line for a disk that takes no more: raises StorageError for its OSError."""
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise StorageError(f"cannot write {path} ({os.strerror(error.errno)}); make room, or name "
+                           "another disk with --runs, DEVLIB_RUNS or DEVLIB_CACHE, and run the "
+                           "same command again: what is finished is kept") from error
+
+
+def remove_temporaries(folder):
+    """Removes what writers that were killed left behind in a folder. Only for one whose writers
+    all wait for the caller (devlib.locks)."""
+    for path in Path(folder).glob(f".*{TEMPORARY}"):
+        path.unlink(missing_ok=True)
 
 
 def write_json(path, value):

@@ -71,6 +71,8 @@ def estimate_llc(draws: Draws, baseline="same-batch") -> LLC:
 
     A negative estimate is reported as it is. Raises UserError if every chain diverged.
     """
+    if not isinstance(draws, Draws):
+        raise UserError(f"estimate_llc takes what sample_chains gives, not {type(draws).__name__}")
     kept = scaled_losses(draws, baseline)[draws.healthy, draws.burn_in:]
     if not len(kept):
         raise UserError("every chain diverged: take a smaller eps")

@@ -26,6 +26,8 @@ from devlib.fixed_cells import LAST_CELL, bootstrap, settle_source
 NOTEBOOKS = project_root() / "notebooks"
 STANDARD = {"preset": "str", "seed": "int", "recompute": "bool"}  # what every page takes
 INJECTED = "injected-parameters"  # papermill's tag
+CHOICES = {"residual": ("doubled", "standard"), "corpus": ("", *presets.CORPORA)}
+ABOVE_ZERO = ("tolerance",)
 WORDS = {"int": "a whole number", "float": "a finite number", "bool": "true or false",
          "str": "text"}
 
@@ -84,7 +86,10 @@ def _read(page):
 def _read_source(source):
     import jupytext
 
-    return _inputs(jupytext.read(source))
+    try:
+        return _inputs(jupytext.read(source))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{source} is no readable notebook ({error})") from error
 
 
 def _inputs(nb):
@@ -139,7 +144,11 @@ def parameters(notebook) -> dict[str, Parameter]:
             found[name] = Parameter(name, type(default).__name__ if kind == "None" else kind,
                                     default, facts["help"])
     cell = next((c.source for c in nb.cells if "parameters" in c.metadata.get("tags", [])), "")
-    defined = {node.id for node in ast.walk(ast.parse(cell))
+    try:
+        tree = ast.parse(cell)
+    except SyntaxError as error:
+        raise UserError(f"the parameters cell is no Python ({error})") from error
+    defined = {node.id for node in ast.walk(tree)
                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     if unread := sorted(defined - found.keys()):
         raise UserError(f"cannot read the definition of {', '.join(unread)} in the parameters "
@@ -167,7 +176,17 @@ def _values(page, preset, seed, extra):
             raise UserError(f"{Path(page).stem} has no parameter {name!r}; it takes "
                             f"{', '.join(known)}")
         values[name] = known[name].parse(text)
+        _check_value(name, values[name])
     return values
+
+
+def _check_value(name, value):
+    """What a page's own code would refuse too, but only when it has started."""
+    if name in CHOICES and value not in CHOICES[name]:
+        raise UserError(f"parameter {name} takes {', '.join(filter(None, CHOICES[name]))}, not "
+                        f"{value!r}")
+    if name in ABOVE_ZERO and not value > 0:
+        raise UserError(f"parameter {name} takes a number above 0, not {value!r}")
 
 
 # ------------------------------------------------------------------------------- canonical form
@@ -319,6 +338,17 @@ def check_all(preset, seed, root=None) -> list[str]:
     return names(folder)
 
 
+def book_lock(preset, seed, runs_dir=None):
+    """Holds the place of `build_copy` for this process: two builds in it would tear the pages."""
+    from devlib.locks import locked
+
+    return locked(_book(preset, seed, runs_dir))
+
+
+def _book(preset, seed, runs_dir) -> Path:
+    return Path(runs_dir or runs_directory()).resolve() / f"{preset}-seed{seed}" / "book"
+
+
 def build_copy(preset, seed, runs_dir=None, extra=None, root=None) -> Path:
     """Recomputes every page and lays out the book's sources around them, ready for jupyter-book,
     in `runs_dir/PRESET-seedSEED/book`, which it returns. `extra` holds strings for further
@@ -330,7 +360,7 @@ def build_copy(preset, seed, runs_dir=None, extra=None, root=None) -> Path:
     root = Path(root or project_root())
     folder = root / "notebooks"
     runs_dir = Path(runs_dir or runs_directory()).resolve()
-    copy = make_directory(runs_dir / f"{preset}-seed{seed}" / "book")
+    copy = make_directory(_book(preset, seed, runs_dir))
     executed = {}  # page -> the further parameters that it was given
     for name in pages:
         known = parameters(folder / f"{name}.ipynb")

@@ -5,16 +5,17 @@ run's manifest (settings, versions, and a line for each checkpoint) and the file
 """
 
 import functools
+import shlex
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from devlib.checkpoints import CheckpointStore, read_manifest
 from devlib.errors import CheckpointError
-from devlib.files import make_directory, sha256, write_atomic, write_json
-
-REMEDY = "restore it and the file beside it from the repository"
+from devlib.files import make_directory, sha256, write_atomic
+from devlib.sealed import write_sealed
 
 
 def pack(store, steps, path) -> Path:
@@ -25,7 +26,7 @@ def pack(store, steps, path) -> Path:
     data = save({name: torch.stack([params[name] for params in loaded]) for name in loaded[0]})
     lines = store.manifest["checkpoints"]
     write_atomic(path, data)
-    write_json(path.with_suffix(".json"), store.manifest | {
+    write_sealed(path.with_suffix(".json"), store.manifest | {
         "checkpoints": {str(step): lines[str(step)] for step in steps}, "file": sha256(data)})
     return path
 
@@ -36,7 +37,8 @@ class Packed:
 
     def __init__(self, path):
         self.directory = Path(path)  # where it can be opened again, in another process
-        self.manifest = read_manifest(self.directory.with_suffix(".json"), REMEDY)
+        self.manifest = read_manifest(self.directory.with_suffix(".json"),
+                                      _remedy(self.directory), unsealed=False)
         self._tensors = _read(self.directory, self.manifest.get("file"))
 
     @property
@@ -61,13 +63,24 @@ def open_run(place):
     return Packed(place) if Path(place).suffix == ".safetensors" else CheckpointStore(place)
 
 
+def _remedy(path):
+    names = [path.name, path.with_suffix(".json").name]
+    git = ["git", "-C", str(path.parent), "restore", *names]
+    return f"restore it and the file beside it: {shlex.join(git)}"
+
+
 @functools.lru_cache(maxsize=2)
 def _read(path, expected):
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}); {REMEDY}") from error
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); {_remedy(path)}"
+                              ) from error
     if sha256(data) != expected:
         raise CheckpointError(f"{path} is damaged: its sha256 is not the one in "
-                              f"{path.with_suffix('.json').name}; {REMEDY}")
-    return dict(sorted(load(data).items()))
+                              f"{path.with_suffix('.json').name}; {_remedy(path)}")
+    try:
+        return dict(sorted(load(data).items()))
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is no safetensors file ({error}); {_remedy(path)}"
+                              ) from error

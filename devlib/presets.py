@@ -449,9 +449,11 @@ def get(name: str) -> Preset:
 
 
 def check_seed(seed) -> int:
-    """The seed, if it is one. Raises UserError if it is negative or no whole number."""
+    """The seed, if it is one. Raises UserError if it is no whole number from 0 to 2**63 - 1."""
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise UserError(f"seed must be 0 or more, not {seed!r}")
+    if seed >= 2**63:
+        raise UserError(f"seed must be below 2**63, not {seed}")
     return seed
 
 

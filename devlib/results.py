@@ -6,7 +6,6 @@ took, and a sha256 of each table, so that a table that was changed by hand or to
 """
 
 import functools
-import json
 import re
 import time
 from pathlib import Path
@@ -22,12 +21,14 @@ from devlib.files import (
     settings_hash,
     sha256,
     write_atomic,
-    write_json,
 )
+from devlib.locks import locked
 from devlib.packed import Packed, pack
 from devlib.presets import RegressionSettings, as_dict
-from devlib.tables import COMMITTED, MANIFEST, Results, load
+from devlib.sealed import read_sealed, write_sealed
+from devlib.tables import COMMITTED, MANIFEST, Results, load, remedy
 
+SECONDS = "seconds.json"
 CHECKPOINTS = project_root() / "data" / "checkpoints"
 DIGITS = "%.6g"  # in every table: enough for any reader, and the same text on every machine
 
@@ -52,11 +53,11 @@ def stored(kind, preset, seed, settings: dict, recompute, compute, page="NOTEBOO
         raise UserError(f"no results for preset {preset!r}, seed {seed}; compute them with "
                         f"recompute=True, or python -m devlib run {page} --preset "
                         f"{preset} --seed {seed}")
-    make_directory(own)
-    tables = compute(own, timer(own))
-    seconds = json.loads((own / "seconds.json").read_text())
-    save(own, tables, identity | {"seconds": seconds, "about": about})
-    return load(own, identity)
+    with locked(own):
+        if not (own / MANIFEST).exists():  # or else another process made them meanwhile
+            tables = compute(own, timer(own))
+            save(own, tables, identity | {"seconds": spent(own / SECONDS), "about": about})
+        return load(own, identity)
 
 
 def regression(preset: str, seed: int, recompute=False, residual=None, reuse=False) -> Results:
@@ -218,6 +219,7 @@ def adopt(preset, seed) -> list[Path]:
     """Copies every finished folder of tables from the runs directory into data/results, and the
     preset's number of checkpoints of each run into data/checkpoints, to be committed. Raises
     UserError if there is none, or one is damaged."""
+    presets.get(preset)
     runs = runs_directory() / preset
     finished = sorted(path.parent for path in
                       runs.glob(f"*-seed{presets.check_seed(seed)}/{MANIFEST}"))
@@ -244,23 +246,34 @@ def save(place, tables, facts):
         data = table.to_csv(index=False, float_format=DIGITS).encode()
         write_atomic(place / f"{name}.csv", data)
         hashes[name] = sha256(data)
-    write_json(place / MANIFEST, {**facts, "hash": settings_hash(facts["settings"]),
-                                  "made with": provenance(), "tables": hashes})
+    write_sealed(place / MANIFEST, {**facts, "hash": settings_hash(facts["settings"]),
+                                    "made with": provenance(), "tables": hashes})
 
 
 def timer(place):
     """`timed(part, work)` of a folder of tables (see `stored`)."""
-    return functools.partial(_timed, Path(place) / "seconds.json")
+    return functools.partial(_timed, Path(place) / SECONDS)
 
 
 def _timed(path, name, work):
     """Runs a part and adds its seconds to those of earlier, interrupted goes."""
+    if path.exists():
+        spent(path)  # refused now rather than after the work
     begun = time.monotonic()
     try:
         return work()
     finally:
-        spent = json.loads(path.read_text()) if path.exists() else {}
-        spent[name] = round(spent.get(name, 0.0) + time.monotonic() - begun, 1)
-        write_json(path, spent)
+        known = spent(path) if path.exists() else {}
+        known[name] = round(known.get(name, 0.0) + time.monotonic() - begun, 1)
+        write_sealed(path, known)
+
+
+def spent(path) -> dict:
+    """Seconds by part. A file of an earlier version has no digest; they are only shown. Raises
+    UserError, naming the file, if it is damaged."""
+    try:
+        return read_sealed(path, unsealed=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}); {remedy(path.parent)}") from error
 
 

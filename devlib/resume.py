@@ -10,6 +10,8 @@ from safetensors.torch import load_file, save
 from devlib.errors import CheckpointError
 from devlib.files import write_atomic
 
+REMEDY = "python -m devlib mend sets it aside; then train the run again, from its beginning"
+
 
 def save_state(path, tensors: dict, facts: dict):
     """All that the next update depends on: tensors, and facts as strings, with their sha256."""
@@ -19,19 +21,23 @@ def save_state(path, tensors: dict, facts: dict):
 def load_state(path, run) -> tuple[dict, dict]:
     """The inverse of `save_state`. Raises CheckpointError if the file is damaged, or if its fact
     "run" is not `run`."""
+    tensors, facts = read_state(path)
+    if facts.get("run") != run:
+        raise CheckpointError(f"{path} belongs to another run; delete it, or name another "
+                              "directory")
+    return tensors, facts
+
+
+def read_state(path) -> tuple[dict, dict]:
+    """The same, of whichever run."""
     try:
         tensors = load_file(path)
         with safe_open(path, "pt") as file:
             facts = file.metadata() or {}
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged ({error}); delete it, and training begins "
-                              "again") from error
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); {REMEDY}") from error
     if facts.pop("sha256", None) != _digest(tensors, facts):
-        raise CheckpointError(f"{path} is damaged (its sha256 is another); delete it, and "
-                              "training begins again")
-    if facts.get("run") != run:
-        raise CheckpointError(f"{path} belongs to another run; delete it, or name another "
-                              "directory")
+        raise CheckpointError(f"{path} is damaged (its sha256 is another); {REMEDY}")
     return tensors, facts
 
 

@@ -2,6 +2,7 @@
 them."""
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pandas as pd
 from devlib import presets, sources
 from devlib.errors import UserError
 from devlib.files import project_root, sha256
+from devlib.sealed import read_sealed
 
 MANIFEST = "manifest.json"
 COMMITTED = project_root() / "data" / "results"
@@ -38,11 +40,11 @@ def load(place, identity=None) -> Results:
     what the manifest says, or if the folder was made with other settings."""
     place = Path(place)
     try:
-        manifest = json.loads((place / MANIFEST).read_text())
+        manifest = read_sealed(place / MANIFEST)
         hashes = manifest["tables"].items()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{place / MANIFEST} is missing or damaged ({error}); delete the folder "
-                        "and compute it again") from error
+        raise UserError(f"{place / MANIFEST} is missing or damaged ({error}); {remedy(place)}"
+                        ) from error
     if identity and any(manifest.get(key) != value for key, value in _plain(identity).items()):
         raise UserError(f"{place} was made with other settings than the preset's; delete it and "
                         "compute it again")
@@ -51,10 +53,21 @@ def load(place, identity=None) -> Results:
         path = place / f"{name}.csv"
         if not path.exists() or sha256(path.read_bytes()) != expected:
             raise UserError(f"{path} is missing or not the table that its manifest describes; "
-                            "restore it, or delete the folder and compute it again")
-        tables[name] = pd.read_csv(path)
+                            f"{remedy(place)}")
+        try:
+            tables[name] = pd.read_csv(path)
+        except ValueError as error:  # of pandas' kinds, and of text that is none
+            raise UserError(f"{path} is no table ({error}); {remedy(place)}") from error
     sources.note_tables(place, manifest)
     return Results(tables, manifest)
+
+
+def remedy(place) -> str:
+    """What to do about a damaged file in a folder of tables."""
+    if place.is_relative_to(project_root() / "data"):
+        return "restore it: " + shlex.join(["git", "-C", str(place), "restore", "."])
+    return ("python -m devlib mend sets it aside; then run the same command again, which computes "
+            "only what is missing")
 
 
 def _plain(value):

@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from devlib.checkpoints import CheckpointStore, schedule
 from devlib.errors import UserError
-from devlib.files import make_directory, settings_hash
+from devlib.files import settings_hash
 from devlib.gradients import mean_gradient
+from devlib.locks import locked
 from devlib.models.regression import MICROBATCH, RegressionTransformer
 from devlib.parameters import Layout
 from devlib.presets import RegressionSettings, as_dict
@@ -142,10 +143,16 @@ def run(make_trainer, who, training, directory, *, threads=1,
     missing: up to `training.stop`, on the schedule of `training`. Raises UserError if the run
     there is a longer one.
 
-    `make_trainer()` gives a trainer at step 0, with what `Trainer` has: `seed`, `step`, `params`,
-    `update`, `facts`, `save_state` and `load_state`. For the rest see `train`.
+    One process trains a run at a time; another waits. `make_trainer()` gives a trainer at step 0,
+    with what `Trainer` has: `seed`, `step`, `params`, `update`, `facts`,
+    `save_state` and `load_state`. For the rest see `train`.
     """
-    store = CheckpointStore(make_directory(directory), who)
+    with locked(directory):
+        return _go_on(make_trainer, who, training, directory, threads, save_every)
+
+
+def _go_on(make_trainer, who, training, directory, threads, save_every):
+    store = CheckpointStore(directory, who)
     wanted = schedule(training.steps, training.log_checkpoints, training.linear_checkpoints,
                       training.stop)
     if store.steps and store.steps[-1] >= training.stop:

@@ -6,6 +6,8 @@ on PATH and skip, with the reason, where there is none.
 """
 
 import re
+import subprocess
+import sys
 from html import unescape
 
 import pytest

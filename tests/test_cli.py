@@ -184,7 +184,7 @@ def test_reproduce_builds_the_book_and_prints_its_place(tmp_path, monkeypatch, c
     (copy / "book" / "intro.md").write_text("# Intro\n\n{ref}`nowhere`\n")
     monkeypatch.setattr(notebooks, "build_copy", lambda *scale: copy)
     with pytest.raises(SystemExit) as end:  # a warning is an error
-        main(["reproduce"])
+        main(["reproduce", "--runs", str(tmp_path / "runs")])
     assert end.value.code == 2
     assert capfd.readouterr().err.splitlines()[-1].startswith(
         "devlib: jupyter-book could not build")

@@ -31,6 +31,7 @@ from devlib.corpus_text import SOURCES, documents
 from devlib.corpus_toy import toy_corpus
 from devlib.errors import UserError
 from devlib.files import cache_directory, project_root
+from devlib.sealed import write_sealed
 from devlib.tokenizer import load_tokenizer
 from tests.corpus_archives import FILES, PAGES, write, write_all
 
@@ -123,7 +124,7 @@ def test_damaged_streams_are_refused(offline, cache, split):
     data = path.read_bytes()
     for bad in (data[:-2], data + b"\0\0", data[:7] + bytes([data[7] ^ 1]) + data[8:]):
         path.write_bytes(bad)
-        refused(f"{path} is missing or damaged .* delete {path.parent}", offline)
+        refused(f"{path} is missing or damaged .* python -m devlib mend", offline)
     path.unlink()
     refused(f"{path} is missing or damaged", offline)
 
@@ -134,9 +135,9 @@ def test_damaged_and_foreign_manifests_are_refused(offline, cache):
     good = json.loads((folder / MANIFEST).read_text())
     for bad in ("", "[]", json.dumps({k: v for k, v in good.items() if k != "splits"})):
         (folder / MANIFEST).write_text(bad)
-        refused(f"{folder / MANIFEST} is damaged .* delete {folder}", offline)
+        refused(f"{folder / MANIFEST} is damaged .* python -m devlib mend", offline)
     good["identity"]["recipe"] = 0
-    (folder / MANIFEST).write_text(json.dumps(good))
+    write_sealed(folder / MANIFEST, good)
     refused(f"{folder} was made by another version", offline)
 
 
@@ -320,7 +321,7 @@ def test_hub_corpus_of_so_many_tokens(hub):
 def test_an_interrupted_hub_corpus_goes_on(hub, monkeypatch, writes):
     """It dies after tokens were written but before their place was, the worst moment."""
     expected, read = hub[2](), lambda: hub[2](10**6)  # another folder
-    count, places, real = 0, [], corpus_hub.write_json
+    count, places, real = 0, [], corpus_hub.write_sealed
 
     def dies(path, value):
         nonlocal count
@@ -330,7 +331,7 @@ def test_an_interrupted_hub_corpus_goes_on(hub, monkeypatch, writes):
         places.append(value["tokens"])
         real(path, value)
 
-    monkeypatch.setattr(corpus_hub, "write_json", dies)
+    monkeypatch.setattr(corpus_hub, "write_sealed", dies)
     with pytest.raises(Crash):
         read()
     found = read()

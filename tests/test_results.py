@@ -1,7 +1,6 @@
 """Tables: computed once, resumed where they stopped, refused when they are not what was made."""
 
 import functools
-import json
 import math
 import os
 import shutil
@@ -261,7 +260,7 @@ def test_seconds_add_up_over_interrupted_goes(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         results._timed(path, "llc", broken_off)
     assert results._timed(path, "llc", lambda: "done") == "done"
-    assert json.loads(path.read_text()) == {"llc": 12.2}
+    assert results.spent(path) == {"llc": 12.2}
 
 
 # --------------------------------------------------------------- what is refused
