@@ -52,7 +52,9 @@ class Results:
         """What a figure says of its origin."""
         preset = presets.get(self.manifest["preset"])
         words = preset.language_words if self.manifest.get("about") == "language" else preset.words
-        return f"{preset.name} preset, seed {self.manifest['seed']}: {words}"
+        changed = self.manifest.get("changed")
+        other = f" with {', '.join(changed.split('-'))}" if changed else ""
+        return f"{preset.name} preset{other}, seed {self.manifest['seed']}: {words}"
 
     @property
     def card(self) -> str:
@@ -66,13 +68,14 @@ class Results:
 
 
 def stored(kind, preset, seed, settings: dict, recompute, compute, page="NOTEBOOK",
-           about="regression") -> Results:
+           about="regression", changed="") -> Results:
     """The tables of folder `kind-seedSEED`: the committed ones, or else those in the runs
     directory; with `recompute` the latter, made by `compute(place, timed)` -> {name: table}
     unless they are finished.
 
     `timed(part, work)` calls `work()` and counts its seconds, over interrupted goes too. `about`
-    says which model's words go with the tables. Raises UserError if nothing is there and
+    says which model's words go with the tables, `changed` how the settings differ from the
+    preset's, such as "eps=0.0001-gamma=10.0". Raises UserError if nothing is there and
     `recompute` is off.
     """
     name = f"{kind}-seed{presets.check_seed(seed)}"
@@ -88,16 +91,20 @@ def stored(kind, preset, seed, settings: dict, recompute, compute, page="NOTEBOO
     make_directory(own)
     tables = compute(own, timer(own))
     seconds = json.loads((own / "seconds.json").read_text())
-    save(own, tables, identity | {"seconds": seconds, "about": about})
+    save(own, tables, identity | {"seconds": seconds, "about": about}
+         | ({"changed": changed} if changed else {}))
     return load(own, identity)
 
 
-def regression(preset: str, seed: int, recompute=False, residual=None, reuse=False) -> Results:
+def regression(preset: str, seed: int, recompute=False, residual=None, reuse=False,
+               llc=None) -> Results:
     """Tables of one regression run: "evaluation" (loss, predictions, norms at each checkpoint)
     and "llc" (the LLC curve). With `recompute` (see `stored`) training, evaluation and the LLC of
     each checkpoint go on where they were; with `reuse` too, the committed checkpoints are measured
-    and nothing is trained."""
-    settings = regression_settings(preset, residual)
+    and nothing is trained. `llc` changes the sampler (see `regression_settings`): such tables have
+    a folder of their own, and share the checkpoints with those of the preset."""
+    settings = regression_settings(preset, residual, llc)
+    kind, changed = _kind("regression", settings, recompute and reuse), change(llc)
 
     def compute(place, timed):
         # torch, only where something is computed
@@ -105,13 +112,14 @@ def regression(preset: str, seed: int, recompute=False, residual=None, reuse=Fal
 
         store = checkpoints(preset, seed, timed, residual, reuse)
         steps = thin(store.steps, settings.evaluation.curve_checkpoints)
+        run = place.with_name(f"{kind}-seed{seed}")  # whatever the sampler, one evaluation
         return {"evaluation": timed("evaluation", lambda: evaluation_table(
-                    store, settings, seed, place / "evaluation")),
+                    store, settings, seed, run / "evaluation")),
                 "llc": timed("llc", lambda: llc_table(store, steps, settings, seed,
                                                       place / "llc"))}
 
-    return stored(_kind("regression", settings, recompute and reuse), preset, seed,
-                  as_dict(settings), recompute, compute)
+    return stored("-".join(filter(None, (kind, changed))), preset, seed, as_dict(settings),
+                  recompute, compute, page="02_stage_boundaries", changed=changed)
 
 
 def finished_runs(preset: str) -> list[tuple[str, int]]:
@@ -225,9 +233,25 @@ def _packed(preset, settings, seed) -> Path:
     return CHECKPOINTS / preset / f"{run_name(settings, seed)}.safetensors"
 
 
-def regression_settings(preset: str, residual=None) -> RegressionSettings:
-    """The regression settings of a preset, with another residual if one is named."""
+def change(llc) -> str:
+    """How a sampler differs from the preset's, as the names of its folders say it:
+    "eps=0.0001-gamma=10.0"; empty if it does not. `llc` maps eps, nbeta and gamma to a number, or
+    to None for the preset's."""
+    return "-".join(f"{name}={value}" for name, value in sorted((llc or {}).items())
+                    if value is not None)
+
+
+def regression_settings(preset: str, residual=None, llc=None) -> RegressionSettings:
+    """The regression settings of a preset, with another residual if one is named, and with
+    another sampler (see `change`). Raises UserError for a value out of its range."""
     settings = presets.get(preset).regression
+    if change(llc):
+        from devlib.samplers import SGLD
+
+        given = {name: float(value) for name, value in llc.items() if value is not None}
+        found = presets.replace(settings.llc, **given)
+        SGLD(found.eps, found.nbeta, found.gamma)  # checks them
+        settings = presets.replace(settings, llc=found)
     if residual is None:
         return settings
     if residual not in ("doubled", "standard"):
@@ -251,7 +275,8 @@ def adopt(preset, seed) -> list[Path]:
     UserError if there is none, or one is damaged."""
     runs = runs_directory() / preset
     finished = sorted(path.parent for path in
-                      runs.glob(f"*-seed{presets.check_seed(seed)}/{MANIFEST}"))
+                      runs.glob(f"*-seed{presets.check_seed(seed)}/{MANIFEST}")
+                      if "=" not in path.parent.name)  # settings of a sweep are its own
     if not finished:
         raise UserError(f"{runs} has no finished tables of seed {seed}; compute them first, with "
                         f"python -m devlib reproduce --preset {preset} --seed {seed}")

@@ -149,3 +149,10 @@ for k, level, error in zip(positions, floors, floor_errors, strict=True):
 gain = last.loss_1 - last[f"loss_{settings.task.examples}"]
 print(f"the last position is {gain:.2f} below the first:",
       verdict(gain > 0.5, reached=reached >= 4_000))
+
+# %% tags=["remove-cell"]
+# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
+if "google.colab" in sys.modules and recompute:
+    from devlib import colab
+
+    colab.download_results()

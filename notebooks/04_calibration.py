@@ -484,3 +484,10 @@ print(pd.crosstab(trials.gamma, trials.status).to_string())
 # A weak spring takes long to show that it holds, and short chains there count as not converged. So `calibrate` with
 # few draws may propose a stronger spring than one with many would. It moves on to the next $\gamma$ when no two
 # neighbouring steps are sound and agree.
+
+# %% tags=["remove-cell"]
+# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
+if "google.colab" in sys.modules and recompute:
+    from devlib import colab
+
+    colab.download_results()

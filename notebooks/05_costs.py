@@ -183,3 +183,10 @@ for name in ("devlib", "devinterp"):
 # %%
 for part, seconds in regression(preset, seed).manifest["seconds"].items():
     print(f"{part:12} {seconds:6.0f} s")
+
+# %% tags=["remove-cell"]
+# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
+if "google.colab" in sys.modules and recompute:
+    from devlib import colab
+
+    colab.download_results()

@@ -349,3 +349,10 @@ for step, value in ((984, 24.9), (40_292, 31.9), (126_262, 68.7), (318_181, 211)
               f"(released {value})")
     judge("LR-12", f"norm within a tenth of {value} at step {step:,}",
           abs(at(evaluation, step).weight_norm / value - 1) < 0.1, step)
+
+# %% tags=["remove-cell"]
+# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
+if "google.colab" in sys.modules and recompute:
+    from devlib import colab
+
+    colab.download_results()

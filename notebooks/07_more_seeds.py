@@ -141,3 +141,10 @@ reached = min(int(run["evaluation"].step.max()) for run in runs.values())
 print("LR-15, every seed shows the five stages:", verdict(
     all(((table.factor > 0.5) & (table.factor < 2)).all() for table in tables),
     reached=reached >= 499_999 and len({number for _, number in runs}) >= 5))
+
+# %% tags=["remove-cell"]
+# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
+if "google.colab" in sys.modules and recompute:
+    from devlib import colab
+
+    colab.download_results()

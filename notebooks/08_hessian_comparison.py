@@ -145,3 +145,10 @@ ax.set_xlabel("eigenvalue (linear within 1)")
 ax.set_ylabel("density on this scale")
 ax.legend(fontsize=8)
 plots.show(fig, pd.DataFrame({"eigenvalue": grid, **shown}), "spectrum", run.words)
+
+# %% tags=["remove-cell"]
+# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
+if "google.colab" in sys.modules and recompute:
+    from devlib import colab
+
+    colab.download_results()

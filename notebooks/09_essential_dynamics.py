@@ -125,3 +125,10 @@ table = nearest_boundaries(words, ends, rule)
 print("variance explained:", ", ".join(f"{share:.2%}" for share in shares))
 print("boundaries of the LLC:", ", ".join(f"{b:,}" for b in ends) or "none")
 print(table.round(2).to_string(index=False) if len(table) else "no turning points")
+
+# %% tags=["remove-cell"]
+# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
+if "google.colab" in sys.modules and recompute:
+    from devlib import colab
+
+    colab.download_results()

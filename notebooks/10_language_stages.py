@@ -418,3 +418,10 @@ say(ends[["pilot", "step", "seconds", "loss", "positions", "previous_1", "previo
 #   suffers at a rate of 0.01 and in batches of 1,024 tokens; `laptop` takes the run called *small*.
 # - **None of them shows prefix matching.** Its score falls below that of an untrained head (about 0.01) as heads
 #   learn to look at near tokens, and these runs end before it turns.
+
+# %% tags=["remove-cell"]
+# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
+if "google.colab" in sys.modules and recompute:
+    from devlib import colab
+
+    colab.download_results()

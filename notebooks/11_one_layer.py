@@ -163,3 +163,10 @@ final, untrained = heads[heads.step == reached], heads[heads.step == 0]
 say(f"at the end: previous token {final.previous.max():.3f} (untrained "
     f"{untrained.previous.mean():.3f}), prefix matching {final.prefix.max():.4f} (untrained "
     f"{untrained.prefix.mean():.4f}); ICL score {end.icl:+.3f} +- {end.icl_se:.3f}")
+
+# %% tags=["remove-cell"]
+# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
+if "google.colab" in sys.modules and recompute:
+    from devlib import colab
+
+    colab.download_results()
