@@ -6,9 +6,7 @@ residual stream; N sequences of T tokens, bos = V - 1 first.
 """
 
 import itertools
-import math
 
-import pandas as pd
 import torch
 
 from devlib.errors import UserError
@@ -28,15 +26,6 @@ def position_path(w_pos, components):
     (T, C) of each position, which Lissajous curves show against one another, and the share of the
     variance that each component explains (C,)."""
     return principal_path(range(len(w_pos)), w_pos.numpy(), components)
-
-
-def brownian_share(positions, component=1) -> float:
-    """Share of the variance that a principal component explains of Brownian motion in many
-    dimensions, seen at so many times (C.2.1). It is that of the eigenvalue
-    1 / (4 sin^2(pi k / 2T)) of a centred random walk's covariance, of which all T - 1 sum to
-    (T^2 - 1) / 6; for many times, 6 / (pi k)^2, .608 for the first."""
-    eigenvalue = 1 / (4 * math.sin(math.pi * component / (2 * positions)) ** 2)
-    return eigenvalue * 6 / (positions**2 - 1)
 
 
 def positions(params, metrics: LanguageMetrics) -> list[dict]:
@@ -98,16 +87,6 @@ def composition(params, model: LanguageModel) -> list[dict]:
                   **{kind: float(values[i, j]) for kind, values in scores.items()}}
                  for i in range(model.heads) for j in range(model.heads)]
     return rows
-
-
-def composition_baseline(table) -> pd.Series:
-    """Mean q, k and v of all pairs at step 0 (C.2.2), what untrained heads have: about 1 / sqrt(d).
-    Raises UserError if the table has no step 0."""
-    untrained = table[table.step == 0]
-    if untrained.empty:
-        raise UserError("the table of composition has no step 0, which is its baseline; measure "
-                        "the untrained checkpoint too")
-    return untrained[["q", "k", "v"]].mean()
 
 
 # -------------------------------------------------------------------------------------------- heads

@@ -202,12 +202,3 @@ class _Attention(torch.nn.Module):
 
     def forward(self, xs, ys):
         return self.model.attention(xs, ys)
-
-
-def classify(row, metrics: RegressionMetrics) -> str:
-    """What a half-head (a row of `heads`) is, by D.2.3: "self", "previous token", "previous x" or
-    "previous y" if nearly all of its attention goes there and varies little, else "-"."""
-    if row["variability"] > 1 - metrics.head_share:
-        return "-"
-    kinds = {"self": "self", "previous": "previous token", "x": "previous x", "y": "previous y"}
-    return next((kind for name, kind in kinds.items() if row[name] > metrics.head_share), "-")

@@ -125,10 +125,7 @@ def collect(*folders) -> Found:
 def measured(preset, seed, runs=None, settings=()) -> list[dict]:
     """The numbers of the paper's claims that the tables of a run can measure, with their verdicts,
     as `devlib.claims.measure` gives them; without `runs`, on the committed tables."""
-    try:
-        from devlib import claims
-    except ImportError:  # provisional
-        return []
+    from devlib import claims
 
     kinds = table_kinds(preset, dict(settings))
     return [claim for claim in claims.measure(preset, seed, runs=runs, kinds=kinds)
@@ -138,7 +135,7 @@ def measured(preset, seed, runs=None, settings=()) -> list[dict]:
 def table_kinds(preset, settings) -> dict[str, str]:
     """The folders of tables that pages with these parameters read, where they differ from those
     of the preset: `kinds` of devlib.claims.measure."""
-    from devlib.results import change
+    from devlib.tables import with_changes
 
     kinds = {}
     preset = presets.get(preset)
@@ -146,9 +143,8 @@ def table_kinds(preset, settings) -> dict[str, str]:
     ending = "-reused" if settings.get("reuse") else ""
     for kind in ("regression", "development", "hessian"):
         kinds[kind] = f"{kind}-{residual}{ending}"
-    sampler = change({name: settings.get(name) for name in ("eps", "nbeta", "gamma")})
-    if sampler:
-        kinds["regression"] += f"-{sampler}"
+    kinds["regression"] = with_changes(
+        kinds["regression"], {name: settings.get(name) for name in ("eps", "nbeta", "gamma")})
     corpus = settings.get("corpus")
     if corpus and corpus != preset.language.training.corpus:
         kinds |= {kind: f"{kind}-{corpus}" for kind in ("language-2layer", "language-1layer")}

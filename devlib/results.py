@@ -8,12 +8,8 @@ took, and a sha256 of each table, so that a table that was changed by hand or to
 import functools
 import json
 import re
-import textwrap
 import time
-from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
 
 from devlib import presets
 from devlib.checkpoints import CheckpointStore, nearest, thin
@@ -30,53 +26,21 @@ from devlib.files import (
 )
 from devlib.packed import Packed, pack
 from devlib.presets import RegressionSettings, as_dict
+from devlib.tables import COMMITTED, MANIFEST, Results, changed, load, with_changes
 
-MANIFEST = "manifest.json"
-COMMITTED = project_root() / "data" / "results"
 CHECKPOINTS = project_root() / "data" / "checkpoints"
 DIGITS = "%.6g"  # in every table: enough for any reader, and the same text on every machine
 
 
-@dataclass(frozen=True)
-class Results:
-    """Tables by name, the settings that made them, and the manifest's other facts."""
-
-    tables: dict[str, pd.DataFrame]
-    manifest: dict
-
-    def __getitem__(self, name) -> pd.DataFrame:
-        return self.tables[name]
-
-    @property
-    def words(self) -> str:
-        """What a figure says of its origin."""
-        preset = presets.get(self.manifest["preset"])
-        words = preset.language_words if self.manifest.get("about") == "language" else preset.words
-        changed = self.manifest.get("changed")
-        other = f" with {', '.join(changed.split('-'))}" if changed else ""
-        return f"{preset.name} preset{other}, seed {self.manifest['seed']}: {words}"
-
-    @property
-    def card(self) -> str:
-        """What a page says of its run before its first figure: scale, time, machine, commit."""
-        made, seconds = self.manifest["made with"], self.manifest["seconds"]
-        spent = ", ".join(f"{part} {value / 60:.1f} min" for part, value in seconds.items())
-        return "\n".join([
-            *textwrap.wrap(self.words[0].upper() + self.words[1:] + ".", 76),
-            f"Computed in: {spent}.",
-            f"On {made['processor']}, torch {made['torch']}, commit {made['commit']}."])
-
-
 def stored(kind, preset, seed, settings: dict, recompute, compute, page="NOTEBOOK",
-           about="regression", changed="") -> Results:
+           about="regression", changes=None) -> Results:
     """The tables of folder `kind-seedSEED`: the committed ones, or else those in the runs
     directory; with `recompute` the latter, made by `compute(place, timed)` -> {name: table}
     unless they are finished.
 
     `timed(part, work)` calls `work()` and counts its seconds, over interrupted goes too. `about`
-    says which model's words go with the tables, `changed` how the settings differ from the
-    preset's, such as "eps=0.0001-gamma=10.0". Raises UserError if nothing is there and
-    `recompute` is off.
+    says which model's words go with the tables, `changes` which settings are not the preset's.
+    Raises UserError if nothing is there and `recompute` is off.
     """
     name = f"{kind}-seed{presets.check_seed(seed)}"
     identity = {"preset": preset, "seed": seed, "settings": settings}
@@ -92,7 +56,7 @@ def stored(kind, preset, seed, settings: dict, recompute, compute, page="NOTEBOO
     tables = compute(own, timer(own))
     seconds = json.loads((own / "seconds.json").read_text())
     save(own, tables, identity | {"seconds": seconds, "about": about}
-         | ({"changed": changed} if changed else {}))
+         | ({"changes": changes} if changes else {}))
     return load(own, identity)
 
 
@@ -104,7 +68,7 @@ def regression(preset: str, seed: int, recompute=False, residual=None, reuse=Fal
     and nothing is trained. `llc` changes the sampler (see `regression_settings`): such tables have
     a folder of their own, and share the checkpoints with those of the preset."""
     settings = regression_settings(preset, residual, llc)
-    kind, changed = _kind("regression", settings, recompute and reuse), change(llc)
+    kind = _kind("regression", settings, recompute and reuse)
 
     def compute(place, timed):
         # torch, only where something is computed
@@ -118,8 +82,8 @@ def regression(preset: str, seed: int, recompute=False, residual=None, reuse=Fal
                 "llc": timed("llc", lambda: llc_table(store, steps, settings, seed,
                                                       place / "llc"))}
 
-    return stored("-".join(filter(None, (kind, changed))), preset, seed, as_dict(settings),
-                  recompute, compute, page="02_stage_boundaries", changed=changed)
+    return stored(with_changes(kind, llc), preset, seed, as_dict(settings), recompute, compute,
+                  page="02_stage_boundaries", changes=changed(llc))
 
 
 def finished_runs(preset: str) -> list[tuple[str, int]]:
@@ -233,22 +197,14 @@ def _packed(preset, settings, seed) -> Path:
     return CHECKPOINTS / preset / f"{run_name(settings, seed)}.safetensors"
 
 
-def change(llc) -> str:
-    """How a sampler differs from the preset's, as the names of its folders say it:
-    "eps=0.0001-gamma=10.0"; empty if it does not. `llc` maps eps, nbeta and gamma to a number, or
-    to None for the preset's."""
-    return "-".join(f"{name}={value}" for name, value in sorted((llc or {}).items())
-                    if value is not None)
-
-
 def regression_settings(preset: str, residual=None, llc=None) -> RegressionSettings:
     """The regression settings of a preset, with another residual if one is named, and with
-    another sampler (see `change`). Raises UserError for a value out of its range."""
+    another sampler: `llc` maps eps, nbeta and gamma to a number, or to None for the preset's.
+    Raises UserError for a value out of its range."""
     settings = presets.get(preset).regression
-    if change(llc):
+    if given := changed(llc):
         from devlib.samplers import SGLD
 
-        given = {name: float(value) for name, value in llc.items() if value is not None}
         found = presets.replace(settings.llc, **given)
         SGLD(found.eps, found.nbeta, found.gamma)  # checks them
         settings = presets.replace(settings, llc=found)
@@ -302,33 +258,6 @@ def save(place, tables, facts):
         hashes[name] = sha256(data)
     write_json(place / MANIFEST, {**facts, "hash": settings_hash(facts["settings"]),
                                   "made with": provenance(), "tables": hashes})
-
-
-def load(place, identity=None) -> Results:
-    """Reads a folder of tables. Raises UserError, naming the file, if one is missing or is not
-    what the manifest says, or if the folder was made with other settings."""
-    place = Path(place)
-    try:
-        manifest = json.loads((place / MANIFEST).read_text())
-        hashes = manifest["tables"].items()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{place / MANIFEST} is missing or damaged ({error}); delete the folder "
-                        "and compute it again") from error
-    if identity and any(manifest.get(key) != value for key, value in _plain(identity).items()):
-        raise UserError(f"{place} was made with other settings than the preset's; delete it and "
-                        "compute it again")
-    tables = {}
-    for name, expected in hashes:
-        path = place / f"{name}.csv"
-        if not path.exists() or sha256(path.read_bytes()) != expected:
-            raise UserError(f"{path} is missing or not the table that its manifest describes; "
-                            "restore it, or delete the folder and compute it again")
-        tables[name] = pd.read_csv(path)
-    return Results(tables, manifest)
-
-
-def _plain(value):
-    return json.loads(json.dumps(value))
 
 
 def timer(place):

@@ -64,6 +64,8 @@ def settings(texts) -> dict[str, list[str]]:
             raise UserError(f"--set {name} is given twice; put its values into one")
         if name == "recompute":
             raise UserError("a sweep computes every cell anew; recompute cannot be set")
+        if name in ("preset", "seed"):
+            raise UserError("give the seeds with --seeds and the preset with --preset")
         found[name] = values
     return found
 

@@ -29,9 +29,7 @@ from devlib.metrics_language import (
 )
 from devlib.metrics_language_structure import (
     attention_between,
-    brownian_share,
     composition,
-    composition_baseline,
     composition_scores,
     heads,
     position_path,
@@ -45,6 +43,7 @@ from devlib.models.language import LanguageTransformer
 from devlib.models.language_loss import token_losses
 from devlib.models.language_parameters import initial_parameters
 from devlib.presets import LanguageMetrics, LanguageModel, describe, replace
+from devlib.readings import brownian_share, composition_baseline
 from devlib.rng import generator
 from devlib.token_counts import bigram_counts, bigram_distribution
 

@@ -12,7 +12,6 @@ from devlib.metrics_regression import (
     attention_entropy,
     attention_variability,
     behaviour,
-    classify,
     collapsed,
     effective_unembedding,
     explained,
@@ -25,6 +24,7 @@ from devlib.metrics_regression import (
     structure,
 )
 from devlib.presets import RegressionModel, RegressionSettings, RegressionTask
+from devlib.readings import classify
 from devlib.rng import generator
 from devlib.tasks import fixed_set, sample_contexts
 from devlib.training import build_model

@@ -1,0 +1,258 @@
+"""The paper's claims, measured on result tables.
+
+data/claims.yaml holds what the paper or its released files say, and how near a measurement must
+come; devlib/claim_measures.py how each claim is read off tables. Here the two are put together.
+Nothing is trained or sampled, and torch is not loaded.
+"""
+
+import functools
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from devlib import presets
+from devlib.claim_entries import Claim, Row, load_entries
+from devlib.errors import UserError
+from devlib.tables import COMMITTED, MANIFEST, Results, load
+from devlib.verdicts import verdict
+
+AGREES, DIFFERS, NOT_REACHED, NOT_RUN = VERDICTS = (
+    verdict(True, reached=True), verdict(False, reached=True), verdict(False, reached=False),
+    "not run")
+# A table's kind and the table whose last step says how far the run went.
+LENGTHS = {"regression": "evaluation", "development": "behaviour", "hessian": "statistics",
+           "calibration": "runs", "language-2layer": "behaviour", "language-1layer": "behaviour"}
+KINDS = (*LENGTHS, "primer")
+
+
+class NotRun(Exception):
+    """A measurement's tables are not there."""
+
+
+@dataclass
+class Run:
+    """The tables of one preset and seed by kind, as measurements take them. `others` are the
+    preset's regression runs, itself included, where several are there. `rule` replaces the
+    preset's rule for regression stages."""
+
+    preset: str
+    seed: int
+    results: dict[str, Results]
+    others: list["Run"] = field(default_factory=list)
+    rule: object = None
+
+    def __getitem__(self, kind) -> Results:
+        if kind not in self.results:
+            raise NotRun(kind)
+        return self.results[kind]
+
+    def last(self, kind) -> int | None:
+        """The last step of a run; None where nothing is trained."""
+        if kind not in LENGTHS:
+            return None
+        return int(self[kind][LENGTHS[kind]].step.max())
+
+    @functools.cached_property
+    def scale(self):
+        return presets.get(self.preset)
+
+    @functools.cache  # noqa: B019 (runs are few)
+    def stages(self, kind):
+        """What `find_stages` says of the run's LLC."""
+        from devlib.stages import find_stages
+
+        tables = self[kind]
+        if kind == "regression":
+            return find_stages(tables["llc"], tables["evaluation"],
+                               self.rule or self.scale.regression.stages)
+        settings = self.scale.language if kind == "language-2layer" else self.scale.one_layer
+        return find_stages(tables["llc"], tables["behaviour"], settings.stages, "LM")
+
+    __hash__ = object.__hash__
+
+
+# ------------------------------------------------------------------------------------- verdicts
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One row of a claim, measured: `value` is None where it was not, and not finite where there
+    was nothing to find."""
+
+    row: Row
+    value: float | None
+    error: float | None
+    verdict: str
+    half: str
+    double: str
+    spread: tuple[float, ...] = ()  # the same value in other seeds
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim measured on one run."""
+
+    claim: Claim
+    preset: str | None
+    seed: int | None
+    words: str
+    rows: tuple[Measured, ...]
+
+    @property
+    def verdict(self):
+        return overall([row.verdict for row in self.rows])
+
+    @property
+    def half(self):
+        return overall([row.half for row in self.rows])
+
+    @property
+    def double(self):
+        return overall([row.double for row in self.rows])
+
+
+def overall(verdicts) -> str:
+    """A claim's verdict from its rows': one that differs decides; then what is missing; all rows
+    must agree for the claim to agree."""
+    return next(kind for kind in (DIFFERS, NOT_RUN, NOT_REACHED, AGREES) if kind in verdicts)
+
+
+def judge(row: Row, value, error, scale=1.0) -> str:
+    """Whether a measurement is where the row wants it, with `scale` times the tolerance."""
+    if not math.isfinite(value):
+        return DIFFERS
+    low, high = row.bounds(error or 0.0, scale)
+    return verdict(low <= value <= high, reached=True)
+
+
+# ------------------------------------------------------------------------------------ measuring
+
+
+def measure(preset, seed, runs=None, kinds=None) -> list[dict]:
+    """Every claim measured on one run: plain dictionaries, ready for JSON, one for each number
+    of a claim, in the ledger's order.
+
+    A dictionary holds `id`; `what`, the quantity in words; `measured` and `error` (standard
+    error), None where there is none; `expected` and `tolerance`, the paper's or released value
+    and what is allowed (a number, or text such as "10%", "factor 1.5"); `side` ("within", "at
+    least", "at most"); `verdict`, one of "agrees", "differs", "not reached at this scale" and
+    "not run"; `verdict_half` and `verdict_double`, the same with half and double the tolerance;
+    `unit`, `preset`, `seed`; and the verdicts of the whole claim, which are the same in all its
+    rows: `claim_verdict`, `claim_verdict_half`, `claim_verdict_double`, with `claim`, its
+    sentence.
+
+    `runs` is a directory of PRESET/KIND-seedSEED folders (default: the committed tables).
+    `kinds` renames folders: {"regression": "regression-standard", "development":
+    "development-standard"} measures the standard residual stream, {"language-2layer":
+    "language-2layer-toy"} another corpus. Claims whose tables are not there say "not run". Raises
+    UserError for an unknown preset or a damaged table.
+    """
+    from devlib.claim_measures import NEEDS
+
+    run = open_run(preset, presets.check_seed(seed), runs, kinds)
+    return [record for claim in entries()
+            for record in records(judged(claim, run, NEEDS[claim.id]))]
+
+
+def records(found: Judged) -> list[dict]:
+    """A judged claim as `measure` returns it."""
+    claim = found.claim
+    return [{"id": claim.id, "what": m.row.what, "measured": _plain(m.value),
+             "error": _plain(m.error), "expected": m.row.expected, "tolerance": m.row.tolerance,
+             "side": m.row.side, "verdict": m.verdict, "verdict_half": m.half,
+             "verdict_double": m.double, "unit": m.row.unit or claim.unit,
+             "preset": found.preset, "seed": found.seed, "claim": claim.what,
+             "claim_verdict": found.verdict, "claim_verdict_half": found.half,
+             "claim_verdict_double": found.double} for m in found.rows]
+
+
+def _plain(value):
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def judged(claim: Claim, run: Run | None, needs, spread=()) -> Judged:
+    """A claim on one run, with the spread over further runs of the same preset."""
+    if run is None or any(kind not in run.results for kind in needs[:1]):
+        rows = [Measured(row, None, None, NOT_RUN, NOT_RUN, NOT_RUN) for row in claim.rows
+                if not row.scale]
+        return Judged(claim, run and run.preset, run and run.seed, "", tuple(rows))
+    wanted = [row for row in claim.rows if row.scale in (None, run.preset)]
+    rows = [_measured(claim, row, run, needs[0], spread) for row in wanted]
+    words = run[needs[0]].words if needs[0] in LENGTHS else "nothing is trained: exact answers"
+    return Judged(claim, run.preset, run.seed, words, tuple(rows))
+
+
+def _measured(claim, row, run, kind, spread) -> Measured:
+    found = _value(claim, row, run, kind)
+    if isinstance(found, str):
+        return Measured(row, None, None, found, found, found)
+    others = [_value(claim, row, other, kind) for other in spread]
+    return Measured(row, *found, *(judge(row, *found, scale) for scale in (1.0, 0.5, 2.0)),
+                    tuple(other[0] for other in others if not isinstance(other, str)))
+
+
+def _value(claim, row, run, kind):
+    """(value, error), or the verdict that stands in its place."""
+    from devlib.claim_measures import MEASURES
+
+    last = run.last(kind)
+    if last is not None and last + 1 < row.seen_from:
+        return NOT_REACHED
+    try:
+        found = MEASURES[claim.id](run, **row.at)
+    except NotRun:
+        return NOT_RUN
+    if found is None:
+        return NOT_REACHED
+    value, error = found
+    return float(value), None if error is None else float(error)
+
+
+# --------------------------------------------------------------------------------- finding runs
+
+
+def open_run(preset, seed, runs=None, kinds=None, rule=None) -> Run:
+    """The tables that there are of one preset and seed. Raises UserError as `measure`."""
+    root = _root(runs) / presets.get(preset).name
+    found = {kind: load(path) for kind in KINDS
+             if (path := root / f"{folder(preset, kind, kinds)}-seed{seed}").joinpath(
+                 MANIFEST).exists()}
+    return Run(preset, seed, found, rule=rule)
+
+
+def folder(preset, kind, kinds=None) -> str:
+    """The folder of a kind of table, before its seed."""
+    if kinds and kind in kinds:
+        return kinds[kind]
+    if kind in ("regression", "development", "hessian"):
+        return f"{kind}-{presets.get(preset).regression.model.residual}"
+    return kind
+
+
+def _root(runs) -> Path:
+    return Path(runs) if runs else COMMITTED
+
+
+def seeds_of(preset, kind, runs=None) -> list[int]:
+    """Seeds whose tables of this kind are there."""
+    pattern = re.compile(re.escape(folder(preset, kind)) + r"-seed(\d+)")
+    found = (pattern.fullmatch(path.parent.name)
+             for path in (_root(runs) / preset).glob(f"*/{MANIFEST}"))
+    return sorted(int(match[1]) for match in found if match)
+
+
+@functools.cache
+def entries() -> tuple[Claim, ...]:
+    """The ledger's claims. Raises UserError, with the id, for an entry that is malformed, a claim
+    without a measurement, or a measurement without a claim."""
+    from devlib.claim_measures import MEASURES
+
+    found = load_entries()
+    known = [claim.id for claim in found]
+    for name in sorted({*known} ^ {*MEASURES}):
+        where, lacks = (("data/claims.yaml", "a measurement in devlib/claim_measures.py")
+                        if name in known else
+                        ("devlib/claim_measures.py", "an entry in data/claims.yaml"))
+        raise UserError(f"claim {name} of {where} has no counterpart: it needs {lacks}")
+    return found

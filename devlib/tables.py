@@ -1,0 +1,86 @@
+"""Folders of result tables, read and verified. Reading needs no torch; `devlib.results` makes
+them."""
+
+import json
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from devlib import presets
+from devlib.errors import UserError
+from devlib.files import project_root, sha256
+
+MANIFEST = "manifest.json"
+COMMITTED = project_root() / "data" / "results"
+
+
+@dataclass(frozen=True)
+class Results:
+    """Tables by name, the settings that made them, and the manifest's other facts."""
+
+    tables: dict[str, pd.DataFrame]
+    manifest: dict
+
+    def __getitem__(self, name) -> pd.DataFrame:
+        return self.tables[name]
+
+    @property
+    def words(self) -> str:
+        """What a figure says of its origin."""
+        preset = presets.get(self.manifest["preset"])
+        words = preset.language_words if self.manifest.get("about") == "language" else preset.words
+        changes = ", ".join(f"{name} {value:g}"
+                            for name, value in self.manifest.get("changes", {}).items())
+        name = f"{preset.name} preset with {changes}" if changes else f"{preset.name} preset"
+        return f"{name}, seed {self.manifest['seed']}: {words}"
+
+    @property
+    def card(self) -> str:
+        """What a page says of its run before its first figure: scale, time, machine, commit."""
+        made, seconds = self.manifest["made with"], self.manifest["seconds"]
+        spent = ", ".join(f"{part} {value / 60:.1f} min" for part, value in seconds.items())
+        return "\n".join([
+            *textwrap.wrap(self.words[0].upper() + self.words[1:] + ".", 76),
+            f"Computed in: {spent}.",
+            f"On {made['processor']}, torch {made['torch']}, commit {made['commit']}."])
+
+
+def changed(settings) -> dict:
+    """Those of a few settings that are given, as floats; None stands for the preset's value."""
+    return {name: float(value) for name, value in sorted((settings or {}).items())
+            if value is not None}
+
+
+def with_changes(kind, settings) -> str:
+    """The folder, before its seed, of tables made with other settings than the preset's:
+    "regression-doubled-eps=0.0001"."""
+    return "-".join([kind, *(f"{name}={value}" for name, value in changed(settings).items())])
+
+
+def load(place, identity=None) -> Results:
+    """Reads a folder of tables. Raises UserError, naming the file, if one is missing or is not
+    what the manifest says, or if the folder was made with other settings."""
+    place = Path(place)
+    try:
+        manifest = json.loads((place / MANIFEST).read_text())
+        hashes = manifest["tables"].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{place / MANIFEST} is missing or damaged ({error}); delete the folder "
+                        "and compute it again") from error
+    if identity and any(manifest.get(key) != value for key, value in _plain(identity).items()):
+        raise UserError(f"{place} was made with other settings than the preset's; delete it and "
+                        "compute it again")
+    tables = {}
+    for name, expected in hashes:
+        path = place / f"{name}.csv"
+        if not path.exists() or sha256(path.read_bytes()) != expected:
+            raise UserError(f"{path} is missing or not the table that its manifest describes; "
+                            "restore it, or delete the folder and compute it again")
+        tables[name] = pd.read_csv(path)
+    return Results(tables, manifest)
+
+
+def _plain(value):
+    return json.loads(json.dumps(value))
