@@ -7,7 +7,7 @@ and for how long; and the claims of the paper measured on the run's tables, with
 
 import json
 import re
-from collections import namedtuple
+from collections import defaultdict, namedtuple
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ METRICS = "metrics.json"
 COMMITTED = project_root() / "data" / "reruns"
 LONGEST = 40  # letters of a value in the name of a folder
 
-Found = namedtuple("Found", "runs damaged")  # Run by name, and what is wrong by path
+Found = namedtuple("Found", "runs damaged")  # runs, and a line for each file that is none
 
 
 @dataclass(frozen=True)
@@ -109,17 +109,40 @@ def _digest(content) -> str:
     return sha256((json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
 
 
-def collect(*folders) -> Found:
-    """Every run in `FOLDER/*/metrics.json` by name, where several folders have one the first
-    folder's; and what is wrong with those that cannot be read, by path."""
-    runs, damaged = {}, {}
-    for folder in folders:
-        for path in sorted(Path(folder).glob(f"*/{METRICS}")):
-            try:
-                runs.setdefault(path.parent.name, read(path))
-            except UserError as error:
-                damaged[path] = str(error)
+def collect(folder) -> Found:
+    """Every run in `FOLDER/*/metrics.json`, in the order of their names, and what is wrong with
+    those that cannot be read."""
+    runs, damaged = [], []
+    for path in sorted(Path(folder).glob(f"*/{METRICS}")):
+        try:
+            runs.append(read(path))
+        except UserError as error:
+            damaged.append(str(error))
     return Found(runs, damaged)
+
+
+def of_the_book() -> list[Run]:
+    """What the committed tables show, one run for each preset and seed that they have."""
+    from devlib import claims
+
+    return [Run(preset, seed, {}, {}, measured(preset, seed)) for preset in presets.PRESETS
+            for seed in sorted({seed for kind in claims.KINDS
+                                for seed in claims.seeds_of(preset, kind)})]
+
+
+def flips(runs, key, verdict="verdict") -> dict:
+    """What is judged differently in different runs: `key(number)` -> "flips" where runs of one
+    preset do, "flips with the preset" where only runs of several do. Numbers that a run did not
+    reach are no verdict."""
+    told = defaultdict(lambda: defaultdict(set))
+    for run in runs:
+        for number in run.claims:
+            if number[verdict] in ("agrees", "differs"):
+                told[key(number)][run.preset].add(number[verdict])
+    words = {name: "flips" if any(len(found) > 1 for found in by_preset.values()) else
+             "flips with the preset" if len(set().union(*by_preset.values())) > 1 else ""
+             for name, by_preset in told.items()}
+    return {name: word for name, word in words.items() if word}
 
 
 def measured(preset, seed, runs=None, settings=()) -> list[dict]:
