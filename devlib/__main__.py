@@ -74,6 +74,10 @@ def parser() -> Parser:
     sub.add_argument("--residual", choices=("doubled", "standard"),
                      help="the regression model's residual stream (default: the preset's)")
     corpus(sub)
+    sub = command(claims, "measure the paper's claims on stored tables, and print them")
+    sub.add_argument("--preset", help="the scale (default: of each claim the largest there is)")
+    sub.add_argument("--runs", metavar="DIR",
+                     help="where the tables are (default: the committed ones)")
     scale(command(adopt, "for maintainers: copy finished tables from the runs into data/results"))
     sub = command(refresh, "for maintainers: make .ipynb files anew from their .py")
     sub.add_argument("names", nargs="*", help="pages (default: all)")
@@ -99,6 +103,14 @@ def sweep(args):
     if outcome.failed:
         raise UserError(outcome)
     print(outcome)
+
+
+def claims(args):
+    from devlib.claims import ledger
+    from devlib.claims_text import block, tally
+
+    found = ledger(args.preset, args.runs)
+    print("\n\n".join([*map(block, found), tally(found)]))
 
 
 def adopt(args):
@@ -128,7 +140,22 @@ def reproduce(args):
     if subprocess.run([sys.executable, "-c", build, "build", "-W", "--keep-going", "--all", "."],
                       cwd=copy).returncode:
         raise UserError(f"jupyter-book could not build {copy}; its messages are above")
+    _print_tally(args)
     print(copy / "_build" / "html" / "index.html")
+
+
+def _print_tally(args):
+    """What the run just computed says of the paper's claims."""
+    from devlib.claims import ledger
+    from devlib.claims_text import tally
+    from devlib.files import runs_directory
+    from devlib.results_language import kind, language_settings
+
+    kinds = {f"language-{layers}layer": kind(args.preset, language_settings(
+        args.preset, layers, args.corpus)) for layers in (1, 2)}
+    found = ledger(args.preset, runs_directory(), args.seed, kinds)
+    print(f"The paper's claims, {args.preset} preset, seed {args.seed} (all of them: python -m "
+          f"devlib claims --preset {args.preset} --runs {runs_directory()})\n{tally(found)}")
 
 
 def train(args):

@@ -57,6 +57,10 @@ class Run:
     def scale(self):
         return presets.get(self.preset)
 
+    @property
+    def regression_rule(self):
+        return self.rule or self.scale.regression.stages
+
     @functools.cache  # noqa: B019 (runs are few)
     def stages(self, kind):
         """What `find_stages` says of the run's LLC."""
@@ -64,8 +68,7 @@ class Run:
 
         tables = self[kind]
         if kind == "regression":
-            return find_stages(tables["llc"], tables["evaluation"],
-                               self.rule or self.scale.regression.stages)
+            return find_stages(tables["llc"], tables["evaluation"], self.regression_rule)
         settings = self.scale.language if kind == "language-2layer" else self.scale.one_layer
         return find_stages(tables["llc"], tables["behaviour"], settings.stages, "LM")
 
@@ -98,6 +101,10 @@ class Judged:
     seed: int | None
     words: str
     rows: tuple[Measured, ...]
+
+    def __getitem__(self, what) -> Measured:
+        """The row of that quantity."""
+        return next(row for row in self.rows if row.row.what == what)
 
     @property
     def verdict(self):
@@ -179,7 +186,8 @@ def judged(claim: Claim, run: Run | None, needs, spread=()) -> Judged:
         return Judged(claim, run and run.preset, run and run.seed, "", tuple(rows))
     wanted = [row for row in claim.rows if row.scale in (None, run.preset)]
     rows = [_measured(claim, row, run, needs[0], spread) for row in wanted]
-    words = run[needs[0]].words if needs[0] in LENGTHS else "nothing is trained: exact answers"
+    words = run[needs[0]].words if needs[0] in LENGTHS else (
+        f"{run.preset} preset, seed {run.seed}: examples with exact answers; nothing is trained")
     return Judged(claim, run.preset, run.seed, words, tuple(rows))
 
 
@@ -209,6 +217,70 @@ def _value(claim, row, run, kind):
     return float(value), None if error is None else float(error)
 
 
+def ledger(preset=None, runs=None, seed=None, kinds=None) -> list[Judged]:
+    """Every claim on the largest preset whose tables are there, with the spread over its seeds.
+
+    `preset`, `runs` and `kinds` (see `measure`) force one preset, another directory than the
+    committed tables, and other folders. Of several seeds the named one is judged, or else the
+    lowest. Raises UserError for an unknown preset.
+    """
+    from devlib.claim_measures import NEEDS
+
+    order = [presets.get(preset).name] if preset else list(presets.PRESETS)[::-1]
+
+    @functools.cache
+    def opened(name, number):
+        run = open_run(name, number, runs, kinds)
+        run.others = regression_runs(name, runs)
+        return run
+
+    found = []
+    for claim in entries():
+        needs = NEEDS[claim.id]
+        name = next((name for name in order if seeds_of(name, needs[0], runs, kinds)), None)
+        seeds = seeds_of(name, needs[0], runs, kinds) if name else []
+        first = seed if seed in seeds else (seeds or [None])[0]
+        spread = [opened(name, other) for other in seeds if other != first]
+        found.append(judged(claim, opened(name, first) if name else None, needs, spread))
+    return found
+
+
+def on_tables(*ids, rule=None, others=(), **tables) -> dict[str, Judged]:
+    """Claims measured on a page's own results, by id.
+
+    `tables` are regression, development, hessian, calibration, primer, two_layers or one_layer;
+    `rule` the page's rule for regression stages; `others` every regression run of the preset, for
+    LR-15. A claim whose tables are not among them is not run. Raises UserError for an id that
+    there is not.
+    """
+    from devlib.claim_measures import NEEDS
+
+    first = next(iter(tables.values())).manifest
+    run = Run(first["preset"], first["seed"], {
+        {"two_layers": "language-2layer", "one_layer": "language-1layer"}.get(kind, kind): found
+        for kind, found in tables.items()}, rule=rule)
+    run.others = [Run(other.manifest["preset"], other.manifest["seed"], {"regression": other})
+                  for other in others]
+    return {name: judged(claim, run, NEEDS[name]) for name, claim in chosen(ids).items()}
+
+
+def show(*ids, **tables):
+    """Prints claims beside their figure: ids and tables as for `on_tables`, or what it returned."""
+    from devlib.claims_text import brief
+
+    found = ids[0] if isinstance(ids[0], dict) else on_tables(*ids, **tables)
+    print("\n".join(map(brief, found.values())))
+
+
+def chosen(ids) -> dict[str, Claim]:
+    """Claims by id, in the order asked for. Raises UserError with the ids that there are."""
+    known = {claim.id: claim for claim in entries()}
+    for name in ids:
+        if name not in known:
+            raise UserError(f"no claim {name!r}; choose one of {', '.join(known)}")
+    return {name: known[name] for name in ids}
+
+
 # --------------------------------------------------------------------------------- finding runs
 
 
@@ -234,12 +306,23 @@ def _root(runs) -> Path:
     return Path(runs) if runs else COMMITTED
 
 
-def seeds_of(preset, kind, runs=None) -> list[int]:
+def seeds_of(preset, kind, runs=None, kinds=None) -> list[int]:
     """Seeds whose tables of this kind are there."""
-    pattern = re.compile(re.escape(folder(preset, kind)) + r"-seed(\d+)")
-    found = (pattern.fullmatch(path.parent.name)
-             for path in (_root(runs) / preset).glob(f"*/{MANIFEST}"))
-    return sorted(int(match[1]) for match in found if match)
+    return sorted(seed for _, seed in _folders(preset, runs, folder(preset, kind, kinds)))
+
+
+def regression_runs(preset, runs=None) -> list[Run]:
+    """Every regression run of a preset, of either residual stream."""
+    return [Run(preset, seed, {"regression": load(path)}) for residual in ("doubled", "standard")
+            for path, seed in _folders(preset, runs, f"regression-{residual}")]
+
+
+def _folders(preset, runs, name) -> list[tuple[Path, int]]:
+    """Finished folders of a name, with their seeds."""
+    pattern = re.compile(re.escape(name) + r"-seed(\d+)")
+    return sorted((path.parent, int(match[1]))
+                  for path in (_root(runs) / preset).glob(f"{name}-seed*/{MANIFEST}")
+                  if (match := pattern.fullmatch(path.parent.name)))
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 
 from devlib.errors import UserError
@@ -34,3 +35,30 @@ def composition_baseline(table) -> pd.Series:
         raise UserError("the table of composition has no step 0, which is its baseline; measure "
                         "the untrained checkpoint too")
     return untrained[["q", "k", "v"]].mean()
+
+
+def plateaus_on(values, steps, llc: pd.DataFrame, settings) -> list[int]:
+    """Plateaus of another statistic by the LLC's rule (B.5): the curve is scaled to the LLC's
+    range, so that the tolerance means the same, and smoothed alike."""
+    from devlib.stages import plateaus, smooth
+
+    low, high = llc.llc.min(), llc.llc.max()
+    scaled = low + (values - values.min()) * (high - low) / np.ptp(values)
+    return plateaus(smooth(steps, scaled, settings), settings.tolerance)
+
+
+def near(step, other, factor) -> bool:
+    """Whether two steps are within a factor of each other, both counted from 1."""
+    return abs(np.log1p(step) - np.log1p(other)) < np.log(factor)
+
+
+def reversed_pairs(one: pd.DataFrame, other: pd.DataFrame) -> int:
+    """Pairs of checkpoints whose LLC two tables order differently, both by more than two standard
+    errors (A.6)."""
+    found = 0
+    for i in range(len(one)):
+        for j in range(i):
+            z = [(table.llc[i] - table.llc[j]) / np.hypot(table.mcse[i], table.mcse[j])
+                 for table in (one, other)]
+            found += min(z) < -2 and max(z) > 2
+    return found

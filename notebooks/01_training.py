@@ -52,6 +52,7 @@ recompute: bool = False  # compute anew instead of reading stored tables
 import pandas as pd
 
 from devlib import plots, presets, results
+from devlib.claims import show
 from devlib.models.regression import RegressionTransformer, parameter_table
 from devlib.tasks import ridge_floor
 from devlib.verdicts import verdict
@@ -123,8 +124,7 @@ gap = last.loss - floor
 error = 3 * last.loss_se
 print(f"step {reached:,}: loss {last.loss:.3f} +- {last.loss_se:.3f}, "
       f"{gap:.3f} above the ridge floor of {floor:.3f}")
-print("LR-3, loss ends 0.085 to 0.101 above ridge:",
-      verdict(0.085 - error < gap < 0.101 + error, reached=reached >= 499_999))
+show("LR-3", regression=run)
 assert gap > -error, "no predictor beats ridge by more than chance"
 
 # %% [markdown]

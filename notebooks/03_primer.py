@@ -44,9 +44,9 @@ recompute: bool = False  # compute anew instead of reading stored tables
 
 # %% tags=["hide-input"]
 from devlib import plots, plots_primer
+from devlib.claims import DIFFERS, on_tables, show
 from devlib.primer import RADIUS, SETTINGS, agrees, primer
-from devlib.toys import A2_EXAMPLES, FIGURE_2
-from devlib.verdicts import verdict
+from devlib.toys import FIGURE_2
 
 run = primer(preset, seed, recompute)
 settings = SETTINGS[preset]
@@ -212,19 +212,10 @@ print(f"smallest ESS {found.ess.min():.0f}, largest R-hat "
 
 # %%
 reached = toys.settled and found.ess.min() >= 200
-near = agrees(found)
-limits = (found.limit - found.llc).abs() < 0.005
-claims = {"A-1": ("A.2", [1.5, 1, 1]),
-          "A-2": ("Fig. 2", [1, 0.5, 0.25, 0.25])}
-for claim, (group, values) in claims.items():
-    rows = found.group == group
-    exact = [toy.llc for toy in (A2_EXAMPLES + FIGURE_2)
-             if toy.name in set(found.potential[rows])]
-    holds = exact == values and limits[rows].all() and near[rows].all()
-    said = verdict(holds, reached=reached)
-    spelt = ", ".join(f"{value:g}" for value in values)
-    print(f"{claim}, LLCs of the {group} examples are {spelt}: {said}")
-    assert said != "differs"
+claims = on_tables("A-1", "A-2", primer=run)
+show(claims)
+for claim in claims.values():
+    assert claim.verdict != DIFFERS
 
 # %% [markdown]
 # ## Why the Hessian cannot tell

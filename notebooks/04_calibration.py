@@ -79,6 +79,7 @@ from devlib.calibration_tables import (
     increment_error,
     roughness,
 )
+from devlib.claims import DIFFERS, on_tables, show
 from devlib.llc import default_nbeta
 from devlib.verdicts import verdict
 
@@ -290,23 +291,9 @@ plots.show(fig, table, "two_losses", run.words)
 for a, b in zip(loss.itertuples(), likelihood.itertuples(), strict=True):
     print(f"step {a.step:>7,}: loss {a.llc:6.1f} +- {a.mcse:.1f}, "
           f"likelihood {b.llc:6.1f} +- {b.mcse:.1f}")
-
-
-def reversed_pairs(one, other):
-    """Pairs that two tables order differently, both by more than two
-    standard errors."""
-    found = 0
-    for i in range(len(one)):
-        for j in range(i):
-            z = [(t.llc[i] - t.llc[j]) / np.hypot(t.mcse[i], t.mcse[j])
-                 for t in (one, other)]
-            found += min(z) < -2 and max(z) > 2
-    return found
-
-
-order = verdict(reversed_pairs(loss, likelihood) == 0, reached=far)
-print("LR-16, both losses order the checkpoints alike:", order)
-assert order != "differs"
+found = on_tables("LR-16", calibration=run)
+show(found)
+assert found["LR-16"].verdict != DIFFERS
 
 # %% [markdown]
 # ## Away from minima

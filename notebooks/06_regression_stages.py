@@ -51,11 +51,13 @@ import torch
 from devlib import metrics_regression as metrics
 from devlib import plots, presets, results
 from devlib import plots_development as draw
+from devlib.claims import show
+from devlib.readings import classify
 from devlib.stages import find_stages
 from devlib.task_sets import task_sets
 from devlib.tasks import fixed_set
 from devlib.training import build_model
-from devlib.verdicts import verdict
+from devlib.verdicts import say, verdict
 
 settings, chosen = results.regression_settings(preset), presets.get(preset).metrics
 task = settings.task
@@ -71,16 +73,6 @@ print("stages:", "; ".join(f"{s.stage} {s.start:,} to {s.end:,}" for s in stages
 
 
 # %% tags=["hide-input"]
-def at(table, step):
-    """The row of the checkpoint nearest to a step."""
-    return table.iloc[(table.step - step).abs().argmin()]
-
-
-def judge(claim, text, holds, needs):
-    """Prints a claim with its verdict; `needs` is the step from which it can be seen."""
-    print(f"{claim}: {text}:", verdict(bool(holds), reached=reached >= needs))
-
-
 def pick(table, columns):
     """A table of the step and the named columns, renamed."""
     return table[["step", *columns]].rename(columns=columns)
@@ -101,11 +93,7 @@ fig = draw.curves({"mean-square prediction": msp}, stages, "squared target units
 plots.show(fig, msp, "mean_square_prediction", run.words)
 
 # %%
-lowest = evaluation.loc[evaluation.msp.idxmin()]
-print(f"minimum {lowest.msp:.4f} +- {lowest.msp_se:.4f} at step {lowest.step:,.0f}; "
-      f"released: 0.013 at 1,673 (seeds 0.007 to 0.018 at 1,465 to 1,673)")
-judge("LR-4", "the minimum comes at 1,000 to 2,500 steps and is below the noise",
-      1_000 <= lowest.step <= 2_500 and lowest.msp < task.noise_variance, 3_000)
+show("LR-4", regression=run)
 
 # %% [markdown]
 # ### Zero, or the task prior?
@@ -126,8 +114,8 @@ plots.show(fig, sets["distances"], "task_prior", sets.words)
 closest = sets["distances"].groupby("tasks")[["zero", "prior"]].min()
 print(closest.round(4).to_string())
 few = closest[closest.index <= 64]
-judge("D.1.1", "few tasks: the predictions come closer to the task prior than to zero",
-      (few.prior < few.zero).all(), 1_000)
+say("D.1.1: few tasks: the predictions come closer to the task prior than to zero:",
+    verdict(bool((few.prior < few.zero).all()), reached=reached >= 1_000))
 
 # %% [markdown]
 # ## LR2: learning in context
@@ -147,27 +135,11 @@ plots.show(fig, behaviour[["step", *(name for key in names for name in (key, f"{
            "icl", run.words)
 
 # %%
-print("ICL scores, ours +- standard error; with the noise of the released evaluation; released")
-released = {984: (-0.11, 0.20), 40_292: (-2.51, None), 126_262: (-2.64, None),
-            499_999: (-2.75, -0.97)}
-for step, values in released.items():
-    if step <= reached:
-        row = at(behaviour, step)
-        for key, value in zip(names, values, strict=True):
-            print(f"step {row.step:7,.0f}  {names[key]}: {row[key]:6.2f} +- {row[f'{key}_se']:.2f}"
-                  f"  {row[f'{key}_slip']:6.2f}  {'' if value is None else value}")
-start, end = at(behaviour, 984), at(behaviour, min(40_292, reached))
-judge("LR-5", "ICL 1:4 falls by more than 1 in LR2", start.icl_early - end.icl_early > 1, 6_000)
-rise = behaviour[behaviour.step <= 5_000].icl_late.max() - behaviour.icl_late.iloc[0]
-print(f"ICL {half}:{task.examples} rises by {rise:.2f} over its start before step 5,000")
-judge("LR-6", "ICL 4:8 first gets worse, by more than 0.1", rise > 0.1, 5_000)
-late = behaviour[behaviour.step >= 23_000]
-judge("LR-6", "and is steady, within 0.15, from 23,000 on",
-      len(late) and np.ptp(late.icl_late) < 0.15, 499_999)
+show("LR-5", "LR-6", development=development)
 
 # %% [markdown]
 # The released per-token, ICL and out-of-distribution curves were made with noise of *standard deviation*
-# 0.125, where the task has *variance* 0.125; the middle column repeats that slip, to compare.
+# 0.125, where the task has *variance* 0.125; what is compared with their levels repeats that slip.
 #
 # ## LR3 and LR4: out of distribution
 #
@@ -189,19 +161,7 @@ plots.show(fig, pd.concat([table.assign(panel=name) for name, table in panels.it
            run.words)
 
 # %%
-tables = {("LR-7", "input", 40_292): (2.22, 2.89, 3.65, 3.96),
-          ("LR-7", "input", 499_999): (2.22, 3.38, 3.79, 3.95),
-          ("LR-8", "task", 40_292): (1.97, 2.45, 3.19, 3.94),
-          ("LR-8", "task", 499_999): (1.65, 2.02, 2.88, 3.96)}
-for (claim, family, step), values in tables.items():
-    near = at(behaviour, step)
-    if step <= reached:
-        print(f"{family}s at step {near.step:,.0f}, g = 3, 5, 10, 100:",
-              " ".join(f"{near[f'ood_{family}_{g:g}']:.2f}" for g in chosen.gains),
-              "; released:", *values)
-    judge(claim, f"{family}s at step {step:,} within 0.3 of the released run at every gain",
-          all(abs(near.get(f"ood_{family}_{g:g}", np.nan) - value) < 0.3
-              for g, value in zip((3, 5, 10, 100), values, strict=True)), step)
+show("LR-7", "LR-8", development=development)
 
 # %% [markdown]
 # ## Embedding and positions collapse
@@ -224,16 +184,7 @@ plots.show(fig, structure[["step", *(f"{name}_{i}" for name in ("embed", "positi
                                      for i in range(1, count + 1))]], "embedding", run.words)
 
 # %%
-smallest = f"embed_{count}"
-for step, value in ((0, 0.134), (40_292, 0.031), (101_010, 0.029), (499_999, 0.015)):
-    if step <= reached:
-        row = at(structure, step)
-        print(f"step {row.step:7,.0f}: the last component explains {row[smallest]:.1%}"
-              f" (released {value:.1%})")
-row = at(structure, 101_010)
-judge("LR-9", "about 2.9% of the variance for the fifth component, about 24% for each other",
-      0.01 < row[smallest] < 0.06 and all(0.18 < row[f"embed_{i}"] < 0.30
-                                          for i in range(1, count)), 101_000)
+show("LR-9", development=development)
 
 # %% [markdown]
 # ## Attention becomes hard and constant
@@ -267,12 +218,12 @@ plots.show(fig, heads[["step", "block", "head", "part", "variability"]],
 
 # %%
 final = heads[heads.step == heads.step.max()]
-kinds = final.assign(kind=final.apply(lambda row: metrics.classify(row, chosen), axis=1))
+kinds = final.assign(kind=final.apply(lambda row: classify(row, chosen), axis=1))
 print(kinds[["block", "head", "part", "entropy", "variability", "self", "previous", "x", "y",
              "kind"]].round(2).to_string(index=False))
 found = set(kinds.kind) - {"-"}
 print("kinds found:", ", ".join(sorted(found)) or "none")
-judge("LR-14", "hard, constant heads appear, at least two kinds of them", len(found) >= 2, 126_000)
+show("LR-14", development=development)
 
 # %% mystnb={"image": {"alt": "Mean attention pattern of every head at the last stored checkpoint, blocks as rows, heads as columns"}}
 kept = results.kept_checkpoints(preset, seed, recompute=recompute and not reuse)
@@ -318,19 +269,7 @@ fig = draw.curves({f"|weight| < {chosen.collapse:g}": pick(structure, norms)}, s
 plots.show(fig, pick(structure, norms), "collapsed", run.words)
 
 # %%
-for step, value in ((80_808, 0.02), (126_262, 0.48), (318_181, 0.92), (499_999, 0.94)):
-    if step <= reached:
-        row = at(structure, step)
-        print(f"step {row.step:7,.0f}: {row.unembed_ln_collapsed:.2f} of the unembedding's weights "
-              f"(released {value:.2f})")
-judge("LR-10", "less than a tenth of them at 40,000, more than half at 318,000",
-      at(structure, 40_292).unembed_ln_collapsed < 0.1
-      < 0.5 < at(structure, 318_181).unembed_ln_collapsed, 318_000)
-ends = [structure.iloc[-1][name] for name in list(norms)[:4]]
-print("other LayerNorms at the end:", " ".join(f"{value:.2f}" for value in ends),
-      "(released .52 .16 .02 .02)")
-judge("LR-11", "of the others, the one before attention 1 collapses most",
-      ends[0] == max(ends) > 0.1, 499_999)
+show("LR-10", "LR-11", development=development)
 
 # %% [markdown]
 # ## Weight norm
@@ -343,12 +282,7 @@ fig = draw.curves({"norm of all weights": pick(evaluation, {"weight_norm": "norm
 plots.show(fig, evaluation[["step", "weight_norm"]], "weight_norm", run.words)
 
 # %%
-for step, value in ((984, 24.9), (40_292, 31.9), (126_262, 68.7), (318_181, 211), (499_999, 236)):
-    if step <= reached:
-        print(f"step {at(evaluation, step).step:7,.0f}: {at(evaluation, step).weight_norm:6.1f} "
-              f"(released {value})")
-    judge("LR-12", f"norm within a tenth of {value} at step {step:,}",
-          abs(at(evaluation, step).weight_norm / value - 1) < 0.1, step)
+show("LR-12", regression=run)
 
 # %% tags=["remove-cell"]
 # On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.

@@ -45,14 +45,13 @@ recompute: bool = False  # compute anew instead of reading stored tables
 residual: str = "doubled"  # with recompute: the residual stream of that run, or standard
 
 # %% tags=["hide-input"]
-import numpy as np
 import pandas as pd
 
 from devlib import plots, results
 from devlib import plots_development as draw
 from devlib.boundaries import beside_paper
+from devlib.claims import show
 from devlib.stages import PAPER_STAGE_ENDS, find_stages
-from devlib.verdicts import verdict
 
 if recompute:
     results.regression(preset, seed, recompute, residual)
@@ -109,38 +108,16 @@ if len(runs) > 1:
 # %% [markdown]
 # ## Beside the released five seeds
 #
-# LLC, test loss and weight norm at the paper's stage ends, each with our error, beside mean and standard
-# deviation of the authors' five released runs (losses and norms are those of seed 1, with no spread
-# published; 2 % is taken for the loss and 5 % for the norm).
+# LLC, test loss and weight norm at the paper's stage ends, each with our error, beside the authors' released
+# runs (their LLC is the mean of five seeds, losses and norms are those of seed 1).
 
 # %%
-released = pd.DataFrame(
-    [(984, 19.2, 0.8, 4.165, 24.9), (10_101, 155.9, 1.2, 2.103, np.nan),
-     (40_292, 169.95, 0.70, 1.896, 31.9), (126_262, 156.9, 1.0, 1.828, 68.7),
-     (318_181, 123.4, 6.7, 1.780, 211.0), (499_999, 127.9, 9.2, 1.747, 236.0)],
-    columns=["step", "llc", "llc_sd", "loss", "weight_norm"])
 for (kind, number), run in runs.items():
-    llc, evaluation = run["llc"], run["evaluation"]
-    close = []
-    print(f"{kind}, seed {number}")
-    for row in released[released.step <= evaluation.step.max()].itertuples():
-        ours = llc.iloc[(llc.step - row.step).abs().argmin()]
-        other = evaluation.iloc[(evaluation.step - row.step).abs().argmin()]
-        near = (abs(ours.llc - row.llc) <= 3 * row.llc_sd + 3 * ours.mcse
-                and abs(other.loss / row.loss - 1) <= 0.02 + 3 * other.loss_se / row.loss)
-        close.append((row.step, near))
-        print(f"  step {ours.step:7,.0f}: LLC {ours.llc:6.1f} +- {ours.mcse:.1f} "
-              f"(released {row.llc} sd {row.llc_sd}), loss {other.loss:.3f} +- "
-              f"{other.loss_se:.3f} ({row.loss}), norm {other.weight_norm:.1f} ({row.weight_norm})")
-    print("  LLC within three released sds plus our error, and loss within 2 %:",
-          ", ".join(f"{step:,} {'yes' if near else 'no'}" for step, near in close))
+    print(f"--- {kind}, seed {number}")
+    show("LR-1", "LR-3", "LR-12", regression=run)
 
 # %%
-counts = [len(boundaries) for _, boundaries, _ in found.values()]
-reached = min(int(run["evaluation"].step.max()) for run in runs.values())
-print("LR-15, every seed shows the five stages:", verdict(
-    all(((table.factor > 0.5) & (table.factor < 2)).all() for table in tables),
-    reached=reached >= 499_999 and len({number for _, number in runs}) >= 5))
+show("LR-15", regression=first, others=runs.values())
 
 # %% tags=["remove-cell"]
 # On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.

@@ -54,9 +54,10 @@ import pandas as pd
 
 from devlib import plots, presets, results
 from devlib import plots_development as draw
+from devlib.claims import show
 from devlib.hessian import Density
-from devlib.stages import find_stages, plateaus, smooth
-from devlib.verdicts import verdict
+from devlib.readings import near, plateaus_on
+from devlib.stages import find_stages
 
 settings, chosen = results.regression_settings(preset), presets.get(preset).hessian
 run = results.regression(preset, seed, recompute, reuse=reuse)
@@ -82,17 +83,6 @@ fig = draw.curves({"largest eigenvalues": top.rename(columns=lambda n: n.replace
                   stages, "curvature (loss units)", columns=1, height=3.4, log=True)
 plots.show(fig, top, "hessian_eigenvalues", run.words)
 
-# %%
-released = {"trace": {12_000: 3465, 40_292: 1808, 172_000: 292, 499_999: 819},
-            "eig_1": {14_000: 499, 40_292: 189, 116_000: 16.9, 499_999: 102}}
-for name, values in released.items():
-    for step, value in values.items():
-        if step <= reached:
-            row = statistics.iloc[(statistics.step - step).abs().argmin()]
-            error = row.trace_se if name == "trace" else row.residual_1
-            print(f"{name:5} at step {row.step:7,.0f}: {row[name]:7.1f} +- {error:.1f} "
-                  f"(released {value} about there)")
-
 # %% [markdown]
 # The authors' code adds the probes of a trace up where their mean is meant; what is quoted here is the mean.
 #
@@ -103,24 +93,14 @@ for name, values in released.items():
 # 1.5.
 
 # %%
-def scaled(values):
-    """Values on the LLC's range."""
-    low, high = run["llc"].llc.min(), run["llc"].llc.max()
-    return low + (values - values.min()) * (high - low) / np.ptp(values)
-
-
 found = {"LLC": boundaries}
 for name, column in (("trace", "trace"), ("largest eigenvalue", "eig_1")):
-    curve = smooth(statistics.step, scaled(statistics[column]), settings.stages)
-    found[name] = plateaus(curve, settings.stages.tolerance)
+    found[name] = plateaus_on(statistics[column], statistics.step, run["llc"], settings.stages)
 for name, steps in found.items():
-    hit = [b for b in boundaries
-           if any(abs(np.log1p(s) - np.log1p(b)) < np.log(1.5) for s in steps)]
+    hit = [b for b in boundaries if any(near(step, b, 1.5) for step in steps)]
     print(f"{name:18} plateaus {', '.join(f'{s:,}' for s in steps) or 'none'}"
           f"; finds {len(hit)} of the LLC's {len(boundaries)}")
-    if name != "LLC":
-        print(f"LR-13, {name}: misses at least half of the LLC's boundaries:",
-              verdict(len(hit) <= len(boundaries) / 2, reached=reached >= 320_000))
+show("LR-13", regression=run, hessian=hessian)
 
 # %% [markdown]
 # ## The spectrum
