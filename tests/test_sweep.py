@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from devlib import notebooks, parallel, presets, results, reruns, sweep
+from devlib import notebooks, parallel, presets, reruns, results, sweep
 from devlib.__main__ import main
 from devlib.errors import UserError
 from devlib.presets import replace
