@@ -46,6 +46,9 @@ def parser() -> Parser:
     def scale(sub):
         sub.add_argument("--preset", default="laptop", help="the scale (default: laptop)")
         sub.add_argument("--seed", type=int, default=0, help="0 or more (default: 0)")
+        runs(sub)
+
+    def runs(sub):
         sub.add_argument("--runs", metavar="DIR", type=directory,
                          help="where results go (default: $DEVLIB_RUNS, or runs/)")
 
@@ -58,6 +61,16 @@ def parser() -> Parser:
     scale(sub)
     sub.add_argument("-p", dest="extra", nargs=2, action="append", default=[],
                      metavar=("NAME", "VALUE"), help="another parameter of the page")
+    sub = command(sweep, "recompute one page over a grid of seeds and settings, in parallel; "
+                         "finished cells are not run again")
+    sub.add_argument("notebook", help="such as 02_stage_boundaries, or stage_boundaries")
+    sub.add_argument("--seeds", required=True, help="such as 0-4, or 0,2,5")
+    sub.add_argument("--set", dest="settings", action="append", default=[],
+                     metavar="NAME=VALUE,VALUE", help="a parameter of the page, with its values; "
+                     "several parameters make a grid")
+    sub.add_argument("--preset", default="laptop", help="the scale (default: laptop)")
+    runs(sub)
+    sub.add_argument("--jobs", type=int, help="cells at a time (default: one a core)")
     sub = command(reproduce, "recompute every page, and build the book from them")
     scale(sub)
     corpus(sub)
@@ -91,6 +104,17 @@ def run(args):
     if len(extra) < len(args.extra):
         raise UserError("a parameter is given twice with -p")
     print(notebooks.run(args.notebook, args.preset, args.seed, extra, args.runs))
+
+
+def sweep(args):
+    from devlib import sweep
+
+    cells = sweep.cells(args.notebook, args.preset, sweep.seeds(args.seeds),
+                        sweep.settings(args.settings), args.runs)
+    outcome = sweep.sweep(cells, args.jobs)
+    if outcome.failed:
+        raise UserError(outcome)
+    print(outcome)
 
 
 def claims(args):

@@ -1,5 +1,5 @@
 """The two cells that are the same on every page of the book: the first, which makes a page work on
-Google Colab, and the last, which says what the page has read.
+Google Colab, and the last, which says what the page has read and offers its results there.
 
 Both are written here once and put into the pages by `settle_source` and `settle_notebook`.
 """
@@ -36,7 +36,12 @@ if "google.colab" in sys.modules:
 LAST_CELL = """\
 from devlib import sources
 
-sources.show()"""
+sources.show()
+# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
+if "google.colab" in sys.modules and recompute:
+    from devlib import colab
+
+    colab.download_results()"""
 
 HIDDEN = '# %% tags=["remove-cell"]'
 _FIRST_LINE = _BOOTSTRAP.split("\n", 1)[0]

@@ -11,16 +11,19 @@ import base64
 import contextlib
 import logging
 import math
+import operator
 import os
+import re
 import shutil
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from devlib import presets
+from devlib import presets, reruns
 from devlib.errors import UserError
-from devlib.files import make_directory, project_root, runs_directory, write_atomic
+from devlib.files import make_directory, project_root, runs_directory, sha256, write_atomic
 from devlib.fixed_cells import LAST_CELL, bootstrap, settle_source
 
 NOTEBOOKS = project_root() / "notebooks"
@@ -30,6 +33,7 @@ CHOICES = {"residual": ("doubled", "standard"), "corpus": ("", *presets.CORPORA)
 ABOVE_ZERO = ("tolerance",)
 WORDS = {"int": "a whole number", "float": "a finite number", "bool": "true or false",
          "str": "text"}
+LIMITS = {r"above (\d+)": operator.gt, r"(\d+) or more": operator.ge}  # words of a comment
 
 
 def __getattr__(name):
@@ -114,20 +118,28 @@ class Parameter:
     help: str  # its comment
 
     def parse(self, text):
-        """The value that a user's `text` means. Raises UserError if it is not of the type."""
+        """The value that a user's `text` means; `none` is one where the default is None. Raises
+        UserError if it is not of the type."""
+        if self.default is None and text.lower() == "none":
+            return None
         try:
             if self.type == "bool":
                 return {"true": True, "false": False}[text.lower()]
             value = {"int": int, "float": float, "str": str}[self.type](text)
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError
-            return value
         except (KeyError, ValueError):
             if self.type not in WORDS:
                 raise UserError(f"parameter {self.name} is of type {self.type} and cannot be set "
                                 "from here; edit the notebook") from None
             raise UserError(f"parameter {self.name} takes {WORDS[self.type]}, not {text!r}"
                             ) from None
+        for limit, inside in LIMITS.items():
+            found = re.search(limit, self.help)
+            if found and not inside(value, float(found[1])):
+                raise UserError(f"parameter {self.name} takes {WORDS[self.type]} {found[0]}, not "
+                                f"{text!r}")
+        return value
 
 
 def parameters(notebook) -> dict[str, Parameter]:
@@ -161,10 +173,11 @@ def _check_scale(preset, seed):
     presets.check_seed(seed)
 
 
-def _values(page, preset, seed, extra):
-    """Everything `run` injects, checked. `extra` holds a user's strings."""
+def _values(page, preset, seed, extra, known=None):
+    """Everything `run` injects, checked. `extra` holds a user's strings, `known` the page's
+    parameters."""
     _check_scale(preset, seed)
-    known = parameters(page)
+    known = known or parameters(page)
     if missing := [name for name in STANDARD if name not in known]:
         raise UserError(f"{Path(page).name} has no parameter {', '.join(missing)}; every page "
                         "takes preset, seed and recompute")
@@ -283,21 +296,69 @@ def check(page, first_cell) -> list[str]:
 # -------------------------------------------------------------------------------------- running
 
 
+@dataclass(frozen=True)
+class Job:
+    """A page to be run with certain parameters, all of them checked."""
+
+    page: Path  # its .ipynb
+    values: dict  # parameter -> value, as injected
+    settings: dict  # those of them that are not the page's defaults, nor one of STANDARD
+    source: str  # sha256 of the page
+    runs: Path
+
+    @property
+    def name(self) -> str:
+        """The folder of the run; pages with the same settings share it."""
+        return reruns.run_name(self.values["preset"], self.values["seed"], self.settings)
+
+    @property
+    def out(self) -> Path:
+        return self.runs / self.name / "notebooks" / self.page.name
+
+
+def jobs(name, cells, runs_dir=None, folder=NOTEBOOKS) -> list[Job]:
+    """What `run` would run, for each (preset, seed, extra) of `cells`. Everything a user can get
+    wrong raises UserError."""
+    import nbformat
+
+    page = find(name, folder)
+    nb, runs = load(page), Path(runs_dir or runs_directory()).resolve()
+    known, source = parameters(nb), sha256(nbformat.writes(nb).encode())
+    found = []
+    for preset, seed, extra in cells:
+        values = _values(page, preset, seed, extra or {}, known)
+        settings = {key: value for key, value in values.items()
+                    if key not in STANDARD and value != known[key].default}
+        found.append(Job(page, values, settings, source, runs))
+    return found
+
+
 def run(name, preset="laptop", seed=0, extra=None, runs_dir=None, folder=NOTEBOOKS) -> Path:
     """Recomputes a page at a preset and seed, and returns the executed copy,
-    `runs_dir/PRESET-seedSEED/notebooks/NAME.ipynb`; the committed page stays as it is.
+    `runs_dir/RUN/notebooks/NAME.ipynb`; the committed page stays as it is. What was run and what
+    came out goes into `runs_dir/RUN/metrics.json` (devlib.reruns).
 
     `extra` maps further parameters to strings; `{"recompute": "false"}` shows stored results
     instead. Everything a user can get wrong raises UserError before any work. A failing cell
     does too, and leaves NAME.failed.ipynb beside the place of the result.
     """
-    page = find(name, folder)
-    nb, values = load(page), _values(page, preset, seed, extra or {})
-    runs_dir = Path(runs_dir or runs_directory()).resolve()
-    out = make_directory(runs_dir / f"{preset}-seed{seed}" / "notebooks") / page.name
-    nb = _execute(nb, page, out.parent, values, DEVLIB_RUNS=str(runs_dir))
-    write(canonical(nb, keep_injected=True), out)
-    return out
+    return run_job(*jobs(name, [(preset, seed, extra)], runs_dir, folder))
+
+
+def run_job(job: Job, bar=True, **variables) -> Path:
+    """`run`, checked before; `variables` are set in the environment of the page. Without `bar` no
+    progress is shown."""
+    nb, begun = load(job.page), time.monotonic()
+    make_directory(job.out.parent)
+    try:
+        nb = _execute(nb, job.page, job.out.parent, job.values, bar, DEVLIB_RUNS=str(job.runs),
+                      **variables)
+    except UserError as error:  # a page may fail because a claim does: what it measured counts
+        reruns.record(job, time.monotonic() - begun, failed=str(error))
+        raise
+    write(canonical(nb, keep_injected=True), job.out)
+    reruns.record(job, time.monotonic() - begun)
+    return job.out
 
 
 def refresh(which=(), folder=NOTEBOOKS) -> list[Path]:
@@ -382,14 +443,14 @@ def build_copy(preset, seed, runs_dir=None, extra=None, root=None) -> Path:
     return copy
 
 
-def _execute(nb, page, failures, values=None, **variables):
+def _execute(nb, page, failures, values=None, bar=True, **variables):
     """Runs a notebook in its own folder, by the interpreter that runs this, and returns it."""
     import papermill
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # tasks that an interrupt leaves behind
     failed = failures / f"{page.stem}.failed.ipynb"
-    bar = {"desc": page.stem, "unit": "cell"} if sys.stderr.isatty() else False
+    bar = {"desc": page.stem, "unit": "cell"} if bar and sys.stderr.isatty() else False
     # papermill treats {} in a path as a parameter: give it a path of our own
     with tempfile.TemporaryDirectory() as folder, _environment(**variables):
         partial = Path(folder) / "partial.ipynb"

@@ -1,16 +1,15 @@
 """Independent pieces of work, over the cores of this machine."""
 
-import os
-
 import torch
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 from joblib.externals.loky import get_reusable_executor
 from tqdm import tqdm
 
 
 def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    """Cores this process may use: those of its affinity and container, at most
+    $LOKY_MAX_CPU_COUNT, by which a sweep shares them among its cells."""
+    return cpu_count()
 
 
 def each(function, items, *, jobs=None, label="") -> list:

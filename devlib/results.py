@@ -26,7 +26,15 @@ from devlib.locks import locked
 from devlib.packed import Packed, pack
 from devlib.presets import RegressionSettings, as_dict
 from devlib.sealed import read_sealed, write_sealed
-from devlib.tables import COMMITTED, MANIFEST, Results, load, remedy
+from devlib.tables import (
+    COMMITTED,
+    MANIFEST,
+    Results,
+    changed,
+    load,
+    remedy,
+    with_changes,
+)
 
 SECONDS = "seconds.json"
 CHECKPOINTS = project_root() / "data" / "checkpoints"
@@ -34,14 +42,14 @@ DIGITS = "%.6g"  # in every table: enough for any reader, and the same text on e
 
 
 def stored(kind, preset, seed, settings: dict, recompute, compute, page="NOTEBOOK",
-           about="regression") -> Results:
+           about="regression", changes=None) -> Results:
     """The tables of folder `kind-seedSEED`: the committed ones, or else those in the runs
     directory; with `recompute` the latter, made by `compute(place, timed)` -> {name: table}
     unless they are finished.
 
     `timed(part, work)` calls `work()` and counts its seconds, over interrupted goes too. `about`
-    says which model's words go with the tables. Raises UserError if nothing is there and
-    `recompute` is off.
+    says which model's words go with the tables, `changes` which settings are not the preset's.
+    Raises UserError if nothing is there and `recompute` is off.
     """
     name = f"{kind}-seed{presets.check_seed(seed)}"
     identity = {"preset": preset, "seed": seed, "settings": settings}
@@ -56,16 +64,20 @@ def stored(kind, preset, seed, settings: dict, recompute, compute, page="NOTEBOO
     with locked(own):
         if not (own / MANIFEST).exists():  # or else another process made them meanwhile
             tables = compute(own, timer(own))
-            save(own, tables, identity | {"seconds": spent(own / SECONDS), "about": about})
+            save(own, tables, identity | {"seconds": spent(own / SECONDS), "about": about}
+                 | ({"changes": changes} if changes else {}))
         return load(own, identity)
 
 
-def regression(preset: str, seed: int, recompute=False, residual=None, reuse=False) -> Results:
+def regression(preset: str, seed: int, recompute=False, residual=None, reuse=False,
+               llc=None) -> Results:
     """Tables of one regression run: "evaluation" (loss, predictions, norms at each checkpoint)
     and "llc" (the LLC curve). With `recompute` (see `stored`) training, evaluation and the LLC of
     each checkpoint go on where they were; with `reuse` too, the committed checkpoints are measured
-    and nothing is trained."""
-    settings = regression_settings(preset, residual)
+    and nothing is trained. `llc` changes the sampler (see `regression_settings`): such tables have
+    a folder of their own, and share the checkpoints with those of the preset."""
+    settings = regression_settings(preset, residual, llc)
+    kind = _kind("regression", settings, recompute and reuse)
 
     def compute(place, timed):
         # torch, only where something is computed
@@ -73,13 +85,14 @@ def regression(preset: str, seed: int, recompute=False, residual=None, reuse=Fal
 
         store = checkpoints(preset, seed, timed, residual, reuse)
         steps = thin(store.steps, settings.evaluation.curve_checkpoints)
+        run = place.with_name(f"{kind}-seed{seed}")  # whatever the sampler, one evaluation
         return {"evaluation": timed("evaluation", lambda: evaluation_table(
-                    store, settings, seed, place / "evaluation")),
+                    store, settings, seed, run / "evaluation")),
                 "llc": timed("llc", lambda: llc_table(store, steps, settings, seed,
                                                       place / "llc"))}
 
-    return stored(_kind("regression", settings, recompute and reuse), preset, seed,
-                  as_dict(settings), recompute, compute)
+    return stored(with_changes(kind, llc), preset, seed, as_dict(settings), recompute, compute,
+                  page="02_stage_boundaries", changes=changed(llc))
 
 
 def finished_runs(preset: str) -> list[tuple[str, int]]:
@@ -195,9 +208,17 @@ def _packed(preset, settings, seed) -> Path:
     return CHECKPOINTS / preset / f"{run_name(settings, seed)}.safetensors"
 
 
-def regression_settings(preset: str, residual=None) -> RegressionSettings:
-    """The regression settings of a preset, with another residual if one is named."""
+def regression_settings(preset: str, residual=None, llc=None) -> RegressionSettings:
+    """The regression settings of a preset, with another residual if one is named, and with
+    another sampler: `llc` maps eps, nbeta and gamma to a number, or to None for the preset's.
+    Raises UserError for a value out of its range."""
     settings = presets.get(preset).regression
+    if given := changed(llc):
+        from devlib.samplers import SGLD
+
+        found = presets.replace(settings.llc, **given)
+        SGLD(found.eps, found.nbeta, found.gamma)  # checks them
+        settings = presets.replace(settings, llc=found)
     if residual is None:
         return settings
     if residual not in ("doubled", "standard"):
@@ -222,7 +243,8 @@ def adopt(preset, seed) -> list[Path]:
     presets.get(preset)
     runs = runs_directory() / preset
     finished = sorted(path.parent for path in
-                      runs.glob(f"*-seed{presets.check_seed(seed)}/{MANIFEST}"))
+                      runs.glob(f"*-seed{presets.check_seed(seed)}/{MANIFEST}")
+                      if "=" not in path.parent.name)  # settings of a sweep are its own
     if not finished:
         raise UserError(f"{runs} has no finished tables of seed {seed}; compute them first, with "
                         f"python -m devlib reproduce --preset {preset} --seed {seed}")

@@ -32,7 +32,22 @@ class Results:
         """What a figure says of its origin."""
         preset = presets.get(self.manifest["preset"])
         words = preset.language_words if self.manifest.get("about") == "language" else preset.words
-        return f"{preset.name} preset, seed {self.manifest['seed']}: {words}"
+        changes = ", ".join(f"{name} {value:g}"
+                            for name, value in self.manifest.get("changes", {}).items())
+        name = f"{preset.name} preset with {changes}" if changes else f"{preset.name} preset"
+        return f"{name}, seed {self.manifest['seed']}: {words}"
+
+
+def changed(settings) -> dict:
+    """Those of a few settings that are given, as floats; None stands for the preset's value."""
+    return {name: float(value) for name, value in sorted((settings or {}).items())
+            if value is not None}
+
+
+def with_changes(kind, settings) -> str:
+    """The folder, before its seed, of tables made with other settings than the preset's:
+    "regression-doubled-eps=0.0001"."""
+    return "-".join([kind, *(f"{name}={value}" for name, value in changed(settings).items())])
 
 
 def load(place, identity=None) -> Results:

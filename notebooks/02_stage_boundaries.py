@@ -45,7 +45,10 @@ if "google.colab" in sys.modules:
 preset: str = "laptop"  # the scale: smoke, laptop, published or paper
 seed: int = 0  # of initialisation, batches, test set and chains
 recompute: bool = False  # compute anew instead of reading stored tables
-tolerance: float = 8.0  # of the slope, in LLC per unit of log(step + 1)
+tolerance: float = 8.0  # of the slope, above 0, in LLC per unit of log(step + 1)
+eps: float = None  # step size of the chains, above 0; None: the preset's
+nbeta: float = None  # inverse temperature times samples, above 0; None: the preset's
+gamma: float = None  # localisation strength, 0 or more; None: the preset's
 
 # %% tags=["hide-input"]
 from devlib import plots, results
@@ -55,9 +58,10 @@ from devlib.presets import replace
 from devlib.stages import PAPER_STAGE_ENDS, find_stages, smooth
 from devlib.verdicts import verdict
 
-settings = results.regression_settings(preset)
+sampler = {"eps": eps, "nbeta": nbeta, "gamma": gamma}
+settings = results.regression_settings(preset, llc=sampler)
 rule = replace(settings.stages, tolerance=tolerance)
-run = results.regression(preset, seed, recompute)
+run = results.regression(preset, seed, recompute, llc=sampler)
 evaluation, llc = run["evaluation"], run["llc"]
 reached = int(evaluation.step.max())
 paper = {name: end for name, end in PAPER_STAGE_ENDS["LR"].items() if end < 500_000}
@@ -203,3 +207,8 @@ print(beside_paper(boundaries, paper, reached).round(2).to_string(index=False))
 from devlib import sources
 
 sources.show()
+# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
+if "google.colab" in sys.modules and recompute:
+    from devlib import colab
+
+    colab.download_results()

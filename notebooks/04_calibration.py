@@ -475,3 +475,8 @@ print(pd.crosstab(trials.gamma, trials.status).to_string())
 from devlib import sources
 
 sources.show()
+# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
+if "google.colab" in sys.modules and recompute:
+    from devlib import colab
+
+    colab.download_results()

@@ -188,3 +188,8 @@ for part, seconds in regression(preset, seed).manifest["seconds"].items():
 from devlib import sources
 
 sources.show()
+# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
+if "google.colab" in sys.modules and recompute:
+    from devlib import colab
+
+    colab.download_results()

@@ -123,3 +123,8 @@ show("LR-15", regression=first, others=runs.values())
 from devlib import sources
 
 sources.show()
+# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
+if "google.colab" in sys.modules and recompute:
+    from devlib import colab
+
+    colab.download_results()

@@ -129,3 +129,8 @@ plots.show(fig, pd.DataFrame({"eigenvalue": grid, **shown}), "spectrum", run.wor
 from devlib import sources
 
 sources.show()
+# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
+if "google.colab" in sys.modules and recompute:
+    from devlib import colab
+
+    colab.download_results()

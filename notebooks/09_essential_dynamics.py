@@ -130,3 +130,8 @@ print(table.round(2).to_string(index=False) if len(table) else "no turning point
 from devlib import sources
 
 sources.show()
+# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
+if "google.colab" in sys.modules and recompute:
+    from devlib import colab
+
+    colab.download_results()

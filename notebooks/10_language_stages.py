@@ -390,3 +390,8 @@ say(ends[["pilot", "step", "seconds", "loss", "positions", "previous_1", "previo
 from devlib import sources
 
 sources.show()
+# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
+if "google.colab" in sys.modules and recompute:
+    from devlib import colab
+
+    colab.download_results()

@@ -146,3 +146,8 @@ say(f"at the end: previous token {final.previous.max():.3f} (untrained "
 from devlib import sources
 
 sources.show()
+# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
+if "google.colab" in sys.modules and recompute:
+    from devlib import colab
+
+    colab.download_results()

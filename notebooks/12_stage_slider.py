@@ -88,3 +88,13 @@ if len(largest) > 2:
 
 # %% [markdown]
 # What became of the heads in numbers is on the page *Linear regression stages*.
+
+# %% tags=["remove-cell"]
+from devlib import sources
+
+sources.show()
+# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
+if "google.colab" in sys.modules and recompute:
+    from devlib import colab
+
+    colab.download_results()

@@ -1,0 +1,174 @@
+"""What each run of a page found: `runs/RUN/metrics.json`, which the book's page of reruns shows.
+
+RUN names the preset, the seed and every parameter that is not the page's own default, as in
+`laptop-seed3-eps=0.0001`. One file holds, for each page run under that name, what ran it, when,
+and for how long; and the claims of the paper measured on the run's tables, with their verdicts.
+"""
+
+import json
+import re
+from collections import defaultdict, namedtuple
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from devlib import presets
+from devlib.errors import UserError
+from devlib.files import make_directory, project_root, provenance, sha256, write_json
+
+METRICS = "metrics.json"
+COMMITTED = project_root() / "data" / "reruns"
+LONGEST = 40  # letters of a value in the name of a folder
+
+Found = namedtuple("Found", "runs damaged")  # runs, and a line for each file that is none
+
+
+@dataclass(frozen=True)
+class Run:
+    """One `metrics.json`, read and checked."""
+
+    preset: str
+    seed: int
+    settings: dict  # parameters that are not the page's own defaults
+    pages: dict  # name -> commit, versions, when, seconds, recompute, source, failed (why)
+    claims: list  # of devlib.claims.measure, those measured on this run
+
+    @property
+    def name(self) -> str:
+        return run_name(self.preset, self.seed, self.settings)
+
+
+def run_name(preset, seed, settings=()) -> str:
+    """The folder of a run: preset, seed, and the settings in the order of their names. Values that
+    do not make a file name are shortened, with eight digits of their hash."""
+    parts = [f"{key}={_slug(value)}" for key, value in sorted(dict(settings).items())]
+    return "-".join([f"{preset}-seed{presets.check_seed(seed)}", *parts])
+
+
+def _slug(value) -> str:
+    text = str(value)
+    plain = re.sub(r"[^\w.+-]", "_", text)[:LONGEST]
+    return plain if plain == text else f"{plain}.{sha256(text.encode())[:8]}"
+
+
+def record(job, seconds, failed=None) -> Path:
+    """Adds a page that was run (devlib.notebooks.Job) to the `metrics.json` of its run, with the
+    claims as they now stand, and returns the path; `failed` says why the page did not end. A
+    damaged file gives way to a new one."""
+    from filelock import FileLock
+
+    path = make_directory(job.runs / job.name) / METRICS
+    preset, seed = job.values["preset"], job.values["seed"]
+    facts = {"recompute": job.values["recompute"], "source": job.source, "failed": failed,
+             "seconds": round(seconds, 1), "when": datetime.now(UTC).isoformat(timespec="seconds"),
+             **provenance()}
+    runs = job.runs if job.values["recompute"] else None
+    claims = measured(preset, seed, runs, job.settings)
+    with FileLock(path.with_name(f".{METRICS}.lock")):  # two pages of one run may end together
+        pages = _pages(path) | {job.page.stem: facts}
+        write(path, Run(preset, seed, job.settings, pages, claims))
+    return path
+
+
+def finished(job) -> bool:
+    """Whether this page, as it now stands, was computed with these settings, and its result is
+    there."""
+    page = _pages(job.runs / job.name / METRICS).get(job.page.stem, {})
+    return job.out.exists() and (
+        page.get("source") == job.source and page["recompute"] and page["failed"] is None)
+
+
+def _pages(path) -> dict:
+    try:
+        return read(path).pages if path.exists() else {}
+    except UserError:
+        return {}
+
+
+def write(path, run: Run):
+    """Files a run, with a sha256 of what it says."""
+    content = {"preset": run.preset, "seed": run.seed, "settings": run.settings,
+               "pages": run.pages, "claims": run.claims}
+    write_json(path, content | {"digest": _digest(content)})
+
+
+def read(path) -> Run:
+    """The run in a `metrics.json`. Raises UserError, naming the file, if it is damaged or was
+    changed by hand."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if content.pop("digest") != _digest(content):
+            raise ValueError("its digest is not that of its content")
+        return Run(**content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({error}); delete it and run the page again"
+                        ) from error
+
+
+def _digest(content) -> str:
+    return sha256((json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+
+
+def collect(folder) -> Found:
+    """Every run in `FOLDER/*/metrics.json`, in the order of their names, and what is wrong with
+    those that cannot be read."""
+    runs, damaged = [], []
+    for path in sorted(Path(folder).glob(f"*/{METRICS}")):
+        try:
+            runs.append(read(path))
+        except UserError as error:
+            damaged.append(str(error))
+    return Found(runs, damaged)
+
+
+def of_the_book() -> list[Run]:
+    """What the committed tables show, one run for each preset and seed that they have."""
+    from devlib import claims
+
+    return [Run(preset, seed, {}, {}, measured(preset, seed)) for preset in presets.PRESETS
+            for seed in sorted({seed for kind in claims.KINDS
+                                for seed in claims.seeds_of(preset, kind)})]
+
+
+def flips(runs, key, verdict="verdict") -> dict:
+    """What is judged differently in different runs: `key(number)` -> "flips" where runs of one
+    preset do, "flips with the preset" where only runs of several do. Numbers that a run did not
+    reach are no verdict."""
+    told = defaultdict(lambda: defaultdict(set))
+    for run in runs:
+        for number in run.claims:
+            if number[verdict] in ("agrees", "differs"):
+                told[key(number)][run.preset].add(number[verdict])
+    words = {name: "flips" if any(len(found) > 1 for found in by_preset.values()) else
+             "flips with the preset" if len(set().union(*by_preset.values())) > 1 else ""
+             for name, by_preset in told.items()}
+    return {name: word for name, word in words.items() if word}
+
+
+def measured(preset, seed, runs=None, settings=()) -> list[dict]:
+    """The numbers of the paper's claims that the tables of a run can measure, with their verdicts,
+    as `devlib.claims.measure` gives them; without `runs`, on the committed tables."""
+    from devlib import claims
+
+    kinds = table_kinds(preset, dict(settings))
+    return [claim for claim in claims.measure(preset, seed, runs=runs, kinds=kinds)
+            if claim["verdict"] != claims.NOT_RUN]
+
+
+def table_kinds(preset, settings) -> dict[str, str]:
+    """The folders of tables that pages with these parameters read, where they differ from those
+    of the preset: `kinds` of devlib.claims.measure."""
+    from devlib.tables import with_changes
+
+    kinds = {}
+    preset = presets.get(preset)
+    residual = settings.get("residual", preset.regression.model.residual)
+    ending = "-reused" if settings.get("reuse") else ""
+    for kind in ("regression", "development", "hessian"):
+        kinds[kind] = f"{kind}-{residual}{ending}"
+    kinds["regression"] = with_changes(
+        kinds["regression"], {name: settings.get(name) for name in ("eps", "nbeta", "gamma")})
+    corpus = settings.get("corpus")
+    if corpus and corpus != preset.language.training.corpus:
+        kinds |= {kind: f"{kind}-{corpus}" for kind in ("language-2layer", "language-1layer")}
+    return kinds
