@@ -67,24 +67,25 @@ def released() -> dict:
 # --------------------------------------------------------------------- the language models' LLC
 
 
-def artefact_table(llc: pd.DataFrame, nbeta, chains) -> pd.DataFrame:
+def artefact_table(llc: pd.DataFrame, nbeta, chains, draws) -> pd.DataFrame:
     """What the authors' running estimator makes of our own draws (devlib.artefact): step, the
-    estimate against the true init loss, the running one, their difference, the predicted one, and
-    the spread between chains over the predicted. One row a row of an LLC table."""
-    shift, spread = predicted_shift(nbeta, chains, 1.0)
+    estimate from all draws against the true init loss, the running one, their difference, the
+    predicted one, and the spread between chains over the predicted. One row a row of an LLC
+    table."""
+    shift, spread = predicted_shift(nbeta, chains, draws, 1.0)
     return pd.DataFrame({
-        "step": llc.step, "true": llc.llc_whole_set, "mcse": llc.mcse_whole_set,
-        "running": llc.llc_running, "added": llc.llc_running - llc.llc_whole_set,
+        "step": llc.step, "true": llc.llc_plain, "mcse": llc.mcse_whole_set,
+        "running": llc.llc_running, "added": llc.llc_running - llc.llc_plain,
         "predicted": shift * llc.init_loss,
         "spread_ratio": llc.sd_running / (spread * llc.init_loss)})
 
 
-def artefact_removed(nbeta, chains) -> pd.DataFrame:
+def artefact_removed(nbeta, chains, draws) -> pd.DataFrame:
     """The released LLC of the two-layer model at the stage ends less the predicted shift, beside
     what removing the artefact gave when the released files were recomputed."""
     given = released()["llc_language_2layer"]
     table = pd.DataFrame({name: given[name] for name in ("step", "loss", "llc", "corrected")})
-    shift, _ = predicted_shift(nbeta, chains, 1.0)
+    shift, _ = predicted_shift(nbeta, chains, draws, 1.0)
     return table.assign(removed=table.llc - shift * table.loss).rename(columns={"llc": "released"})
 
 

@@ -45,6 +45,7 @@ if "google.colab" in sys.modules:
 preset: str = "laptop"  # the scale: smoke, laptop, published or paper
 seed: int = 0  # of initialisation, batches, test set and chains
 recompute: bool = False  # compute anew instead of reading stored tables
+reuse: bool = False  # with recompute: measure the committed checkpoints instead of training
 tolerance: float = 8.0  # of the slope, above 0, in LLC per unit of log(step + 1)
 eps: float = None  # step size of the chains, above 0; None: the preset's
 nbeta: float = None  # inverse temperature times samples, above 0; None: the preset's
@@ -61,13 +62,15 @@ from devlib.verdicts import verdict
 sampler = {"eps": eps, "nbeta": nbeta, "gamma": gamma}
 settings = results.regression_settings(preset, llc=sampler)
 rule = replace(settings.stages, tolerance=tolerance)
-run = results.regression(preset, seed, recompute, llc=sampler)
+run = results.regression(preset, seed, recompute, reuse=reuse, llc=sampler)
 evaluation, llc = run["evaluation"], run["llc"]
 reached = int(evaluation.step.max())
 paper = {name: end for name, end in PAPER_STAGE_ENDS["LR"].items() if end < 500_000}
-print(f"{len(llc)} checkpoints up to step {reached:,}, each with {settings.llc.chains} "
-      f"chains of {settings.llc.draws} draws,\n{settings.llc.burn_in} of them burn-in, "
-      f"batch {settings.llc.batch}.")
+print(f"{len(llc)} checkpoints up to step {reached:,}, each with {settings.llc.chains} chains, "
+      f"batch {settings.llc.batch}.\nDraws of a chain: {llc.draws.min()} to {llc.draws.max()}, half "
+      f"of the checkpoints at most {llc.draws.median():.0f};\nburn-in {llc.burn_in.min()} to "
+      f"{llc.burn_in.max()} of them. Standard error at most 2% of the LLC at "
+      f"{(llc.mcse <= 0.02 * llc.llc.abs()).mean():.0%} of the checkpoints.")
 
 # %% [markdown]
 # ## The curve and its stages

@@ -102,7 +102,7 @@ show("LR-4", regression=run)
 # $x \cdot \bar w$, they come closer to that.
 
 # %% mystnb={"image": {"alt": "Mean-square distance of the predictions to zero and to the task prior over training, one curve for each number of tasks, on logarithmic scales"}}
-sets = task_sets(preset, seed, recompute)
+sets = task_sets(preset, seed, recompute and not reuse)
 panels = {title: sets["distances"].pivot(index="step", columns="tasks", values=name)
           .add_prefix("M = ").reset_index()
           for name, title in (("zero", "distance to zero"), ("prior", "to the task prior"))}

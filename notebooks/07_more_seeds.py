@@ -43,6 +43,7 @@ preset: str = "laptop"  # the scale: smoke, laptop, published or paper
 seed: int = 0  # with recompute: the run that is computed before all are shown
 recompute: bool = False  # compute anew instead of reading stored tables
 residual: str = "doubled"  # with recompute: the residual stream of that run, or standard
+reuse: bool = False  # with recompute: measure the committed checkpoints instead of training
 
 # %% tags=["hide-input"]
 import pandas as pd
@@ -53,10 +54,10 @@ from devlib.boundaries import beside_paper
 from devlib.claims import show
 from devlib.stages import PAPER_STAGE_ENDS, find_stages
 
-if recompute:
-    results.regression(preset, seed, recompute, residual)
-runs = {(kind, number): results.regression(preset, number, False, kind)
-        for kind, number in results.finished_runs(preset)}
+own = {(residual, seed): results.regression(preset, seed, recompute, residual, reuse)
+       } if recompute else {}
+runs = {key: results.regression(preset, key[1], False, key[0])
+        for key in results.finished_runs(preset)} | own  # what was just computed, before stored
 first = next(iter(runs.values()))
 rule = results.regression_settings(preset).stages
 print(f"{preset} preset: {len(runs)} of ten runs (the paper's five seeds, two residual streams):")

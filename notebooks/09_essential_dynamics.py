@@ -46,7 +46,8 @@ if "google.colab" in sys.modules:
 preset: str = "laptop"  # the scale: smoke, laptop, published or paper
 seed: int = 0  # of initialisation, batches, test set and chains
 recompute: bool = False  # compute anew instead of reading stored tables
-reuse: bool = False  # with recompute: measure the committed checkpoints instead of training
+reuse: bool = False  # with recompute: measure the committed checkpoints of the regression model
+corpus: str = ""  # what the language model reads: offline, toy or hub; empty: the preset's
 
 # %% tags=["hide-input"]
 import numpy as np
@@ -108,7 +109,7 @@ print("more than half of them do:", verdict(len(near) > len(boundaries) / 2,
 # probabilities of every token, at one place in each of a fixed set of contexts.
 
 # %% mystnb={"image": {"alt": "The path of the language model's log probabilities in the plane of components one and two, and one and three, each stage in its colour"}}
-language = results_language.language(preset, seed, recompute)
+language = results_language.language(preset, seed, recompute and not reuse, corpus=corpus)
 rule = results_language.language_settings(preset).stages
 words, shares = language["path"], language["explained"].explained
 _, ends, spans = find_stages(language["llc"], language["behaviour"], rule, "LM")

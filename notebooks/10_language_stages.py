@@ -156,13 +156,14 @@ show("LM-9", two_layers=run)
 # The released LLC of step 0 is 124, that of an untrained model. The authors' running estimator takes its init
 # loss as the mean over *all* chains of the first draw; chains run one after another, and rows of chains not yet
 # run still hold zeros. (That is inferred, from their notebooks; the spread between released chains agrees with
-# it to half a percent.) The same draws of ours, once with the true init loss and once with that running one:
+# it to half a percent.) Draws of ours, averaged as there, burn-in included, once with the true init loss and once
+# with that running one:
 
 # %% mystnb={"image": {"alt": "Two LLC curves from the same draws over training: with the true init loss, and higher by an amount proportional to the loss with the running init loss, on which the prediction lies"}}
-shift, spread = predicted_shift(settings.llc.nbeta, settings.llc.chains, 1.0)
+shift, spread = predicted_shift(settings.llc.nbeta, settings.llc.chains, settings.llc.draws, 1.0)
 artefact = pd.DataFrame({
-    "step": llc.step, "true init loss": llc.llc, "running init loss": llc.llc_running,
-    "true, and the predicted shift": llc.llc + shift * llc.init_loss})
+    "step": llc.step, "true init loss": llc.llc_plain, "running init loss": llc.llc_running,
+    "true, and the predicted shift": llc.llc_plain + shift * llc.init_loss})
 fig = draw.curves({"LLC from the same draws": artefact}, stages, "LLC (no unit)", columns=1,
                   height=4.2)
 plots.show(fig, artefact.assign(sd_running=llc.sd_running), "artefact", run.words)
@@ -171,9 +172,12 @@ plots.show(fig, artefact.assign(sd_running=llc.sd_running), "artefact", run.word
 ratio = llc.sd_running / (spread * llc.init_loss)
 say(f"{settings.llc.chains} chains: predicted shift {shift:.2f} and spread between chains "
     f"{spread:.2f} times the loss; the paper's 20 chains: 10.26 and 6.39")
+off = (artefact["running init loss"] - artefact["true, and the predicted shift"]).abs()
+say(f"the prediction is off by {off.max():.1f} at most, of a shift of {shift * end.loss:.0f} to "
+    f"{shift * start.loss:.0f}")
 say(f"observed spread over the predicted: {ratio.mean():.3f} +- {ratio.std():.3f} (released "
     "files: 1.003 and 1.005)")
-say(f"LLC at step 0: {llc.llc.iloc[0]:.1f} +- {llc.mcse.iloc[0]:.1f}, with the running init "
+say(f"LLC at step 0: {llc.llc_plain.iloc[0]:.1f} +- {llc.mcse.iloc[0]:.1f}, with the running init "
     f"loss {llc.llc_running.iloc[0]:.1f} (released: 42.0 with the artefact removed, 123.6)")
 
 # %% [markdown]
@@ -371,16 +375,15 @@ plots.show(fig, pilots, "pilots", "short runs of data/bench/pilots.csv")
 
 # %%
 ends = pilots.groupby("pilot", sort=False).tail(1)
-say(ends[["pilot", "step", "seconds", "loss", "positions", "previous_1", "previous_2",
-          "prefix_2"]].to_string(index=False))
+print(ends[["pilot", "step", "seconds", "loss", "positions", "previous_1", "previous_2",
+            "prefix_2"]].to_string(index=False))
 
 # %% [markdown]
-# - **Steps count more than tokens.** With batches of 2,048 tokens, a fiftieth of the paper's, bigrams and positions
-#   come at about the paper's step numbers. Half of that is too noisy: the loss falls behind at once.
+# - **Steps count more than tokens.** The curves by steps lie nearer together than those by tokens. Batches of
+#   1,024 tokens are too noisy: the loss falls behind at once.
 # - **A larger rate makes positions come earlier**: three times the paper's with a warm-up, for the paper's model.
-#   Ten times stalls it. But what a larger rate gains in steps it changes in the LLC, which in a run of
-#   `published` at three times the rate fell through the second stage: so `published` keeps the paper's rate,
-#   and takes twice the batch instead.
+#   Ten times stalls it. But a larger rate changes more than the time at which a stage comes, so `published` keeps
+#   the paper's rate and takes a larger batch instead.
 # - **A small model shows bigrams and positions within a minute.** With a vocabulary of 1,024 and $d = 64$ the loss
 #   suffers at a rate of 0.01 and in batches of 1,024 tokens; `laptop` takes the run called *small*.
 # - **None of them shows prefix matching.** Its score falls below that of an untrained head (about 0.01) as heads
