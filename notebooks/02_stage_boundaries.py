@@ -104,7 +104,7 @@ print(f"worst R-hat {llc.rhat.max():.2f}; smallest ESS {llc.ess.min():.0f}; "
 # asks for it, a few checkpoints are estimated again with the paper's batch and burn-in.
 
 # %%
-check = results.check(preset, seed, recompute)
+check = results.check(preset, seed, recompute and not reuse)
 apart = []
 for row in () if check is None else check["llc"].itertuples():
     ours = llc.iloc[(llc.step - row.step).abs().argmin()]
