@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from devlib import notebooks, presets
+from devlib import notebooks, presets, reruns
 from devlib.__main__ import main
 
 CASES = Path(__file__).parent / "notebook_cases"
@@ -103,7 +103,8 @@ def test_run_writes_a_copy_and_leaves_the_page(tmp_path):
     before = snapshot(CASES)
     result = devlib("run", SUM, "--preset", "smoke", "--seed", 3, "-p", "count", 4, "-p", "label",
                     "true sum", "--runs", "runs {a}", cwd=tmp_path, env=environment)
-    out = tmp_path / "runs {a}" / "smoke-seed3" / "notebooks" / "01_sum.ipynb"
+    out = (tmp_path / "runs {a}" / reruns.run_name("smoke", 3, {"count": 4, "label": "true sum"})
+           / "notebooks" / "01_sum.ipynb")
     assert (result.returncode, result.stdout, result.stderr) == (0, f"{out}\n", "")
     nb = nbformat.read(out, 4)
     nbformat.validate(nb)
@@ -129,7 +130,7 @@ def test_recompute_can_be_switched_off(tmp_path):
     ("exit", "01_sum: the kernel died")])
 def test_a_failing_page_is_one_line_and_is_kept(tmp_path, end, message):
     result = devlib("run", SUM, "-p", "end", end, "--runs", tmp_path, cwd=tmp_path)
-    failed = tmp_path / "laptop-seed0" / "notebooks" / "01_sum.failed.ipynb"
+    failed = tmp_path / f"laptop-seed0-end={end}" / "notebooks" / "01_sum.failed.ipynb"
     assert result.returncode == 2
     assert result.stderr.startswith(f"devlib: {message}")
     assert result.stderr.endswith(f"{failed}\n")
@@ -154,7 +155,7 @@ def test_an_interrupted_run_says_that_it_goes_on(tmp_path):
                     preexec_fn=listen)
     assert result.returncode == 130
     assert result.stderr == "devlib: interrupted; the same command goes on where it was\n"
-    assert list((tmp_path / "laptop-seed0" / "notebooks").iterdir()) == []
+    assert list((tmp_path / "laptop-seed0-end=interrupt" / "notebooks").iterdir()) == []
 
 
 def test_reproduce_builds_the_book_and_prints_its_place(tmp_path, monkeypatch, capfd):

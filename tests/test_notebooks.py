@@ -35,7 +35,7 @@ def snapshot(folder):
 
 @pytest.mark.parametrize("name", notebooks.names())
 def test_page_keeps_the_contract(name):
-    assert notebooks.check(notebooks.find(name), notebooks.BOOTSTRAP) == []
+    assert notebooks.check(notebooks.find(name), notebooks.BOOTSTRAP, notebooks.CLOSING) == []
 
 
 def test_the_book_lists_exactly_these_pages():
@@ -99,6 +99,11 @@ def test_each_break_of_the_contract_is_named(good, tmp_path, problem):
     BREAKS[problem]([cell for cell in nb.cells if cell.cell_type == "code"])
     notebooks.write(nb, tmp_path / "01_sum.ipynb")
     assert problem.strip() in notebooks.check(tmp_path / "01_sum.ipynb", notebooks.BOOTSTRAP)
+
+
+def test_a_page_that_does_not_end_with_closing_is_named(good):
+    assert notebooks.check(good / "01_sum.ipynb", notebooks.BOOTSTRAP, notebooks.CLOSING) == [
+        "does not end with CLOSING"]
 
 
 def test_canonical_drops_what_a_run_leaves_and_is_a_fixed_point():
