@@ -57,7 +57,6 @@ evaluation, llc = run["evaluation"], run["llc"]
 smoothed, boundaries, stages = find_stages(llc, evaluation, settings.stages)
 kept = results.kept_checkpoints(preset, seed, recompute=recompute)
 contexts = fixed_set(seed, "patterns", presets.get(preset).metrics.attention_samples, settings.task)
-print(run.card)
 
 # %% [markdown]
 # Attention is a mean over the same contexts at every checkpoint, and those are the few that the repository
