@@ -30,14 +30,16 @@ from devlib.sealed import read_sealed, write_sealed
 from devlib.tokenizer import check_ids, load_tokenizer
 
 TRAIN = "timaeus/dsir-pile-10m-tokens"  # in the 5,000-token vocabulary
-VALIDATION = "georgeyw/dsir-pile-10k"
+# the authors' data for metrics; their test set, georgeyw/dsir-pile-10k, has fewer contexts than the
+# metrics of the paper take
+VALIDATION = "georgeyw/dsir-pile-100k"
 TOGETHER = 1_000  # rows read at a time; a kill loses at most these
 OPENING, READING = 60, 600  # seconds to wait for a dataset, and for so many rows of it
 
 
 def hub_corpus(vocabulary, tokens=None, train=TRAIN, validation=VALIDATION) -> Corpus:
     """The first `tokens` tokens of the paper's training data (default: those of its 50,000
-    batches), and all of its test data.
+    batches), and all of the data that its metrics read.
 
     `train` and `validation` name datasets on the hub, or folders of the same layout: a column
     `tokens` of ids, each row begun by end of text, which the context puts back; or a column

@@ -38,14 +38,20 @@ def make_probes(corpus, ngrams, context, metrics: LanguageMetrics, seed) -> Prob
     if context < longest + 2:
         raise UserError(f"{longest}-grams need contexts of {longest + 2} tokens or more, not "
                         f"{context}")
-    contexts = fixed_contexts(corpus, seed, "metrics", max(
-        metrics.contexts, metrics.ablation_contexts, metrics.bigram_contexts,
-        metrics.ngram_contexts), context)
+    contexts = metric_contexts(corpus, context, metrics, seed)
     places = random_places(generator(seed, "bigram places"), metrics.bigram_contexts,
                            metrics.bigram_positions, context)
     q, entropies = bigram_distribution(bigram_counts(corpus, context))
     return Probes(contexts, places, q, entropies,
                   {n: torch.as_tensor(ngrams(n, metrics.ngram_count)) for n in metrics.ngrams})
+
+
+def metric_contexts(corpus, context, metrics: LanguageMetrics, seed) -> torch.Tensor:
+    """The validation contexts of all metrics, (N, T). Raises UserError if there are too few, which
+    is good to know before training."""
+    return fixed_contexts(corpus, seed, "metrics", max(
+        metrics.contexts, metrics.ablation_contexts, metrics.bigram_contexts,
+        metrics.ngram_contexts), context)
 
 
 def behaviour(params, model: LanguageModel, metrics: LanguageMetrics, probes: Probes) -> dict:

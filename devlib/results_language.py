@@ -22,9 +22,11 @@ def language(preset: str, seed: int, recompute=False, layers=2, corpus=None) -> 
         # torch, only where something is computed
         from devlib import tables_language as tables
         from devlib.corpus import facts, load_corpus
+        from devlib.metrics_language import metric_contexts
 
         text = timed("corpus", lambda: load_corpus(settings.training.corpus,
                                                    settings.model.vocabulary))
+        metric_contexts(text, settings.model.context, settings.metrics, seed)  # enough of them?
         store = timed("training", lambda: train(preset, seed, settings, corpus=text))
         steps = thin(store.steps, settings.evaluation.curve_checkpoints)
         found = timed("metrics", lambda: tables.metric_tables(store, steps, settings, seed,

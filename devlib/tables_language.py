@@ -54,13 +54,12 @@ def llc_table(store, steps, settings: LanguageSettings, seed, directory) -> pd.D
 
 
 def check_table(store, steps, settings: LanguageSettings, seed, directory) -> pd.DataFrame:
-    """The LLC once more at a few of the steps, spread over the later half of log(step + 1), by as
-    many chains and draws as the paper takes, all of them averaged as there."""
+    """The LLC once more at a few of the steps, the first and the last among them (a single one is
+    the last), by as many chains and draws as the paper takes, all of them averaged as there."""
     chosen = settings.evaluation
     llc = replace(settings.llc, chains=chosen.check_chains, draws=chosen.check_draws, burn_in=0)
-    late = [step for step in steps if step >= steps[-1] ** 0.5]
     count = chosen.check_checkpoints
-    some = thin(late, count + 1)[1:] if len(late) > count else late
+    some = steps[-1:] if count == 1 else thin(steps, count)
     return llc_table(store, some, replace(settings, llc=llc), seed, directory)
 
 

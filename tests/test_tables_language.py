@@ -212,3 +212,14 @@ def test_what_is_said_fits_a_page(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 86 and " ".join(" ".join(lines).split()) == (
         "a: " + "word " * 40 + "3")
+
+
+def test_too_little_text_is_told_before_training(monkeypatch, tmp_path):
+    """Of 100,000 contexts asked for, the toy has a few hundred."""
+    many = presets.replace(presets.SMOKE, name="many", language=presets.replace(
+        SMOKE, metrics=presets.replace(SMOKE.metrics, contexts=100_000)))
+    monkeypatch.setitem(presets.PRESETS, "many", many)
+    monkeypatch.setenv("DEVLIB_RUNS", str(tmp_path))
+    monkeypatch.setattr(results_language, "train", None)  # calling it would raise
+    with pytest.raises(UserError, match="validation split has .* ask for 1 to"):
+        results_language.language("many", 0, True, 2)
