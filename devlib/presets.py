@@ -380,7 +380,7 @@ PUBLISHED_LANGUAGE = LanguageSettings(
         contexts=700, icl_early=(40, 60), icl_late=(200, 256), ablation_contexts=250,
         bigram_contexts=500, bigram_positions=8, ngram_contexts=1_800,
         previous_sequences=1_000, prefix_sequences=1_000),
-    evaluation=LanguageEvaluation(curve_checkpoints=60, check_checkpoints=2))
+    evaluation=LanguageEvaluation(curve_checkpoints=40, check_checkpoints=2))
 
 PUBLISHED = Preset(
     "published",
