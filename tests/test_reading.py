@@ -265,9 +265,11 @@ def test_new_reader_finds_it_in_two_clicks(opened, question, width):
         card = page.locator("article .sd-card", has=link)  # a link of which only the card shows
         (card if card.count() else page.locator("article").get_by_role(
             "link", name=words, exact=True)).click()
+        page.wait_for_load_state()
     seen = page.locator("article").get_by_text(re.compile(answer))
     if not seen.count():  # the second click, on the first link of where the first one led
         page.locator("article :is(:target, section:has(> :target)) a[href*='.html']").first.click()
+        page.wait_for_load_state()
     assert seen.count(), f"{question}: not on {page.url}"
     heading = page.evaluate("""() => {
       const place = document.querySelector(':target') ?? document.querySelector('article h1');
