@@ -261,12 +261,15 @@ def test_new_reader_finds_it_in_two_clicks(opened, question, width):
     clicks, answer = WANTED[question]
     page = opened(INTRO, width)
     for words in clicks:
-        link = page.locator("article").get_by_role("link", name=words, exact=True)
-        card = page.locator(".sd-card", has=link)  # one large link, of which only the card shows
-        (card if card.count() else link).click()
+        link = page.get_by_role("link", name=words, exact=True)
+        card = page.locator("article .sd-card", has=link)  # a link of which only the card shows
+        (card if card.count() else page.locator("article").get_by_role(
+            "link", name=words, exact=True)).click()
+        page.wait_for_load_state()
     seen = page.locator("article").get_by_text(re.compile(answer))
     if not seen.count():  # the second click, on the first link of where the first one led
-        page.locator("article :target a[href*='.html'], article :is(table) a").first.click()
+        page.locator("article :is(:target, section:has(> :target)) a[href*='.html']").first.click()
+        page.wait_for_load_state()
     assert seen.count(), f"{question}: not on {page.url}"
     heading = page.evaluate("""() => {
       const place = document.querySelector(':target') ?? document.querySelector('article h1');
