@@ -45,7 +45,7 @@ def list_runs(runs, damaged):
     """The runs with their numbers, and a line on each that could not be read."""
     rows = [[str(number), nodes.literal(text=run.name), whose, *facts(run)]
             for number, (run, whose) in enumerate(runs, 1)]
-    return [table(["", "run", "whose", "pages", "when", "commit", "seconds"], rows),
+    return [table(["no.", "run", "whose", "pages", "when", "commit", "seconds"], rows),
             *(nodes.paragraph(text=f"Left out: {line}.") for line in damaged)]
 
 
