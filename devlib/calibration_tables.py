@@ -20,7 +20,7 @@ from devlib.acceptance import mala_acceptance
 from devlib.calibration import NotCalibrated, calibrate, status
 from devlib.chains import Chains, per_sample_losses
 from devlib.checkpoints import CheckpointStore, thin
-from devlib.devices import place
+from devlib.devices import move
 from devlib.files import make_directory, settings_hash, write_json
 from devlib.llc import estimate_llc, llc_trace, scaled_losses
 from devlib.parallel import each
@@ -248,7 +248,7 @@ def top_curvature(loss, params, batch, seed) -> float:
         return grad(lambda q: loss(q, batch).mean())(p)
 
     gen = generator(seed, "curvature")
-    v = {name: place(torch.randn(p.shape, generator=gen), p.device)
+    v = {name: move(torch.randn(p.shape, generator=gen), p.device)
          for name, p in params.items()}
     value = math.nan
     for _ in range(CURVATURE_ROUNDS):
@@ -276,16 +276,16 @@ def _loss(settings):
 
 @functools.lru_cache(maxsize=4)
 def _data(settings, samples, seed, likelihood):
-    xs, ys = place(fixed_set(seed, "llc", samples, settings.task))
+    xs, ys = move(fixed_set(seed, "llc", samples, settings.task))
     if not likelihood:
         return xs, ys, torch.full_like(ys, 1 / ys.shape[1])
     ks = torch.randint(ys.shape[1], (samples, 1), generator=generator(seed, "context length"))
-    return xs, ys, torch.zeros_like(ys).scatter(1, place(ks, ys.device), 1.0)
+    return xs, ys, torch.zeros_like(ys).scatter(1, move(ks, ys.device), 1.0)
 
 
 @functools.lru_cache(maxsize=4)
 def _checkpoint(run, step):
-    return (place(CheckpointStore(run).load(step)),)
+    return (move(CheckpointStore(run).load(step)),)
 
 
 @functools.lru_cache(maxsize=64)

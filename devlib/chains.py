@@ -9,7 +9,7 @@ from torch.func import vmap
 from tqdm import tqdm
 
 from devlib.burn_in import find_burn_in
-from devlib.devices import place, to_numpy, wide
+from devlib.devices import move, to_numpy, wide
 from devlib.draws import Draws
 from devlib.errors import UserError
 from devlib.gradients import mean_gradient
@@ -164,9 +164,9 @@ class Random:
             self.block = block
             indices, noise = zip(*[self._make(chain, block) for chain in self.chains], strict=True)
             where = self.run.anchor.device
-            self.noise = place(torch.stack(noise, 1), where)
+            self.noise = move(torch.stack(noise, 1), where)
             self.indices = (None if indices[0] is None else
-                            place(torch.stack(indices, 1), where))
+                            move(torch.stack(indices, 1), where))
         return (None if self.indices is None else self.indices[offset]), self.noise[offset]
 
     def _make(self, chain, block):

@@ -32,8 +32,8 @@ def stream(function, items, address):
 
     Raises UserError, before any work, if dask is missing, the scheduler is out of reach or has no
     worker, or a worker is not fit; and in mid-work if the scheduler is lost, or a piece has ended
-    four workers (dask's allowed-failures). What was filed by then stays. What a piece raises is raised here. While all
-    workers are away it waits for one to come back.
+    four workers (dask's allowed-failures). What was filed by then stays. What a piece raises is
+    raised here. While all workers are away it waits for one to come back.
     """
     with _client(address) as client:
         import distributed

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from devlib.devices import place
+from devlib.devices import move
 from devlib.files import make_directory, settings_hash, write_json
 from devlib.llc import estimate_llc
 from devlib.packed import open_run
@@ -56,7 +56,7 @@ class _AtCheckpoint:
         return self.directory / f"{self.identity}_step_{step:07d}.json"
 
     def __call__(self, step):
-        params = place(open_run(self.run).load(step))
+        params = move(open_run(self.run).load(step))
         write_json(self.path(step), {
             name: [{"step": step, **row} for row in
                    (found if isinstance(found, list) else [found])]

@@ -36,14 +36,14 @@ def device(name="auto") -> torch.device:
     return found
 
 
-def place(value, where=None):
+def move(value, where=None):
     """A tensor, or those in a tuple or dictionary, on the device `where` (default: `device()`).
     What is there already is not copied."""
     where = device() if where is None else where
     if isinstance(value, dict):
-        return {name: place(part, where) for name, part in value.items()}
+        return {name: move(part, where) for name, part in value.items()}
     if isinstance(value, tuple):
-        return tuple(place(part, where) for part in value)
+        return tuple(move(part, where) for part in value)
     return value.to(where)
 
 
@@ -106,7 +106,7 @@ def claim_gpu(names=None, folder=None):
     folder.mkdir(mode=0o700, exist_ok=True)
     taken = names[os.getpid() % len(names)]
     for name in names:
-        lock = open(folder / name.replace("/", "-"), "w")  # noqa: SIM115: held until the end
+        lock = open(folder / name.replace("/", "-"), "w")  # noqa: SIM115 (held)
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _held.append(lock)

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from devlib.corpus import fixed_contexts
-from devlib.devices import place
+from devlib.devices import move
 from devlib.errors import UserError
 from devlib.metrics_regression import mean_and_se, with_se
 from devlib.models.language_loss import final_stream, microbatch, token_losses
@@ -32,7 +32,7 @@ class Probes:
 
     def on(self, where) -> "Probes":
         """The same on a device."""
-        return Probes(**place({f.name: getattr(self, f.name) for f in fields(self)}, where))
+        return Probes(**move({f.name: getattr(self, f.name) for f in fields(self)}, where))
 
 
 def make_probes(corpus, ngrams, context, metrics: LanguageMetrics, seed) -> Probes:

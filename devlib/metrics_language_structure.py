@@ -11,7 +11,7 @@ import math
 import pandas as pd
 import torch
 
-from devlib.devices import of, place, to_numpy
+from devlib.devices import move, of, to_numpy
 from devlib.errors import UserError
 from devlib.essential import principal_path
 from devlib.metrics_regression import mean_and_se, with_se
@@ -121,12 +121,12 @@ def heads(params, model: LanguageModel, metrics: LanguageMetrics, seed) -> list[
     from devlib.models.language import LanguageTransformer  # imports TransformerLens: seconds
 
     transformer = LanguageTransformer(model, params)
-    tokens, lengths = place(previous_token_sequences(
+    tokens, lengths = move(previous_token_sequences(
         generator(seed, "previous token"), metrics.previous_sequences,
         min(metrics.previous_shortest, model.context),
         min(metrics.previous_longest, model.context), model.vocabulary), of(params))
     previous = attention_between(transformer, tokens, lengths - 1, lengths - 2)
-    tokens, first, second = place(prefix_sequences(
+    tokens, first, second = move(prefix_sequences(
         generator(seed, "prefix matching"), metrics.prefix_sequences,
         min(metrics.prefix_length, model.context), model.vocabulary), of(params))
     prefix = attention_between(transformer, tokens, second, first + 1)

@@ -7,7 +7,7 @@ attends to the last y), L blocks of H heads, E components of the residual stream
 import torch
 from torch.func import functional_call
 
-from devlib.devices import of, place
+from devlib.devices import move, of
 from devlib.evaluation import predict
 from devlib.presets import RegressionMetrics, RegressionSettings
 from devlib.rng import generator
@@ -33,7 +33,7 @@ def out_of_distribution(model, params, settings: RegressionSettings, seed, sampl
     """(MSE / g^2, se) and (mean-square prediction / g^2, se) on contexts whose inputs or tasks
     are scaled by a gain g (D.1.3, eqs. 18, 19). Gains share their contexts, up to the scale."""
     square = (input_gain * task_gain) ** 2
-    xs, ys = place(sample_contexts(
+    xs, ys = move(sample_contexts(
         generator(seed, "out of distribution"), samples, settings.task, input_gain=input_gain,
         task_gain=task_gain, noise_variance=noise_variance), of(params))
     predictions = predict(model, params, xs, ys)
@@ -45,7 +45,7 @@ def prior_distances(model, params, xs, ys, tasks):
     """Mean-square distance of the predictions to zero and to the task prior x . mean(w) over the
     finite set `tasks` (M, D) (D.1.1): ((to zero, se), (to the prior, se))."""
     predictions = predict(model, params, xs, ys)
-    prior = xs.double() @ place(tasks, xs.device).double().mean(0)
+    prior = xs.double() @ move(tasks, xs.device).double().mean(0)
     return (mean_and_se(predictions.square().mean(1)),
             mean_and_se((predictions - prior).square().mean(1)))
 
@@ -59,7 +59,7 @@ def behaviour(model, params, settings: RegressionSettings, metrics: RegressionMe
     """
     row = {}
     for suffix, variance in (("", None), ("_slip", settings.task.noise_variance**2)):
-        xs, ys = place(sample_contexts(generator(seed, "behaviour"), metrics.samples,
+        xs, ys = move(sample_contexts(generator(seed, "behaviour"), metrics.samples,
                                        settings.task, noise_variance=variance), of(params))
         errors = squared_errors(predict(model, params, xs, ys), ys.double())
         for name, score in zip(("icl_early", "icl_late"), icl_scores(errors), strict=True):
@@ -170,7 +170,7 @@ def heads(model, params, settings: RegressionSettings, metrics: RegressionMetric
     x-tokens, queries at y-tokens; D.2.3) normalised entropy, variability, and the attention to
     itself, to the previous token, to all x- and to all y-tokens. The first token, which can only
     attend to itself, is left out."""
-    xs, ys = place(sample_contexts(generator(seed, "attention"), metrics.attention_samples,
+    xs, ys = move(sample_contexts(generator(seed, "attention"), metrics.attention_samples,
                                    settings.task), of(params))
     with torch.no_grad():
         patterns = functional_call(_Attention(model), {f"model.{name}": value for name, value

@@ -39,11 +39,12 @@ def each(function, items, *, jobs=None, label="", cluster=None) -> list:
         for place, result in _bar(stream(function, items, cluster), items, label):
             done[place] = result
         return done
-    jobs = min(len(gpus()) or cores() if jobs is None else jobs, len(items))
+    several = gpus()
+    jobs = min(len(several) or cores() if jobs is None else jobs, len(items))
     if jobs <= 1:
         return list(_bar((_one_thread(function, item) for item in items), items, label))
     work = Parallel(jobs, return_as="generator")(
-        delayed(_in_process)(function, item) for item in items)
+        delayed(_in_process)(function, item, several) for item in items)
     done = list(_bar(work, items, label))
     # joblib would keep the processes for the next kind of work, take what that imports and
     # compiles for a leak of memory, and start them again in mid-work
@@ -55,9 +56,9 @@ def _bar(work, items, label):
     return tqdm(work, total=len(items), desc=label, disable=None)
 
 
-def _in_process(function, item):
+def _in_process(function, item, several):
     """In a process of its own: where there are several GPUs, on one of them."""
-    claim_gpu()
+    claim_gpu(several)
     return _one_thread(function, item)
 
 

@@ -17,6 +17,7 @@ def stream_seed(seed: int, *names) -> int:
 
 
 def generator(seed: int, *names) -> torch.Generator:
-    """A torch generator for one named stream, on the CPU whatever computes: batch t is `generator(seed, "train", t)`, chain k
-    is `generator(seed, "chain", k)`, so any of them can be made again without the others."""
+    """A torch generator for one named stream: batch t is `generator(seed, "train", t)`, chain k
+    is `generator(seed, "chain", k)`, so any of them can be made again without the others. It is
+    on the CPU, whatever computes: every device gets the same numbers."""
     return torch.Generator().manual_seed(stream_seed(seed, *names))

@@ -10,7 +10,7 @@ from devlib.artefact import running_init_llc
 from devlib.checkpoints import thin
 from devlib.corpus import fixed_contexts, load_corpus
 from devlib.curve import llc_row, rows, tables
-from devlib.devices import device, place, to_numpy
+from devlib.devices import device, move, to_numpy
 from devlib.essential import principal_path
 from devlib.metrics_language import (
     behaviour,
@@ -68,10 +68,10 @@ def path_tables(store, steps, settings: LanguageSettings, seed) -> dict:
     """Essential dynamics: "path" and "explained", as for regression. The outputs are the log
     probabilities of every token, at one place in each of a fixed set of validation contexts."""
     context, count = settings.model.context, settings.evaluation.probes
-    contexts = place(fixed_contexts(_corpus(settings), seed, "probes", count, context))
-    places = place(random_places(generator(seed, "probe places"), count, 1, context))
+    contexts = move(fixed_contexts(_corpus(settings), seed, "probes", count, context))
+    places = move(random_places(generator(seed, "probe places"), count, 1, context))
     outputs = np.stack([to_numpy(log_probabilities(
-        place(store.load(step)), contexts, places, settings.model)) for step in steps])
+        move(store.load(step)), contexts, places, settings.model)) for step in steps])
     return principal_path(steps, outputs).tables()
 
 
@@ -80,12 +80,12 @@ def change_tables(store, llc, loss, settings: LanguageSettings, seed) -> dict:
     tokens of a stage with the token ids before them, and "texts", the change at every token of a
     few contexts. A change is the loss at the stage's end minus that at its start, nats."""
     chosen = settings.evaluation
-    contexts = place(fixed_contexts(_corpus(settings), seed, "changes", chosen.change_contexts,
+    contexts = move(fixed_contexts(_corpus(settings), seed, "changes", chosen.change_contexts,
                                     settings.model.context))
     _, _, stages = find_stages(llc, loss, settings.stages, "LM")
     changes, texts = [], []
     for stage in stages.itertuples():
-        change = loss_changes(place(store.load(stage.start)), place(store.load(stage.end)),
+        change = loss_changes(move(store.load(stage.start)), move(store.load(stage.end)),
                               contexts, settings.model)
         for place in most_changed(change, chosen.changes):
             tokens = contexts[place["context"], :place["position"] + 1].tolist()
@@ -156,5 +156,5 @@ def _loss(model):
 
 @functools.lru_cache(maxsize=2)
 def _llc_data(settings, seed):
-    return (place(fixed_contexts(_corpus(settings), seed, "llc", settings.llc.samples,
+    return (move(fixed_contexts(_corpus(settings), seed, "llc", settings.llc.samples,
                                  settings.model.context, "train")),)

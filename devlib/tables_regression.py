@@ -6,7 +6,7 @@ import numpy as np
 
 from devlib.checkpoints import CheckpointStore, nearest, thin
 from devlib.curve import llc_row, rows
-from devlib.devices import cache_slice, of, place, to_numpy
+from devlib.devices import cache_slice, move, of, to_numpy
 from devlib.essential import principal_path
 from devlib.evaluation import evaluate, predict
 from devlib.hessian import density_rows, hessian_row
@@ -51,9 +51,9 @@ def path_tables(store: CheckpointStore, steps, settings: RegressionSettings,
                 metrics: RegressionMetrics, seed) -> dict:
     """"path": essential dynamics, the scores of each step on the principal components of the
     model's predictions for one probe set; "explained": the variance share of each component."""
-    xs, ys = place(fixed_set(seed, "probes", metrics.probes, settings.task))
+    xs, ys = move(fixed_set(seed, "probes", metrics.probes, settings.task))
     model = _model(settings)
-    outputs = np.stack([to_numpy(predict(model, place(store.load(step)), xs, ys))
+    outputs = np.stack([to_numpy(predict(model, move(store.load(step)), xs, ys))
                         for step in steps])
     return principal_path(steps, outputs).tables()
 
@@ -115,7 +115,7 @@ class _Hessian:
         self.measure, self.settings, self.hessian, self.seed = measure, settings, hessian, seed
 
     def __call__(self, params):
-        data = place(fixed_set(self.seed, "hessian", self.hessian.samples, self.settings.task))
+        data = move(fixed_set(self.seed, "hessian", self.hessian.samples, self.settings.task))
         return self.measure(_loss(self.settings), params, data, self.hessian, self.seed,
                             microbatch=cache_slice(MICROBATCH, of(params)), keep_graph=True)
 
@@ -134,4 +134,4 @@ def _loss(settings):
 
 @functools.lru_cache(maxsize=2)
 def _llc_data(settings, seed):
-    return place(fixed_set(seed, "llc", settings.llc.samples, settings.task))
+    return move(fixed_set(seed, "llc", settings.llc.samples, settings.task))

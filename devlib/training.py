@@ -11,7 +11,7 @@ from torch.func import functional_call
 from tqdm import tqdm
 
 from devlib.checkpoints import CheckpointStore, schedule
-from devlib.devices import cache_slice, device, place
+from devlib.devices import cache_slice, device, move
 from devlib.files import make_directory, settings_hash
 from devlib.gradients import mean_gradient
 from devlib.models.regression import MICROBATCH, RegressionTransformer
@@ -79,7 +79,7 @@ class Trainer:
         """Takes update `step` on its batch; returns the loss before it."""
         batch = training_batch(self.seed, self.step, self.settings.training.batch,
                                self.settings.task, self.tasks)
-        self.w.grad, loss = self._gradient(self.w, place(batch, self.where))
+        self.w.grad, loss = self._gradient(self.w, move(batch, self.where))
         self.optimizer.step()
         self.step += 1
         if self.step < self.settings.training.steps:
@@ -103,7 +103,7 @@ class Trainer:
         """The inverse of `save_state`. Raises CheckpointError if the file is not this run's."""
         tensors, facts = load_state(path, identity)
         self.w.copy_(tensors.pop("w"))
-        self.optimizer.state[self.w] = place(tensors, self.where)
+        self.optimizer.state[self.w] = move(tensors, self.where)
         self.step = int(facts["step"])
         self.scheduler.load_state_dict(json.loads(facts["scheduler"]))
         for group, lr in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from devlib.checkpoints import CheckpointStore
-from devlib.devices import device, place
+from devlib.devices import device, move
 from devlib.errors import UserError
 from devlib.gradients import mean_gradient
 from devlib.models.language_loss import (
@@ -36,7 +36,7 @@ class LanguageTrainer:
     def __post_init__(self):
         model, training = self.settings.model, self.settings.training
         self.where = device(self.where)
-        params = place(initial_parameters(model, self.seed), self.where)
+        params = move(initial_parameters(model, self.seed), self.where)
         self.layout = Layout.of(params)
         self.w = self.layout.flatten(params)  # (P,)
         self.params = self.layout.unflatten(self.w)  # views of it, by name
@@ -59,7 +59,7 @@ class LanguageTrainer:
             raise UserError(f"batch {self.step} has shape {tuple(tokens.shape)}, not {shape}: "
                             "contexts and the model's context")
         self.optimizer.param_groups[0]["lr"] = learning_rate(training, self.step)
-        self.w.grad, loss = self._gradient(self.w, place((tokens,), self.where))
+        self.w.grad, loss = self._gradient(self.w, move((tokens,), self.where))
         self.optimizer.step()
         self.step += 1
         return loss
@@ -78,7 +78,7 @@ class LanguageTrainer:
         """The inverse of `save_state`. Raises CheckpointError if the file is not this run's."""
         tensors, facts = load_state(path, identity)
         self.w.copy_(tensors.pop("w"))
-        self.optimizer.state[self.w] = place(tensors, self.where)
+        self.optimizer.state[self.w] = move(tensors, self.where)
         self.step = int(facts["step"])
 
 

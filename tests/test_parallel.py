@@ -87,7 +87,7 @@ def test_a_piece_finds_one_thread_one_core_and_the_runs_of_who_asked(runs, clust
 
 def test_results_come_in_order_and_an_error_comes_back(cluster):
     assert parallel.each(abs, [-3, 1, -2], cluster=cluster.address) == [3, 1, 2]
-    with pytest.raises(UserError, match="^no soup today$"):
+    with pytest.raises(UserError, match=r"^no soup today$"):
         parallel.each(refuses, ["soup"], cluster=cluster.address)
     assert parallel.each(abs, [], cluster="tcp://127.0.0.1:1") == []  # nobody is asked
 
