@@ -37,23 +37,19 @@ HESSIAN = replace(SMOKE.hessian, most_probes=3, pairs=3, density_steps=4)
 
 
 @pytest.fixture(autouse=True)
-def no_data_of_another_device():
-    """Data are made once a process, on its device; a test has two."""
+def forget():
+    """Data are made once a process, on its device; here a process has two."""
     def forget():
-        for module in (regression, language):
-            for kept in (module._llc_data, getattr(module, "_probes", None)):
-                if kept is not None:
-                    kept.cache_clear()
-        _data.cache_clear()
+        for kept in (regression._llc_data, language._llc_data, language._probes, _data):
+            kept.cache_clear()
 
-    forget()
-    yield
+    yield forget
     forget()
 
 
 def test_nothing_else_names_a_device():
     """Nor in comments, which would be read as code one day; "GPU" may be said."""
-    named = re.compile(r"cuda|\bmps\b|\.cpu\(|\.to\([\"']|device\s*=\s*[\"'](?!auto)", re.IGNORECASE)
+    named = re.compile(r"cuda|\bmps\b|\.cpu\(|\.to\([\"']|device\s*=\s*[\"'](?!auto)", re.I)
     root = project_root()
     sources = [*root.glob("devlib/**/*.py"), *root.glob("notebooks/*.py")]
     assert len(sources) > 60
@@ -98,11 +94,11 @@ def test_the_stand_in_refuses_what_a_gpu_refuses(monkeypatch):
         assert devices.to_numpy(there + there).tolist() == [2, 2, 2]
         with pytest.raises(RuntimeError, match="on the CPU and on the stand-in"):
             there + torch.ones(3)
-        with pytest.raises(TypeError, match="device type tensor to numpy|[Cc]annot"):
+        with pytest.raises(RuntimeError, match="not supported"):
             there.numpy()
 
 
-LR_PARAMS = training.build_model(LR, 0).state_dict()
+LR_PARAMS = dict(training.build_model(LR, 0).state_dict())
 LM_PARAMS = initial_parameters(LM.model, 0)
 JOB = Job("seeded", 0, 3e-4, 66.7, 6.67, 16, 2, 10, 2, seed=0, looks=3)
 
@@ -129,15 +125,11 @@ MEASURES = {
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_a_measurement_is_the_same_on_another_device(name, monkeypatch):
+def test_a_measurement_is_the_same_on_another_device(name, forget, monkeypatch):
     """Chains too: their batches and noise are the CPU's."""
     measure, params = MEASURES[name]
     here = numbers(measure(params))
-    no_cache = language._probes
-    no_cache.cache_clear()
-    for module in (regression, language):
-        module._llc_data.cache_clear()
-    _data.cache_clear()
+    forget()
     with gpu(monkeypatch) as seen:
         there = numbers(measure(move(params)))
     assert seen.operations > 20
@@ -178,9 +170,15 @@ def test_training_is_the_same_on_another_device_and_after_a_break(kind, tmp_path
     with gpu(monkeypatch) as seen:
         other = trained(kind, tmp_path / "other", save_every=0)
     assert seen.operations > 100
-    found, wanted = other.load(last), whole.load(last)
-    for name in wanted:
-        torch.testing.assert_close(found[name], wanted[name], rtol=1e-3, atol=1e-5)
+    found, wanted, first = (flat(store.load(step)) for store, step in
+                            ((other, last), (whole, last), (whole, 0)))
+    # Adam makes as much of a gradient that is zero but for rounding, such as that of the keys'
+    # biases: so the whole vector, beside the way it has gone
+    assert (found - wanted).norm() < 1e-3 * (wanted - first).norm()
+
+
+def flat(params):
+    return torch.cat([p.flatten() for p in params.values()])
 
 
 def rename(state, identity, path):
