@@ -56,9 +56,15 @@ def parser() -> Parser:
         sub.add_argument("--corpus", choices=presets.CORPORA,
                          help="what language models read (default: the preset's)")
 
+    def cluster(sub):
+        sub.add_argument("--cluster", metavar="ADDRESS",
+                         help="a dask scheduler, such as tcp://host:8786, whose workers compute "
+                              "(default: $DEVLIB_CLUSTER, or this machine's cores)")
+
     sub = command(run, "recompute one page; the committed one stays as it is")
     sub.add_argument("notebook", help="such as 02_stage_boundaries, or stage_boundaries")
     scale(sub)
+    cluster(sub)
     sub.add_argument("-p", dest="extra", nargs=2, action="append", default=[],
                      metavar=("NAME", "VALUE"), help="another parameter of the page")
     sub = command(sweep, "recompute one page over a grid of seeds and settings, in parallel; "
@@ -73,6 +79,7 @@ def parser() -> Parser:
     sub.add_argument("--jobs", type=int, help="cells at a time (default: one a core)")
     sub = command(reproduce, "recompute every page, and build the book from them")
     scale(sub)
+    cluster(sub)
     corpus(sub)
     sub = command(train, "train a transformer, or go on with it")
     scale(sub)
@@ -103,6 +110,7 @@ def run(args):
     extra = dict(args.extra)
     if len(extra) < len(args.extra):
         raise UserError("a parameter is given twice with -p")
+    _choose_cluster(args)
     print(notebooks.run(args.notebook, args.preset, args.seed, extra, args.runs))
 
 
@@ -150,6 +158,7 @@ def reproduce(args):
 
     _choose_runs(args)
     notebooks.check_all(args.preset, args.seed)
+    _choose_cluster(args)
     pipeline.compute_tables(args.preset, args.seed, args.corpus)
     with notebooks.book_lock(args.preset, args.seed, args.runs):
         copy = notebooks.build_copy(args.preset, args.seed, args.runs,
@@ -206,6 +215,16 @@ def mend(args):
 def _choose_runs(args):
     if args.runs:
         os.environ["DEVLIB_RUNS"] = args.runs
+
+
+def _choose_cluster(args):
+    """Names the cluster for all that computes, kernels too, once it is known to be sound."""
+    if args.cluster is not None:
+        from devlib import cluster
+
+        _choose_runs(args)
+        cluster.check(args.cluster)
+        os.environ["DEVLIB_CLUSTER"] = args.cluster
 
 
 def list_presets(args):

@@ -20,6 +20,7 @@ from devlib.calibration import NotCalibrated, calibrate, status
 from devlib.chains import Chains, per_sample_losses
 from devlib.checkpoints import CheckpointStore, thin
 from devlib.curve import read_rows
+from devlib.devices import move
 from devlib.files import make_directory, settings_hash
 from devlib.llc import estimate_llc, llc_trace, scaled_losses
 from devlib.parallel import each
@@ -252,7 +253,8 @@ def top_curvature(loss, params, batch, seed) -> float:
         return grad(lambda q: loss(q, batch).mean())(p)
 
     gen = generator(seed, "curvature")
-    v = {name: torch.randn(p.shape, generator=gen) for name, p in params.items()}
+    v = {name: move(torch.randn(p.shape, generator=gen), p.device)
+         for name, p in params.items()}
     value = math.nan
     for _ in range(CURVATURE_ROUNDS):
         norm = math.sqrt(sum(float(part.square().sum()) for part in v.values()))
@@ -279,16 +281,16 @@ def _loss(settings):
 
 @functools.lru_cache(maxsize=4)
 def _data(settings, samples, seed, likelihood):
-    xs, ys = fixed_set(seed, "llc", samples, settings.task)
+    xs, ys = move(fixed_set(seed, "llc", samples, settings.task))
     if not likelihood:
         return xs, ys, torch.full_like(ys, 1 / ys.shape[1])
     ks = torch.randint(ys.shape[1], (samples, 1), generator=generator(seed, "context length"))
-    return xs, ys, torch.zeros_like(ys).scatter(1, ks, 1.0)
+    return xs, ys, torch.zeros_like(ys).scatter(1, move(ks, ys.device), 1.0)
 
 
 @functools.lru_cache(maxsize=4)
 def _checkpoint(run, step):
-    return (CheckpointStore(run).load(step),)
+    return (move(CheckpointStore(run).load(step)),)
 
 
 @functools.lru_cache(maxsize=64)

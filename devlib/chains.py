@@ -10,6 +10,7 @@ from torch.func import vmap
 from tqdm import tqdm
 
 from devlib.burn_in import find_burn_in
+from devlib.devices import move, to_numpy, wide
 from devlib.draws import Draws
 from devlib.errors import UserError
 from devlib.gradients import mean_gradient
@@ -91,7 +92,7 @@ class Chains:
                                        None if vectorised else self.microbatch)
         if vectorised is not None:
             return make(bool(vectorised))
-        make(self.origin.is_cuda or self.size < VECTORISED_BELOW)
+        make(wide(self.origin.device) or self.size < VECTORISED_BELOW)
         if self.vectorised:
             try:
                 indices, noise = Random(self, range(self.chains)).at(0)
@@ -115,7 +116,7 @@ class Chains:
                     w = torch.full_like(w, torch.nan)
                     break  # the rest of this chain stays NaN; the others go on
                 losses[chain, draw] = value
-                baseline[chain, draw] = self.baseline(indices)
+                baseline[chain, draw] = float(self.baseline(indices))
                 bar.update()
             self.w[chain], self.state[chain] = w, state
 
@@ -128,8 +129,8 @@ class Chains:
             values.append(value)
             baselines.append(self.baseline(indices).expand(self.chains))
             bar.update(self.chains)
-        losses[:] = torch.stack(values, 1).double().cpu()
-        baseline[:] = torch.stack(baselines, 1).cpu()
+        losses[:] = to_numpy(torch.stack(values, 1).double())
+        baseline[:] = to_numpy(torch.stack(baselines, 1))
 
     def _step_all(self, indices, noise):
         return self.step(self.w, self.state, self.anchor, self.origin, self.free,
@@ -148,8 +149,8 @@ class Random:
     """Batch indices and noise of some chains, as functions of (seed, chain, draw).
 
     They come in blocks of a fixed length, so that small models do not spend their time starting
-    generators; the length depends on the sizes alone, never on where a run began. A CPU and a GPU
-    draw different numbers.
+    generators; the length depends on the sizes alone, never on where a run began. They are drawn on
+    the CPU and moved to where the chains are: the same numbers on every device.
     """
 
     def __init__(self, run: Chains, chains):
@@ -164,19 +165,19 @@ class Random:
         if block != self.block:
             self.block = block
             indices, noise = zip(*[self._make(chain, block) for chain in self.chains], strict=True)
-            self.noise = torch.stack(noise, 1)
-            self.indices = None if indices[0] is None else torch.stack(indices, 1)
+            where = self.run.anchor.device
+            self.noise = move(torch.stack(noise, 1), where)
+            self.indices = (None if indices[0] is None else
+                            move(torch.stack(indices, 1), where))
         return (None if self.indices is None else self.indices[offset]), self.noise[offset]
 
     def _make(self, chain, block):
-        run, like = self.run, self.run.anchor
-        gen = generator(run.seed, "chain", chain, block, device=like.device)
-        noise = torch.randn(self.length, run.size, generator=gen, dtype=like.dtype,
-                            device=like.device)
+        run = self.run
+        gen = generator(run.seed, "chain", chain, block)
+        noise = torch.randn(self.length, run.size, generator=gen, dtype=run.anchor.dtype)
         if run.batch_size is None:
             return None, noise
-        indices = torch.randint(len(run.data[0]), (self.length, run.batch_size), generator=gen,
-                                device=like.device)
+        indices = torch.randint(len(run.data[0]), (self.length, run.batch_size), generator=gen)
         return indices, noise
 
 

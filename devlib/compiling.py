@@ -6,11 +6,13 @@ import types
 
 import torch
 
+from devlib.devices import device, wide
+
 
 @functools.cache
 def can_compile() -> bool:
     """Whether torch.compile can build its kernels: on a CPU it needs a C++ compiler."""
-    return torch.cuda.is_available() or any(map(shutil.which, ("c++", "g++", "clang++", "cl")))
+    return wide(device()) or any(map(shutil.which, ("c++", "g++", "clang++", "cl")))
 
 
 def compiled(function):
@@ -27,7 +29,7 @@ def compiled(function):
                              function.__defaults__, function.__closure__)
     # calls between kernels in C++ too: on a CPU 3 to 9 % of a step of the regression transformer
     return torch.compile(own, dynamic=False,
-                         options={"cpp_wrapper": not torch.cuda.is_available()})
+                         options={"cpp_wrapper": not wide(device())})
 
 
 def unguarded():

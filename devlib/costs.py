@@ -100,3 +100,14 @@ def pilots() -> pd.DataFrame:
     sources.note_file(path)
     table = pd.read_csv(path)
     return table.assign(tokens=table.step * table.batch * table.context)
+
+
+def cores(facts) -> pd.DataFrame:
+    """One row a number of processes: wall seconds of the curve."""
+    return pd.DataFrame([{"processes": int(jobs), **seconds}
+                         for jobs, seconds in facts["seconds"].items()])
+
+
+def memory(facts) -> pd.DataFrame:
+    """Peak MB of a process: one row a kind of work, one column a preset."""
+    return pd.DataFrame(facts["peak MB"]).T.rename_axis("peak MB").reset_index()

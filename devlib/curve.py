@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from devlib.devices import move
 from devlib.errors import UserError
 from devlib.files import settings_hash
 from devlib.llc import estimate_llc
@@ -72,7 +73,7 @@ class _AtCheckpoint:
         return self.directory / f"{self.identity}_step_{step:07d}.json"
 
     def __call__(self, step):
-        params = open_run(self.run).load(step)
+        params = move(open_run(self.run).load(step))
         write_sealed(self.path(step), {
             name: [{"step": step, **row} for row in
                    (found if isinstance(found, list) else [found])]

@@ -3,6 +3,7 @@
 import torch
 from torch.func import functional_call
 
+from devlib.devices import move, of
 from devlib.presets import RegressionSettings
 from devlib.tasks import fixed_set, squared_errors
 
@@ -19,7 +20,8 @@ def predict(model, params, xs, ys):
 def evaluate(model, params, settings: RegressionSettings, seed) -> dict:
     """Test loss with its standard error, loss and mean-square prediction at each position k, and
     the norm of all weights (Fig. 1b, Fig. 5a, B.3). Units: squared target units."""
-    xs, ys = fixed_set(seed, "test", settings.evaluation.samples, settings.task)
+    xs, ys = move(fixed_set(seed, "test", settings.evaluation.samples, settings.task),
+                   of(params))
     predictions = predict(model, params, xs, ys)
     errors = squared_errors(predictions, ys.double())
     context_loss = errors.mean(1)

@@ -16,6 +16,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch.func import grad
 
 from devlib.chains import check_loss, check_problem
+from devlib.devices import to_numpy
 from devlib.errors import UserError
 from devlib.gradients import mean_gradient
 from devlib.parameters import Layout
@@ -61,7 +62,7 @@ class Hessian(LinearOperator):
         if not product.isfinite().all():
             raise UserError("the Hessian is not finite: the loss or a derivative of it overflows "
                             "at these parameters")
-        return product.double().cpu().numpy()
+        return to_numpy(product.double())
 
     def _adjoint(self):
         return self

@@ -4,12 +4,13 @@ Shapes: N contexts of T tokens below V, the first of them bos = V - 1. Position 
 token with p tokens before it, bos at 0; losses are (N, T - 1), position p in column p - 1, in nats.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch.nn import functional as F
 
 from devlib.corpus import fixed_contexts
+from devlib.devices import move
 from devlib.errors import UserError
 from devlib.metrics_regression import mean_and_se, with_se
 from devlib.models.language_loss import final_stream, microbatch, token_losses
@@ -28,6 +29,10 @@ class Probes:
     q: torch.Tensor  # (V, V): q(t | s) of (15)
     entropies: torch.Tensor  # (V,): entropy of q(. | s), nats
     ngrams: dict[int, torch.Tensor]  # n -> (count, n)
+
+    def on(self, where) -> "Probes":
+        """The same on a device."""
+        return Probes(**move({f.name: getattr(self, f.name) for f in fields(self)}, where))
 
 
 def make_probes(corpus, ngrams, context, metrics: LanguageMetrics, seed) -> Probes:
@@ -162,7 +167,7 @@ def log_probabilities(params, contexts, places, model: LanguageModel):
 def _logits_at(params, contexts, places, model):
     """Slices of the contexts and places, with the logits (b, P, V) there, without gradients."""
     check_tokens(contexts, model)
-    at_once = microbatch(contexts.shape[1])
+    at_once = microbatch(contexts.shape[1], contexts.device)
     for some, at in zip(contexts.split(at_once), places.split(at_once), strict=True):
         some = some.long()
         with torch.no_grad():

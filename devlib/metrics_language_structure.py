@@ -9,6 +9,7 @@ import itertools
 
 import torch
 
+from devlib.devices import move, of, to_numpy
 from devlib.errors import UserError
 from devlib.essential import principal_path
 from devlib.metrics_regression import mean_and_se, with_se
@@ -25,7 +26,7 @@ def position_path(w_pos, components):
     """Principal components of the positional embedding (T, d) over positions (C.2.1): `scores`
     (T, C) of each position, which Lissajous curves show against one another, and the share of the
     variance that each component explains (C,)."""
-    return principal_path(range(len(w_pos)), w_pos.numpy(), components)
+    return principal_path(range(len(w_pos)), to_numpy(w_pos), components)
 
 
 def positions(params, metrics: LanguageMetrics) -> list[dict]:
@@ -99,14 +100,14 @@ def heads(params, model: LanguageModel, metrics: LanguageMetrics, seed) -> list[
     from devlib.models.language import LanguageTransformer  # imports TransformerLens: seconds
 
     transformer = LanguageTransformer(model, params)
-    tokens, lengths = previous_token_sequences(
+    tokens, lengths = move(previous_token_sequences(
         generator(seed, "previous token"), metrics.previous_sequences,
         min(metrics.previous_shortest, model.context),
-        min(metrics.previous_longest, model.context), model.vocabulary)
+        min(metrics.previous_longest, model.context), model.vocabulary), of(params))
     previous = attention_between(transformer, tokens, lengths - 1, lengths - 2)
-    tokens, first, second = prefix_sequences(
+    tokens, first, second = move(prefix_sequences(
         generator(seed, "prefix matching"), metrics.prefix_sequences,
-        min(metrics.prefix_length, model.context), model.vocabulary)
+        min(metrics.prefix_length, model.context), model.vocabulary), of(params))
     prefix = attention_between(transformer, tokens, second, first + 1)
     return [{"layer": layer + 1, "head": head + 1,
              **with_se("previous", mean_and_se(previous[layer, head])),

@@ -7,6 +7,7 @@ attends to the last y), L blocks of H heads, E components of the residual stream
 import torch
 from torch.func import functional_call
 
+from devlib.devices import move, of
 from devlib.evaluation import predict
 from devlib.presets import RegressionMetrics, RegressionSettings
 from devlib.rng import generator
@@ -32,9 +33,9 @@ def out_of_distribution(model, params, settings: RegressionSettings, seed, sampl
     """(MSE / g^2, se) and (mean-square prediction / g^2, se) on contexts whose inputs or tasks
     are scaled by a gain g (D.1.3, eqs. 18, 19). Gains share their contexts, up to the scale."""
     square = (input_gain * task_gain) ** 2
-    xs, ys = sample_contexts(
+    xs, ys = move(sample_contexts(
         generator(seed, "out of distribution"), samples, settings.task, input_gain=input_gain,
-        task_gain=task_gain, noise_variance=noise_variance)
+        task_gain=task_gain, noise_variance=noise_variance), of(params))
     predictions = predict(model, params, xs, ys)
     errors = squared_errors(predictions, ys.double()).mean(1)
     return mean_and_se(errors / square), mean_and_se(predictions.square().mean(1) / square)
@@ -44,7 +45,7 @@ def prior_distances(model, params, xs, ys, tasks):
     """Mean-square distance of the predictions to zero and to the task prior x . mean(w) over the
     finite set `tasks` (M, D) (D.1.1): ((to zero, se), (to the prior, se))."""
     predictions = predict(model, params, xs, ys)
-    prior = xs.double() @ tasks.double().mean(0)
+    prior = xs.double() @ move(tasks, xs.device).double().mean(0)
     return (mean_and_se(predictions.square().mean(1)),
             mean_and_se((predictions - prior).square().mean(1)))
 
@@ -58,8 +59,8 @@ def behaviour(model, params, settings: RegressionSettings, metrics: RegressionMe
     """
     row = {}
     for suffix, variance in (("", None), ("_slip", settings.task.noise_variance**2)):
-        xs, ys = sample_contexts(generator(seed, "behaviour"), metrics.samples, settings.task,
-                                 noise_variance=variance)
+        xs, ys = move(sample_contexts(generator(seed, "behaviour"), metrics.samples,
+                                       settings.task, noise_variance=variance), of(params))
         errors = squared_errors(predict(model, params, xs, ys), ys.double())
         for name, score in zip(("icl_early", "icl_late"), icl_scores(errors), strict=True):
             row |= with_se(name + suffix, score)
@@ -153,7 +154,7 @@ def attention_entropy(attention):
     first token has no choice."""
     tokens = attention.shape[-1]
     bits = torch.special.entr(attention).sum(-1) / torch.log(torch.tensor(2.0))
-    return bits[..., 1:] / torch.arange(2, tokens + 1).log2()
+    return bits[..., 1:] / torch.arange(2, tokens + 1, device=bits.device).log2()
 
 
 def attention_variability(attention):
@@ -169,8 +170,8 @@ def heads(model, params, settings: RegressionSettings, metrics: RegressionMetric
     x-tokens, queries at y-tokens; D.2.3) normalised entropy, variability, and the attention to
     itself, to the previous token, to all x- and to all y-tokens. The first token, which can only
     attend to itself, is left out."""
-    xs, ys = sample_contexts(generator(seed, "attention"), metrics.attention_samples,
-                             settings.task)
+    xs, ys = move(sample_contexts(generator(seed, "attention"), metrics.attention_samples,
+                                   settings.task), of(params))
     with torch.no_grad():
         patterns = functional_call(_Attention(model), {f"model.{name}": value for name, value
                                                        in params.items()}, (xs, ys))
@@ -179,7 +180,7 @@ def heads(model, params, settings: RegressionSettings, metrics: RegressionMetric
 
 
 def _heads_of_block(block, attention):
-    columns = torch.arange(attention.shape[-1])
+    columns = torch.arange(attention.shape[-1], device=attention.device)
     per_query = {  # (H, T)
         "entropy": torch.nn.functional.pad(attention_entropy(attention).mean(0), (1, 0)),
         "variability": attention_variability(attention),

@@ -7,6 +7,7 @@ import json
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
+from devlib.devices import to_numpy
 from devlib.errors import CheckpointError
 from devlib.files import write_atomic
 
@@ -46,5 +47,5 @@ def _digest(tensors, facts) -> str:
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().numpy().tobytes())
+        digest.update(to_numpy(tensor).tobytes())
     return digest.hexdigest()

@@ -16,7 +16,8 @@ def stream_seed(seed: int, *names) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def generator(seed: int, *names, device="cpu") -> torch.Generator:
+def generator(seed: int, *names) -> torch.Generator:
     """A torch generator for one named stream: batch t is `generator(seed, "train", t)`, chain k
-    is `generator(seed, "chain", k)`, so any of them can be made again without the others."""
-    return torch.Generator(device=device).manual_seed(stream_seed(seed, *names))
+    is `generator(seed, "chain", k)`, so any of them can be made again without the others. It is
+    on the CPU, whatever computes: every device gets the same numbers."""
+    return torch.Generator().manual_seed(stream_seed(seed, *names))

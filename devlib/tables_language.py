@@ -10,6 +10,7 @@ from devlib.artefact import plain_llc, running_init_llc
 from devlib.checkpoints import thin
 from devlib.corpus import fixed_contexts, load_corpus
 from devlib.curve import llc_row, rows, tables
+from devlib.devices import device, move, to_numpy
 from devlib.essential import principal_path
 from devlib.metrics_language import (
     behaviour,
@@ -67,10 +68,10 @@ def path_tables(store, steps, settings: LanguageSettings, seed) -> dict:
     """Essential dynamics: "path" and "explained", as for regression. The outputs are the log
     probabilities of every token, at one place in each of a fixed set of validation contexts."""
     context, count = settings.model.context, settings.evaluation.probes
-    contexts = fixed_contexts(_corpus(settings), seed, "probes", count, context)
-    places = random_places(generator(seed, "probe places"), count, 1, context)
-    outputs = np.stack([log_probabilities(
-        store.load(step), contexts, places, settings.model).numpy() for step in steps])
+    contexts = move(fixed_contexts(_corpus(settings), seed, "probes", count, context))
+    places = move(random_places(generator(seed, "probe places"), count, 1, context))
+    outputs = np.stack([to_numpy(log_probabilities(
+        move(store.load(step)), contexts, places, settings.model)) for step in steps])
     return principal_path(steps, outputs).tables()
 
 
@@ -80,13 +81,13 @@ def change_tables(store, llc, loss, settings: LanguageSettings, seed) -> dict:
     few contexts. A change is the loss at the stage's end minus that at its start, nats. The texts
     are such as may be quoted (devlib.corpus.may_be_quoted)."""
     chosen = settings.evaluation
-    contexts = fixed_contexts(_corpus(settings), seed, "changes", chosen.change_contexts,
-                              settings.model.context, quotable=True)
+    contexts = move(fixed_contexts(_corpus(settings), seed, "changes", chosen.change_contexts,
+                                    settings.model.context, quotable=True))
     _, _, stages = find_stages(llc, loss, settings.stages, "LM")
     changes, texts = [], []
     for stage in stages.itertuples():
-        change = loss_changes(store.load(stage.start), store.load(stage.end), contexts,
-                              settings.model)
+        change = loss_changes(move(store.load(stage.start)), move(store.load(stage.end)),
+                              contexts, settings.model)
         for place in most_changed(change, chosen.changes):
             tokens = contexts[place["context"], :place["position"] + 1].tolist()
             changes.append({"stage": stage.stage, **place,
@@ -138,7 +139,8 @@ def _corpus(settings):
 @functools.lru_cache(maxsize=2)
 def _probes(settings, seed):
     corpus = _corpus(settings)
-    return make_probes(corpus, _ngrams(corpus), settings.model.context, settings.metrics, seed)
+    return make_probes(corpus, _ngrams(corpus), settings.model.context, settings.metrics,
+                       seed).on(device())
 
 
 def _ngrams(corpus):
@@ -155,5 +157,5 @@ def _loss(model):
 
 @functools.lru_cache(maxsize=2)
 def _llc_data(settings, seed):
-    return (fixed_contexts(_corpus(settings), seed, "llc", settings.llc.samples,
-                           settings.model.context, "train"),)
+    return (move(fixed_contexts(_corpus(settings), seed, "llc", settings.llc.samples,
+                                 settings.model.context, "train")),)

@@ -6,6 +6,7 @@ import numpy as np
 
 from devlib.checkpoints import CheckpointStore, nearest, thin
 from devlib.curve import llc_row, rows
+from devlib.devices import cache_slice, move, of, to_numpy
 from devlib.essential import principal_path
 from devlib.evaluation import evaluate, predict
 from devlib.hessian import density_rows, hessian_row
@@ -50,9 +51,10 @@ def path_tables(store: CheckpointStore, steps, settings: RegressionSettings,
                 metrics: RegressionMetrics, seed) -> dict:
     """"path": essential dynamics, the scores of each step on the principal components of the
     model's predictions for one probe set; "explained": the variance share of each component."""
-    xs, ys = fixed_set(seed, "probes", metrics.probes, settings.task)
+    xs, ys = move(fixed_set(seed, "probes", metrics.probes, settings.task))
     model, steps = _model(settings), [step for step in store.loadable if step in set(steps)]
-    outputs = np.stack([predict(model, store.load(step), xs, ys).numpy() for step in steps])
+    outputs = np.stack([to_numpy(predict(model, move(store.load(step)), xs, ys))
+                        for step in steps])
     return principal_path(steps, outputs).tables()
 
 
@@ -84,7 +86,8 @@ class _LLC:
 
     def __call__(self, params):
         return llc_row(_loss(self.settings), params, _llc_data(self.settings, self.seed),
-                       self.settings.llc, self.seed, compile=self.compile, microbatch=MICROBATCH)
+                       self.settings.llc, self.seed, compile=self.compile,
+                       microbatch=cache_slice(MICROBATCH, of(params)))
 
 
 class _Metrics:
@@ -112,9 +115,9 @@ class _Hessian:
         self.measure, self.settings, self.hessian, self.seed = measure, settings, hessian, seed
 
     def __call__(self, params):
-        data = fixed_set(self.seed, "hessian", self.hessian.samples, self.settings.task)
+        data = move(fixed_set(self.seed, "hessian", self.hessian.samples, self.settings.task))
         return self.measure(_loss(self.settings), params, data, self.hessian, self.seed,
-                            microbatch=MICROBATCH, keep_graph=True)
+                            microbatch=cache_slice(MICROBATCH, of(params)), keep_graph=True)
 
 
 # One of each a process, so that a curve makes its data and compiles its step once.
@@ -131,4 +134,4 @@ def _loss(settings):
 
 @functools.lru_cache(maxsize=2)
 def _llc_data(settings, seed):
-    return fixed_set(seed, "llc", settings.llc.samples, settings.task)
+    return move(fixed_set(seed, "llc", settings.llc.samples, settings.task))

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pandas as pd
 
 from devlib import presets, results
+from devlib.devices import move
 from devlib.metrics_regression import prior_distances
 from devlib.parallel import each
 from devlib.presets import as_dict
@@ -40,11 +41,11 @@ class _Run:
         settings = self.settings
         store = train(settings, self.seed, self.place / f"tasks-{count}", task_count=count)
         tasks = task_set(self.seed, count, settings.task)
-        xs, ys = sample_contexts(generator(self.seed, "task set test"), self.samples,
-                                 settings.task, tasks=tasks)
+        xs, ys = move(sample_contexts(generator(self.seed, "task set test"), self.samples,
+                                       settings.task, tasks=tasks))
         model, rows = build_model(settings, seed=0), []
         for step in store.steps:
-            zero, prior = prior_distances(model, store.load(step), xs, ys, tasks)
+            zero, prior = prior_distances(model, move(store.load(step)), xs, ys, tasks)
             rows.append({"tasks": count, "step": step, "zero": zero[0], "zero_se": zero[1],
                          "prior": prior[0], "prior_se": prior[1]})
         return pd.DataFrame(rows)

@@ -11,6 +11,7 @@ from torch.func import functional_call
 from tqdm import tqdm
 
 from devlib.checkpoints import CheckpointStore, schedule
+from devlib.devices import cache_slice, device, move
 from devlib.errors import UserError
 from devlib.files import settings_hash
 from devlib.gradients import mean_gradient
@@ -51,12 +52,14 @@ class Trainer:
     step: int = 0  # updates taken
     compile: bool | None = None  # None: if the run is long enough to pay for it
     tasks: torch.Tensor | None = None  # (M, D): the finite set that tasks come from (D.1.1)
+    where: str = "auto"  # the device (devlib.devices)
 
     def __post_init__(self):
         training = self.settings.training
         if self.compile is None:
             self.compile = training.stop >= COMPILE_FROM
-        model = build_model(self.settings, self.seed)
+        self.where = device(self.where)
+        model = build_model(self.settings, self.seed).to(self.where)
         self.layout = Layout.of(dict(model.named_parameters()))
         self.w = self.layout.flatten(dict(model.named_parameters()))  # (P,)
         self.params = self.layout.unflatten(self.w)  # views of it, by name
@@ -71,13 +74,14 @@ class Trainer:
         def mean_loss(w, batch):
             return loss(self.layout.unflatten(w), batch).mean()
 
-        self._gradient = mean_gradient(mean_loss, MICROBATCH, self.compile)
+        self._gradient = mean_gradient(mean_loss, cache_slice(MICROBATCH, self.where),
+                                       self.compile)
 
     def update(self) -> torch.Tensor:
         """Takes update `step` on its batch; returns the loss before it."""
         batch = training_batch(self.seed, self.step, self.settings.training.batch,
                                self.settings.task, self.tasks)
-        self.w.grad, loss = self._gradient(self.w, batch)
+        self.w.grad, loss = self._gradient(self.w, move(batch, self.where))
         self.optimizer.step()
         self.step += 1
         if self.step < self.settings.training.steps:
@@ -101,7 +105,7 @@ class Trainer:
         """The inverse of `save_state`. Raises CheckpointError if the file is not this run's."""
         tensors, facts = load_state(path, identity)
         self.w.copy_(tensors.pop("w"))
-        self.optimizer.state[self.w] = tensors
+        self.optimizer.state[self.w] = move(tensors, self.where)
         self.step = int(facts["step"])
         self.scheduler.load_state_dict(json.loads(facts["scheduler"]))
         for group, lr in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from devlib.checkpoints import CheckpointStore
+from devlib.devices import device, move
 from devlib.errors import UserError
 from devlib.gradients import mean_gradient
 from devlib.models.language_loss import (
@@ -30,10 +31,12 @@ class LanguageTrainer:
     batches: Callable  # step -> tokens (batch, context)
     precision: str
     step: int = 0  # updates taken
+    where: str = "auto"  # the device (devlib.devices)
 
     def __post_init__(self):
         model, training = self.settings.model, self.settings.training
-        params = initial_parameters(model, self.seed)
+        self.where = device(self.where)
+        params = move(initial_parameters(model, self.seed), self.where)
         self.layout = Layout.of(params)
         self.w = self.layout.flatten(params)  # (P,)
         self.params = self.layout.unflatten(self.w)  # views of it, by name
@@ -45,7 +48,8 @@ class LanguageTrainer:
         def mean_loss(w, batch):
             return loss(self.layout.unflatten(w), batch).mean()
 
-        self._gradient = mean_gradient(mean_loss, microbatch(model.context), compile=False)
+        self._gradient = mean_gradient(mean_loss, microbatch(model.context, self.where),
+                                       compile=False)
 
     def update(self) -> torch.Tensor:
         """Takes update `step` on its batch; returns the loss before it."""
@@ -55,7 +59,7 @@ class LanguageTrainer:
             raise UserError(f"batch {self.step} has shape {tuple(tokens.shape)}, not {shape}: "
                             "contexts and the model's context")
         self.optimizer.param_groups[0]["lr"] = learning_rate(training, self.step)
-        self.w.grad, loss = self._gradient(self.w, (tokens,))
+        self.w.grad, loss = self._gradient(self.w, move((tokens,), self.where))
         self.optimizer.step()
         self.step += 1
         return loss
@@ -74,7 +78,7 @@ class LanguageTrainer:
         """The inverse of `save_state`. Raises CheckpointError if the file is not this run's."""
         tensors, facts = load_state(path, identity)
         self.w.copy_(tensors.pop("w"))
-        self.optimizer.state[self.w] = tensors
+        self.optimizer.state[self.w] = move(tensors, self.where)
         self.step = int(facts["step"])
 
 
@@ -95,7 +99,7 @@ def train(settings: LanguageSettings, seed, batches, data, directory, *, precisi
     """Trains to `settings.training.stop` on `batches(step)`, tokens (batch, context), and returns
     the checkpoints, continuing whatever the directory holds of the same run.
 
-    `precision` is "float32" or "bfloat16"; None takes the faster one of this processor
+    `precision` is "float32" or "bfloat16"; None takes the faster one of what computes
     (`fast_precision`). Killed at any moment, a run loses at most `save_every` seconds of work and
     ends bit-identical to an unbroken one on the same machine, with the same precision and threads.
     These three may change on the way, as the manifest then says: it is still the same run.

@@ -42,7 +42,7 @@ seed: int = 0  # changes nothing here
 recompute: bool = False  # changes nothing here: `make bench` measures anew
 
 # %% tags=["hide-input"]
-from devlib import costs, plots, plots_costs
+from devlib import budget, costs, plots, plots_costs
 from devlib.costs import load, words
 from devlib.results import regression
 
@@ -183,6 +183,16 @@ for name in ("devlib", "devinterp"):
 # %%
 for part, seconds in regression(preset, seed).manifest["seconds"].items():
     print(f"{part:12} {seconds:6.0f} s")
+
+# %% [markdown]
+# ## On GPUs: arithmetic
+#
+# Not measured: counted work, over what GPUs are said to do and a share of it that is assumed. The assumptions,
+# each part, and more GPUs stand on the page [Beyond one machine](14_beyond). Hours of the whole paper on one GPU:
+
+# %%
+print(budget.paper_hours(load("work"), counts=(1,)).drop(columns="times").round(1)
+      .to_string(index=False))
 
 # %% tags=["remove-cell"]
 from devlib import sources

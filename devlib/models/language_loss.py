@@ -11,21 +11,21 @@ against 0.54 s for 4,096 tokens), and takes half a minute.
 import torch
 from torch.nn import functional as F
 
+from devlib.devices import device, fast_bfloat16, wide
 from devlib.errors import UserError
 from devlib.models.language_parameters import check_tokens
 from devlib.presets import LanguageModel
 
 LAYER_NORM_EPS = 1e-5
-TILE = 512  # tokens whose logits exist at once
-SLICE = 2**13  # tokens whose activations exist at once
+TILE, WIDE_TILE = 512, 2**13  # tokens whose logits exist at once, on a CPU and on a GPU
+SLICE, WIDE_SLICE = 2**13, 2**15  # tokens whose activations exist at once
 PRECISIONS = ("float32", "bfloat16")
 
 
-def fast_precision() -> str:
-    """"bfloat16" where the processor multiplies it natively (AMX or AVX512-BF16), else "float32":
-    elsewhere bfloat16 is emulated, at a quarter of the speed."""
-    can = getattr(torch.cpu, "get_capabilities", dict)()
-    return "bfloat16" if can.get("amx_bf16") or can.get("avx512_bf16") else "float32"
+def fast_precision(where=None) -> str:
+    """"bfloat16" where a device (default: the one that computes) multiplies it natively, else
+    "float32"."""
+    return "bfloat16" if fast_bfloat16(device() if where is None else where) else "float32"
 
 
 def check_precision(name):
@@ -34,10 +34,10 @@ def check_precision(name):
         raise UserError(f"precision must be {' or '.join(PRECISIONS)}, not {name!r}")
 
 
-def microbatch(tokens) -> int:
+def microbatch(tokens, where) -> int:
     """How many contexts of that many tokens to take a gradient of at once, so that activations
-    stay in a few hundred MB."""
-    return max(1, SLICE // max(1, tokens))
+    stay in a few hundred MB on a CPU, and in a few GB on a GPU."""
+    return max(1, (WIDE_SLICE if wide(where) else SLICE) // max(1, tokens))
 
 
 def per_sample_loss(model: LanguageModel, precision="float32"):
@@ -68,7 +68,7 @@ def token_losses(params, tokens, model: LanguageModel, precision="float32") -> t
     the contexts at a time. Errors as for `per_sample_loss`."""
     dtype, parts = _factors(params, precision), []
     with torch.no_grad():
-        for contexts in tokens.split(microbatch(tokens.shape[-1])):
+        for contexts in tokens.split(microbatch(tokens.shape[-1], tokens.device)):
             stream, targets = _stream_and_targets(params, contexts, model, dtype)
             losses, *_ = cross_entropy(stream.flatten(0, 1), params["unembed.W_U"],
                                        params["unembed.b_U"], targets.flatten(), dtype)
@@ -172,8 +172,9 @@ def cross_entropy(h, w, b, targets, dtype, weight=None):
     losses, product = h.new_empty(len(h)), w.to(dtype)
     if weight is not None:
         dh, dw, db = torch.empty_like(h), torch.zeros_like(w), torch.zeros_like(b)
-    for begin in range(0, len(h), TILE):
-        rows = slice(begin, begin + TILE)
+    tile = WIDE_TILE if wide(h.device) else TILE
+    for begin in range(0, len(h), tile):
+        rows = slice(begin, begin + tile)
         target = targets[rows, None]
         p = (h[rows].to(dtype) @ product).to(b.dtype).add_(b).log_softmax(1)
         losses[rows] = -p.gather(1, target)[:, 0]

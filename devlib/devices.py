@@ -1,0 +1,117 @@
+"""The one place that names a device.
+
+What is computed from a checkpoint or trained runs on `device()`: a GPU where torch finds one, else
+the CPU, or what $DEVLIB_DEVICE names. Every other function follows what it is given: data goes
+where the parameters are. Random numbers are drawn on the CPU and moved, so that every device gets
+the same batches and the same noise; results differ by rounding. The small potentials of the primer
+stay on the CPU.
+"""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+
+from devlib.errors import UserError
+
+_held = []  # the lock of this process's GPU, open as long as it lives
+
+
+def device(name="auto") -> torch.device:
+    """The device of a name: "auto" is $DEVLIB_DEVICE, or else a GPU if there is one, or the CPU.
+    Raises UserError for a device that torch does not know or this machine does not have."""
+    if name == "auto":
+        name = os.environ.get("DEVLIB_DEVICE") or "auto"
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        found = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"no device {name!r}; set DEVLIB_DEVICE to auto, cpu or cuda") from None
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("torch finds no GPU here; set DEVLIB_DEVICE to auto, or install a torch "
+                        "that was built for this GPU")
+    return found
+
+
+def move(value, where=None):
+    """A tensor, or those in a tuple or dictionary, on the device `where` (default: `device()`).
+    What is there already is not copied."""
+    where = device() if where is None else where
+    if isinstance(value, dict):
+        return {name: move(part, where) for name, part in value.items()}
+    if isinstance(value, tuple):
+        return tuple(move(part, where) for part in value)
+    return value.to(where)
+
+
+def of(params: dict) -> torch.device:
+    """Where parameters are."""
+    return next(iter(params.values())).device
+
+
+def to_numpy(tensor):
+    """The numbers as a NumPy array: a view where they are on the CPU."""
+    return tensor.detach().cpu().numpy()
+
+
+def wide(where) -> bool:
+    """Whether a device is fast only with much to do at once, as a GPU is: then whole batches and
+    all chains together, where a CPU takes slices that fit its cache and one chain after another."""
+    return where.type != "cpu"
+
+
+def cache_slice(size, where):
+    """Samples to take a gradient of at once: `size` on a CPU, None (the whole batch) on a GPU."""
+    return None if wide(where) else size
+
+
+def fast_bfloat16(where) -> bool:
+    """Whether a device multiplies bfloat16 faster than float32: GPUs from the A100's generation
+    on, CPUs with AMX or AVX512-BF16. Elsewhere it is emulated, at a quarter of the speed."""
+    if where.type == "cuda":
+        return torch.cuda.get_device_capability(where) >= (8, 0)
+    can = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(can.get("amx_bf16") or can.get("avx512_bf16"))
+
+
+# ------------------------------------------------------------------------- a GPU for each process
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, in CUDA's names, without touching any; none where
+    $DEVLIB_DEVICE asks for another device."""
+    if (os.environ.get("DEVLIB_DEVICE") or "auto") not in ("auto", "cuda"):
+        return []
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [str(i) for i in range(count)] if named is None else named.split(",")[:count]
+
+
+def claim_gpu(names=None, folder=None):
+    """Takes one of several GPUs for this process, the first that no other process of this machine
+    has claimed, by showing it that one alone ($CUDA_VISIBLE_DEVICES). Returns its name.
+
+    The claim ends with the process, however it ends. With one GPU or none nothing happens, nor a
+    second time. Where all are taken the process shares one. To be called before CUDA starts.
+    """
+    names = gpus() if names is None else names
+    if _held or len(names) < 2:
+        return None
+    import fcntl  # where there are several GPUs there is Linux
+
+    folder = Path(folder or Path(tempfile.gettempdir()) / f"devlib-gpus-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    taken = names[os.getpid() % len(names)]
+    for name in names:
+        lock = open(folder / name.replace("/", "-"), "w")  # noqa: SIM115 (held)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _held.append(lock)
+            taken = name
+            break
+        lock.close()
+    os.environ["CUDA_VISIBLE_DEVICES"] = taken
+    return taken

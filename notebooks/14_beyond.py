@@ -1,0 +1,207 @@
+# ---
+# jupyter:
+#   accelerator: GPU
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% tags=["remove-cell"]
+# On Google Colab: fetch the library that this page needs. Anywhere else, nothing happens here.
+import sys
+
+if "google.colab" in sys.modules:
+    import os
+    import subprocess
+    from importlib import metadata
+
+    root = os.path.abspath("stagewise")
+    if not os.path.isdir(root):
+        subprocess.run(["git", "clone", "--quiet", "--depth", "1",
+                        "https://github.com/devlib-companion/stagewise", root], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r",
+                    os.path.join(root, "requirements-colab.txt")], check=True)
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    loaded, installed = sys.modules.get("numpy"), metadata.version("numpy")
+    if loaded and loaded.__version__ != installed:
+        print(f"numpy changed from {loaded.__version__} to {installed}: the session restarts "
+              "now; then choose Runtime > Run all again.", flush=True)
+        os.kill(os.getpid(), 9)
+
+# %% [markdown]
+# # Beyond one machine
+#
+# Checkpoints of a curve, cells of a calibration sweep and task sets do not wait for one another. By default
+# they are shared out over the cores of this machine, one process and one torch thread each. Name a cluster, and
+# they go there; where there are GPUs, each process takes one.
+#
+# ## Name a cluster
+#
+# Any [dask](https://distributed.dask.org) cluster will do. Its scheduler prints an address; that is all there is to
+# give:
+#
+# ```bash
+# pip install "dask==2026.8.0" "distributed==2026.8.0"    # here and on every worker
+# dask scheduler                                           # on one machine: prints tcp://host:8786
+# dask worker tcp://host:8786 --nworkers auto --nthreads 1 # on every machine
+#
+# python -m devlib reproduce --preset published --cluster tcp://host:8786
+# python -m devlib run stage_boundaries --seed 3 --cluster tcp://host:8786
+# ```
+#
+# In Python, with plain papermill, or in a notebook, the environment variable `DEVLIB_CLUSTER` does the same.
+# Four things are asked of a cluster, and checked before anything is sent. Each that is missing is one line
+# that says what to do.
+#
+# - The scheduler answers within ten seconds, and has a worker.
+# - Each worker is a process that takes one piece of work at a time (`--nthreads 1`).
+# - Each worker has the same Python, the same packages that compute, and the same `devlib`.
+# - All machines see the runs directory under the same path, as on any cluster with a shared home or scratch
+#   directory. Name it with `--runs` or `DEVLIB_RUNS`. Checkpoints are read from it, and every finished piece
+#   is filed in it, so that an interrupted command goes on where it was.
+#
+# A worker that dies, by a signal or for want of memory, loses its own piece, which another worker takes
+# over. While none is left, the run waits for one to come. Every piece is a function of its arguments and its
+# seed, so the tables are the same wherever it ran: tests compare one process, two processes, a cluster of two
+# workers, and a cluster that loses a worker in mid-curve, digit by digit, on one machine. On machines with other
+# processors or with GPUs the last digits may differ, by rounding.
+#
+# Training one model does not spread: each update needs the one before. `reproduce` trains the three models at
+# the same time, and seeds are separate runs.
+#
+# ## On a cluster with SLURM
+#
+# [dask-jobqueue](https://jobqueue.dask.org) submits workers as jobs. This is an example and was not run for
+# this book; partition, hours and paths are yours to fill in.
+#
+# ```python
+# from dask_jobqueue import SLURMCluster
+#
+# cluster = SLURMCluster(
+#     queue="gpu", cores=1, processes=1, memory="16GB", walltime="08:00:00",
+#     job_extra_directives=["--gres=gpu:1"],
+#     job_script_prologue=["source /shared/stagewise/.venv/bin/activate"],
+#     scheduler_options={"port": 8786})
+# cluster.scale(jobs=8)
+# print(cluster.scheduler_address)   # for --cluster, from another shell; keep this one open
+# ```
+#
+# A job that runs out of time is a worker that dies: its piece goes to another.
+#
+# ## GPUs
+#
+# Training, chains, evaluation, metrics and Hessians run on a GPU where torch finds one, and on the CPU
+# otherwise; `DEVLIB_DEVICE=cpu` says so by hand. With several GPUs in a machine each process shows itself one of
+# them (`CUDA_VISIBLE_DEVICES`), the first that no other process has claimed; a worker of a cluster does the same,
+# so `--nworkers` is the number of GPUs there. Batches and noise are drawn on the CPU from (seed, step) and moved,
+# so that every device sees the same ones. Language models train in bfloat16 where the GPU has it, everything
+# else is float32.
+#
+# **The GPU path is untested on a GPU.** None was at hand. Tests run every measurement and both training loops on
+# a stand-in device that refuses what a GPU refuses, and find the CPU's numbers; a GPU's own kernels and its speed
+# they cannot see.
+
+# %% tags=["parameters"]
+preset: str = "laptop"  # the scale; every preset shows the same measurements
+seed: int = 0  # changes nothing here
+recompute: bool = False  # changes nothing here: `make bench` measures anew
+
+# %% tags=["hide-input"]
+import pandas as pd
+
+from devlib import budget, costs, plots, plots_beyond
+from devlib.costs import load, words
+
+pd.options.display.width = 100
+
+# %% [markdown]
+# ## Two cores, measured
+#
+# The same LLC curve with one process and with two. Starting the processes is part of the time.
+
+# %% mystnb={"image": {"alt": "Bars of wall seconds of one LLC curve with one process and with two; a dashed line stands at 1.8 times as fast as one"}}
+cores = load("cores")
+table, faster = costs.cores(cores), cores["times as fast"]
+fig = plots_beyond.scaling(table, faster["bar"])
+plots.show(fig, table, "cores", words(cores))
+
+# %%
+print(f"{cores['checkpoints']} checkpoints, {cores['chains']} chains of {cores['draws']:,} draws each")
+print(table.round(1).to_string(index=False))
+print(f"two processes: {faster['median']:.2f} times as fast ({faster['min']:.2f} to "
+      f"{faster['max']:.2f} over {faster['rounds']} rounds); wanted: {faster['bar']}")
+
+# %% [markdown]
+# Load averages stand in the line under the figure. Where other work shares the cores, this measures the
+# other work.
+#
+# ## The whole paper on GPUs: arithmetic
+#
+# Nothing in this section was measured on a GPU. What a step has to do is counted, by running the library's
+# own steps at the paper's sizes on torch's device without numbers: floating-point operations of all products,
+# bytes that operations read and write, and operations that have to be started. A GPU is given by its maker's
+# peak rates, and a step takes the longest of
+
+# %% tags=["hide-input"]
+assumed = budget.Assumptions()
+print(f"products    at {assumed.products:.0%} of the peak rate (float32; language training in bfloat16)")
+print(f"memory      at {assumed.bandwidth:.0%} of the peak bandwidth, each operation reading and writing it")
+print(f"operations  at {assumed.microseconds:.0f} microseconds each to start")
+work = load("work")
+print(f"and before it its random numbers, on the CPU: {work['ns a random number']['median']:.1f} ns each "
+      "(measured)\n")
+print(pd.DataFrame([{"GPU": gpu.name, "TFLOP/s float32": gpu.float32, "bfloat16": gpu.bfloat16,
+                     "GB/s": gpu.bandwidth} for gpu in budget.GPUS]).to_string(index=False))
+
+# %% [markdown]
+# The T4 multiplies no bfloat16; its language models train in float32. Counted work, for one step each (a forward
+# pass is of one context):
+
+# %% tags=["hide-input"]
+counted = pd.DataFrame([
+    {"work": name, "GFLOP": (part["products"] + part["attention"]) / part["samples"] / 1e9,
+     "GB": part["bytes"] / part["samples"] / 1e9, "operations": part["operations"],
+     "random numbers": part["numbers"]} for name, part in work["work"].items()])
+print(counted.round(3).to_string(index=False))
+
+# %% [markdown]
+# The paper is then five regression runs with an LLC at each of 190 checkpoints, and a language model of two
+# layers and one of one layer with LLC and metrics at each of 501. Models train first, one on a GPU; then
+# checkpoints are measured, the longest first.
+
+# %% tags=["hide-input"]
+for gpu in budget.GPUS:
+    print(f"{gpu.name}, hours (arithmetic)")
+    print(budget.piece_hours(work, gpu).round(3).drop(columns="stage").to_string(index=False), "\n")
+
+# %% mystnb={"image": {"alt": "Hours of the whole paper by arithmetic against 1, 8 and 64 GPUs, for T4, A100 and H100, on logarithmic axes"}}
+hours = budget.paper_hours(work)
+fig = plots_beyond.paper_hours(hours)
+plots.show(fig, hours, "paper_hours", "arithmetic above, from " + words(work))
+
+# %%
+print(hours.round(1).to_string(index=False))
+longest = hours[hours.GPUs == hours.GPUs.max()]
+assert (longest.training > 0).all()
+print("\nwhat no further GPU shortens, the longest training run, hours:")
+print(longest[["GPU", "training"]].round(1).to_string(index=False))
+
+# %% [markdown]
+# Beyond a few GPUs the paper takes as long as its longest training run: a model trains on one GPU here. The
+# authors' 70 hours for the LLC of one regression run are chains one after another; on a GPU all chains of a
+# checkpoint go together. Halve or double an assumption, and the hours move by as much at most. The settings of this
+# book's own pages, smaller batches and chains run to a precision, cut the measuring by the factors of
+# [What it costs](05_costs).
+#
+# ## Memory of a process, measured
+#
+# Peak resident memory of one process at each preset, a few steps of each kind of work. Multiply by the number of
+# processes.
+
+# %% tags=["hide-input"]
+print(costs.memory(load("memory")).to_string(index=False, na_rep="-"))
+
+# %% [markdown]
+# The paper's language models are left out: their set of a million contexts alone is 8.4 GB, on a GPU too.

@@ -1,0 +1,75 @@
+"""An LLC curve with one process and with two, in turns: wall seconds, data/bench/cores.json.
+
+The pieces are the committed checkpoints of the laptop preset, with the preset's sampler and more
+draws, so that starting processes and loading what was compiled, which the times include, weigh
+what they do in a published curve. The tables must be the same. On an idle machine with two cores:
+about 25 minutes.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from devlib import parallel, results
+from devlib.curve import rows
+from devlib.files import project_root, sha256
+from devlib.tables_regression import _LLC
+from tests.bench.measure import Report, peak_memory, spread
+
+PRESET, SEED = "laptop", 0
+BAR = 1.8  # times as fast with two processes
+DRAWS, ROUNDS = 2_000, 2
+PROCESSES = (1, 2)
+
+
+def main(draws=DRAWS, rounds=ROUNDS, pieces=None, **where):
+    """`pieces`: the first so many checkpoints of those there are."""
+    report = Report("cores", **where)
+    measure(1, 2, 1)  # leaves the compiled step on disk for all that follow
+    found = {jobs: [] for jobs in PROCESSES}
+    for _ in range(rounds):
+        for jobs in PROCESSES:
+            found[jobs].append(measure(jobs, draws, pieces))
+    if len({one["table"] for part in found.values() for one in part}) > 1:
+        raise SystemExit("bench cores: the tables of one and of two processes differ")
+    seconds = {jobs: [one["seconds"] for one in part] for jobs, part in found.items()}
+    faster = [one / two for one, two in zip(*seconds.values(), strict=True)]
+    llc = results.regression_settings(PRESET).llc
+    facts = {"seconds": {jobs: spread(taken) for jobs, taken in seconds.items()},
+             "times as fast": spread(faster) | {"bar": BAR},
+             "peak MB of one process": max(one["MB"] for one in found[1]),
+             "checkpoints": found[1][0]["checkpoints"], "chains": llc.chains, "draws": draws,
+             "batch": llc.batch, "preset": PRESET, "cores": parallel.cores()}
+    report.store(facts)
+    print(f"{facts['times as fast']['median']:.2f} times as fast with {PROCESSES[1]} processes "
+          f"(bar {BAR})")
+
+
+def measure(jobs, draws, pieces) -> dict:
+    """What `curve` prints, in a Python of its own, so that nothing is warm."""
+    code = f"from tests.bench.bench_cores import curve; curve({jobs}, {draws}, {pieces})"
+    return json.loads(subprocess.run([sys.executable, "-c", code], cwd=project_root(), check=True,
+                                     capture_output=True, text=True).stdout)
+
+
+def curve(jobs, draws, pieces):
+    """The curve in `jobs` processes: wall seconds, a digest of its table, and peak memory."""
+    settings = results.regression_settings(PRESET)
+    settings = replace(settings, llc=replace(settings.llc, draws=draws,
+                                             burn_in=min(settings.llc.burn_in, draws // 2)))
+    store = results.committed_checkpoints(PRESET, SEED)
+    steps = store.steps[:pieces]
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        table = rows(_LLC(settings, SEED, True), store, steps, Path(folder), {}, "cores", jobs)
+        seconds = time.perf_counter() - begun
+    print(json.dumps({"seconds": seconds, "table": sha256(table.to_csv().encode()),
+                      "checkpoints": len(steps), "MB": peak_memory()}))
+
+
+if __name__ == "__main__":
+    main()
