@@ -51,12 +51,14 @@ def nearest(steps, step):
 
 @measures("LR-1", "regression")
 def llc_at_steps(run, step):
+    """The LLC at a step."""
     found = at(run["regression"]["llc"], step)
     return found.llc, found.mcse
 
 
 @measures("LR-2", "regression")
 def stage_changes(run, of, start=None, end=None):
+    """What a stage changes, or the boundary nearest to its end."""
     tables = run["regression"]
     if of == "boundary":
         return nearest(run.stages("regression")[1], end), None
@@ -69,12 +71,14 @@ def stage_changes(run, of, start=None, end=None):
 
 @measures("LR-3", "regression")
 def test_loss(run, step, above=0.0):
+    """The test loss at a step, above that of another predictor."""
     found = at(run["regression"]["evaluation"], step)
     return found.loss - above, found.loss_se
 
 
 @measures("LR-4", "regression")
 def mean_square_prediction(run, of):
+    """Least mean-square prediction, and its step."""
     evaluation = run["regression"]["evaluation"]
     lowest = evaluation.loc[evaluation.msp.idxmin()]
     return (lowest.step, None) if of == "step" else (lowest.msp, lowest.msp_se)
@@ -82,6 +86,7 @@ def mean_square_prediction(run, of):
 
 @measures("LR-5", "development")
 def early_icl(run, of, step=None):
+    """The early ICL score."""
     behaviour = run["development"]["behaviour"]
     if of == "level":  # with the noise of the released evaluation
         found = at(behaviour, step)
@@ -93,6 +98,7 @@ def early_icl(run, of, step=None):
 
 @measures("LR-6", "development")
 def late_icl(run, of, step=None):
+    """The late ICL score."""
     behaviour = run["development"]["behaviour"]
     if of == "level":
         found = at(behaviour, step)
@@ -110,16 +116,19 @@ def _out_of_distribution(run, family, step, gain):
 
 @measures("LR-7", "development")
 def scaled_inputs(run, step, gain):
+    """Normalised error on scaled inputs."""
     return _out_of_distribution(run, "input", step, gain)
 
 
 @measures("LR-8", "development")
 def scaled_tasks(run, step, gain):
+    """Normalised error on scaled tasks."""
     return _out_of_distribution(run, "task", step, gain)
 
 
 @measures("LR-9", "development")
 def embedding_share(run, of, step):
+    """Shares of the embedding's components."""
     found = at(run["development"]["structure"], step)
     if of == "fifth":
         return found.embed_5, None
@@ -129,11 +138,13 @@ def embedding_share(run, of, step):
 
 @measures("LR-10", "development")
 def unembedding_collapse(run, step):
+    """Share of the last LayerNorm's weights that collapsed."""
     return at(run["development"]["structure"], step).unembed_ln_collapsed, None
 
 
 @measures("LR-11", "development")
 def other_layer_norms(run, of):
+    """The same of the other LayerNorms."""
     end = run["development"]["structure"].iloc[-1]
     first, *others = (end[f"blocks.{block}.ln{place}_collapsed"]
                       for block in (0, 1) for place in (1, 2))
@@ -142,11 +153,13 @@ def other_layer_norms(run, of):
 
 @measures("LR-12", "regression")
 def weight_norm(run, step):
+    """The norm of all weights."""
     return at(run["regression"]["evaluation"], step).weight_norm, None
 
 
 @measures("LR-13", "regression", "hessian")
 def hessian_statistics(run, of, column, step=None):
+    """Hessian statistics, and how many boundaries they find."""
     statistics = run["hessian"]["statistics"]
     if of == "level":
         found = at(statistics, step)
@@ -161,6 +174,7 @@ def hessian_statistics(run, of, column, step=None):
 
 @measures("LR-14", "development")
 def hard_heads(run):
+    """How many kinds of hard, constant heads there are."""
     heads = run["development"]["heads"]
     final = heads[heads.step == heads.step.max()]
     kinds = {classify(row, run.scale.metrics) for _, row in final.iterrows()}
@@ -172,6 +186,7 @@ SEEDS = 5  # that LR-15 speaks of
 
 @measures("LR-15", "regression")
 def all_seeds(run, of, start=None, end=None, middle=None):
+    """How far every seed shows the stages."""
     runs = run.others
     if len({other.seed for other in runs}) < SEEDS or (
             min(other.last("regression") for other in runs) + 1 < 499_999):
@@ -185,6 +200,7 @@ def all_seeds(run, of, start=None, end=None, middle=None):
 
 @measures("LR-16", "calibration")
 def two_losses(run):
+    """Pairs of checkpoints that two losses order differently."""
     runs = run["calibration"]["runs"]
     likelihood = runs[runs.part == "likelihood"].reset_index(drop=True)
     loss = runs[(runs.part == "seeded") & runs.step.isin(likelihood.step)].reset_index(drop=True)
@@ -202,6 +218,7 @@ def least_bigram(run, kind=TWO):
 
 @measures("LM-1", TWO)
 def bigram_score(run, of, step=None):
+    """The bigram score's minimum."""
     behaviour, least = run[TWO]["behaviour"], least_bigram(run)
     if of == "level":
         found = at(behaviour, step)
@@ -218,6 +235,7 @@ def bigram_score(run, of, step=None):
 
 @measures("LM-2", TWO)
 def positional_ablation(run, of, step=None):
+    """What positions are worth."""
     behaviour = run[TWO]["behaviour"]
     end = behaviour.iloc[-1]
     if of == "share":  # of the last gap, at the bigram minimum
@@ -231,6 +249,7 @@ def positional_ablation(run, of, step=None):
 
 @measures("LM-3", TWO)
 def ngram_scores(run, of, n=None, step=None):
+    """The n-gram scores."""
     behaviour = run[TWO]["behaviour"]
     if of == "level":
         found = at(behaviour, step)
@@ -252,16 +271,19 @@ def _heads(run, layer, column, of, step):
 
 @measures("LM-4", TWO)
 def previous_token_heads(run, of, step=None):
+    """The best previous-token scores."""
     return _heads(run, 1, "previous", of, step)
 
 
 @measures("LM-5", TWO)
 def prefix_matching_heads(run, of, step=None):
+    """The best prefix-matching scores."""
     return _heads(run, 2, "prefix", of, step)
 
 
 @measures("LM-6", TWO)
 def icl_score(run, step=None):
+    """The ICL score."""
     behaviour = run[TWO]["behaviour"]
     found = behaviour.iloc[-1] if step is None else at(behaviour, step)
     return found.icl, found.icl_se
@@ -269,6 +291,7 @@ def icl_score(run, step=None):
 
 @measures("LM-7", TWO)
 def k_composition(run):
+    """K-composition beside that of untrained weights."""
     composition = run[TWO]["composition"]
     halfway = (least_bigram(run).step + run.last(TWO)) / 2
     step = at(composition, halfway).step
@@ -278,6 +301,7 @@ def k_composition(run):
 
 @measures("LM-8", TWO)
 def position_component(run, of, step=None):
+    """Variance explained by the first component of W_pos."""
     structure = run[TWO]["structure"]
     if of == "level":
         return at(structure, step).position_pc_1, None
@@ -286,6 +310,7 @@ def position_component(run, of, step=None):
 
 @measures("LM-9", TWO, ONE)
 def language_loss(run, of, step=None, layers=2):
+    """The test loss of a language model."""
     tables = run[TWO if layers == 2 else ONE]
     found = tables["behaviour"].iloc[-1] if step is None else at(tables["behaviour"], step)
     below = float(tables["corpus"].iloc[-1].bigram_loss) if of == "below bigrams" else 0.0
@@ -294,6 +319,7 @@ def language_loss(run, of, step=None, layers=2):
 
 @measures("LM-10", ONE, TWO)
 def one_layer(run, of):
+    """The one-layer model's events at its second boundary."""
     behaviour, least = run[ONE]["behaviour"], least_bigram(run, ONE)
     if of == "drop":
         return _drop(run[ONE]["llc"], least.step), None
@@ -338,9 +364,11 @@ def _toys(run, of, potential=None, group=None):
 
 @measures("A-1", "primer")
 def exact_examples(run, **row):
+    """Estimates beside exact LLCs."""
     return _toys(run, group="A.2", **row)
 
 
 @measures("A-2", "primer")
 def figure_2(run, **row):
+    """Estimates beside the exact LLCs of Fig. 2."""
     return _toys(run, group="Fig. 2", **row)

@@ -55,10 +55,12 @@ class Run:
 
     @functools.cached_property
     def scale(self):
+        """The preset."""
         return presets.get(self.preset)
 
     @property
     def regression_rule(self):
+        """The rule for stages: the preset's, unless another is given."""
         return self.rule or self.scale.regression.stages
 
     @functools.cache  # noqa: B019 (runs are few)
@@ -112,10 +114,12 @@ class Judged:
 
     @property
     def half(self):
+        """The verdict at half the tolerance."""
         return overall([row.half for row in self.rows])
 
     @property
     def double(self):
+        """The verdict at twice the tolerance."""
         return overall([row.double for row in self.rows])
 
 

@@ -22,6 +22,11 @@ def load(name) -> dict:
     return facts
 
 
+def measured(name) -> bool:
+    """Whether there is a measurement NAME."""
+    return (DATA / f"{name}.json").exists()
+
+
 def words(facts) -> str:
     """What made a measurement, for the line under a figure."""
     made, load_average = facts["made with"], facts["load average"]

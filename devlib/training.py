@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from devlib.checkpoints import CheckpointStore, schedule
 from devlib.devices import cache_slice, device, move
-from devlib.errors import UserError
+from devlib.errors import CheckpointError
 from devlib.files import settings_hash
 from devlib.gradients import mean_gradient
 from devlib.locks import locked
@@ -144,8 +144,8 @@ def train(settings: RegressionSettings, seed, directory, *, task_count=None, com
 def run(make_trainer, who, training, directory, *, threads=1,
         save_every=SAVE_EVERY) -> CheckpointStore:
     """The checkpoints of the run that the identity `who` names, trained as far as they are
-    missing: up to `training.stop`, on the schedule of `training`. Raises UserError if the run
-    there is a longer one.
+    missing: up to `training.stop`, on the schedule of `training`. Raises CheckpointError if the
+    run there is a longer one.
 
     One process trains a run at a time; another waits. `make_trainer()` gives a trainer at step 0,
     with what `Trainer` has: `seed`, `step`, `params`, `update`, `facts`,
@@ -160,8 +160,9 @@ def _go_on(make_trainer, who, training, directory, threads, save_every):
     wanted = schedule(training.steps, training.log_checkpoints, training.linear_checkpoints,
                       training.stop)
     if store.steps and store.steps[-1] >= training.stop:
-        raise UserError(f"the run in {directory} goes on to step {store.steps[-1]}, beyond the "
-                        f"{training.stop} updates asked for; name another directory, or delete it")
+        raise CheckpointError(f"{directory} holds a run with other settings: it goes on to step "
+                              f"{store.steps[-1]}, beyond the {training.stop} updates asked for; "
+                              "name another directory, or delete it")
     missing = {step for step in wanted if not store.has(step)}
     if not missing:
         return store

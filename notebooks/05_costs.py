@@ -188,7 +188,7 @@ for part, seconds in regression(preset, seed).manifest["seconds"].items():
 # ## On GPUs: arithmetic
 #
 # Not measured: counted work, over what GPUs are said to do and a share of it that is assumed. The assumptions,
-# each part, and more GPUs stand on the page [Beyond one machine](14_beyond). Hours of the whole paper on one GPU:
+# each part, and more GPUs stand on the page *Beyond one machine*. Hours of the whole paper on one GPU:
 
 # %%
 print(budget.paper_hours(load("work"), counts=(1,)).drop(columns="times").round(1)

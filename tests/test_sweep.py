@@ -171,7 +171,8 @@ def test_another_sampler_has_tables_of_its_own_and_the_same_checkpoints(tmp_path
     assert other["evaluation"].equals(base["evaluation"])
     assert "tiny preset with eps 1e-05, seed 0" in other.words
     own = place.with_name("regression-doubled-eps=1e-05-seed0")
-    assert sorted(path.name for path in own.iterdir() if path.suffix) == [
+    assert sorted(path.name for path in own.iterdir()
+                  if path.suffix and not path.name.startswith(".")) == [
         "evaluation.csv", "llc.csv", "manifest.json", "seconds.json"]
     twin = replace(presets.PRESETS["tiny"], name="twin", regression=replace(
         TINY, llc=replace(TINY.llc, eps=1e-5)))

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from devlib import presets, training
 from devlib.checkpoints import MANIFEST, CheckpointStore, schedule
-from devlib.errors import CheckpointError, UserError
+from devlib.errors import CheckpointError
 from devlib.files import settings_hash
 from devlib.mend import mend
 from devlib.presets import RegressionModel, RegressionSettings, RegressionTask, RegressionTraining
@@ -235,7 +235,7 @@ def test_a_run_can_be_prolonged_but_not_cut(unbroken, tmp_path, stop):
     assert set(longer.steps) == {*whole.steps, stop - 1}
     assert same(longer, whole, whole.steps)
     assert same_end(tmp_path / "run", directory)
-    with pytest.raises(UserError, match="goes on to step"):
+    with pytest.raises(CheckpointError, match="goes on to step"):
         train(cut(TINY, stop), 0, tmp_path / "run")
 
 
