@@ -297,7 +297,7 @@ def check(page, first_cell) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Job:
+class PageRun:
     """A page to be run with certain parameters, all of them checked."""
 
     page: Path  # its .ipynb
@@ -316,7 +316,7 @@ class Job:
         return self.runs / self.name / "notebooks" / self.page.name
 
 
-def jobs(name, cells, runs_dir=None, folder=NOTEBOOKS) -> list[Job]:
+def jobs(name, cells, runs_dir=None, folder=NOTEBOOKS) -> list[PageRun]:
     """What `run` would run, for each (preset, seed, extra) of `cells`. Everything a user can get
     wrong raises UserError."""
     import nbformat
@@ -329,7 +329,7 @@ def jobs(name, cells, runs_dir=None, folder=NOTEBOOKS) -> list[Job]:
         values = _values(page, preset, seed, extra or {}, known)
         settings = {key: value for key, value in values.items()
                     if key not in STANDARD and value != known[key].default}
-        found.append(Job(page, values, settings, source, runs))
+        found.append(PageRun(page, values, settings, source, runs))
     return found
 
 
@@ -345,7 +345,7 @@ def run(name, preset="laptop", seed=0, extra=None, runs_dir=None, folder=NOTEBOO
     return run_job(*jobs(name, [(preset, seed, extra)], runs_dir, folder))
 
 
-def run_job(job: Job, bar=True, **variables) -> Path:
+def run_job(job: PageRun, bar=True, **variables) -> Path:
     """`run`, checked before; `variables` are set in the environment of the page. Without `bar` no
     progress is shown."""
     nb, begun = load(job.page), time.monotonic()

@@ -24,7 +24,7 @@ Found = namedtuple("Found", "runs damaged")  # runs, and a line for each file th
 
 
 @dataclass(frozen=True)
-class Run:
+class Rerun:
     """One `metrics.json`, read and checked."""
 
     preset: str
@@ -52,7 +52,7 @@ def _slug(value) -> str:
 
 
 def record(job, seconds, failed=None) -> Path:
-    """Adds a page that was run (devlib.notebooks.Job) to the `metrics.json` of its run, with the
+    """Adds a page that was run (devlib.notebooks.PageRun) to the `metrics.json` of its run, with the
     claims as they now stand, and returns the path; `failed` says why the page did not end. A
     damaged file gives way to a new one."""
     from filelock import FileLock
@@ -66,7 +66,7 @@ def record(job, seconds, failed=None) -> Path:
     claims = measured(preset, seed, runs, job.settings)
     with FileLock(path.with_name(f".{METRICS}.lock")):  # two pages of one run may end together
         pages = _pages(path) | {job.page.stem: facts}
-        write(path, Run(preset, seed, job.settings, pages, claims))
+        write(path, Rerun(preset, seed, job.settings, pages, claims))
     return path
 
 
@@ -85,21 +85,21 @@ def _pages(path) -> dict:
         return {}
 
 
-def write(path, run: Run):
+def write(path, run: Rerun):
     """Files a run, with a sha256 of what it says."""
     content = {"preset": run.preset, "seed": run.seed, "settings": run.settings,
                "pages": run.pages, "claims": run.claims}
     write_json(path, content | {"digest": _digest(content)})
 
 
-def read(path) -> Run:
+def read(path) -> Rerun:
     """The run in a `metrics.json`. Raises UserError, naming the file, if it is damaged or was
     changed by hand."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         if content.pop("digest") != _digest(content):
             raise ValueError("its digest is not that of its content")
-        return Run(**content)
+        return Rerun(**content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it and run the page again"
                         ) from error
@@ -121,11 +121,11 @@ def collect(folder) -> Found:
     return Found(runs, damaged)
 
 
-def of_the_book() -> list[Run]:
+def of_the_book() -> list[Rerun]:
     """What the committed tables show, one run for each preset and seed that they have."""
     from devlib import claims
 
-    return [Run(preset, seed, {}, {}, measured(preset, seed)) for preset in presets.PRESETS
+    return [Rerun(preset, seed, {}, {}, measured(preset, seed)) for preset in presets.PRESETS
             for seed in sorted({seed for kind in claims.KINDS
                                 for seed in claims.seeds_of(preset, kind)})]
 

@@ -30,7 +30,7 @@ PAGE = {"commit": "abc123", "when": "2026-11-25T09:00:00+00:00", "seconds": 3.0,
 
 
 def run(preset, seed, settings=(), **verdicts):
-    return reruns.Run(preset, seed, dict(settings), {"02_stage_boundaries": PAGE},
+    return reruns.Rerun(preset, seed, dict(settings), {"02_stage_boundaries": PAGE},
                       [number(name.replace("_", "-"), verdict)
                        for name, verdict in verdicts.items()])
 

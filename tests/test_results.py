@@ -344,8 +344,8 @@ def test_nothing_there_and_recompute_off(calls, tiny):
     with pytest.raises(UserError) as error:
         regression("tiny", 3)
     assert "no results for preset 'tiny', seed 3" in str(error.value)
-    assert "recompute=True, or python -m devlib run 02_stage_boundaries --preset tiny --seed 3" in str(
-        error.value)
+    assert ("recompute=True, or python -m devlib run 02_stage_boundaries --preset tiny --seed 3"
+            in str(error.value))
     assert calls.since() == (0, 0, 0) and not runs_directory().exists()
 
 
