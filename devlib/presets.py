@@ -291,12 +291,14 @@ class LanguageSettings:
     evaluation: LanguageEvaluation = LanguageEvaluation()
     stages: StageSettings = StageSettings(tolerance=2.0)
 
-    def one_layer(self, stop=None):
+    def one_layer(self, stop=None, checkpoints=None):
         """The same for the one-layer model (Appendix E), with the paper's eps and gamma for it;
-        ended after `stop` updates, if given."""
+        ended after `stop` updates and measured at so many `checkpoints`, if given."""
         return replace(self, model=replace(self.model, layers=1),
                        training=replace(self.training, stop=stop or self.training.stop),
-                       evaluation=replace(self.evaluation, check_checkpoints=0),
+                       evaluation=replace(
+                           self.evaluation, check_checkpoints=0,
+                           curve_checkpoints=checkpoints or self.evaluation.curve_checkpoints),
                        llc=replace(self.llc, eps=0.003, gamma=300.0))
 
 
@@ -390,7 +392,7 @@ PUBLISHED = Preset(
                         precision=0.02),
         evaluation=RegressionEvaluation(samples=2**16)),
     language=PUBLISHED_LANGUAGE,
-    one_layer=PUBLISHED_LANGUAGE.one_layer(stop=4_500),
+    one_layer=PUBLISHED_LANGUAGE.one_layer(stop=4_500, checkpoints=24),
     language_words="the paper's model on another text, in contexts of a quarter and batches of a "
                    "twenty-fifth of the paper's tokens, for the first fifth of its steps (one "
                    "layer: the first eleventh)")
