@@ -35,7 +35,7 @@ def snapshot(folder):
 
 @pytest.mark.parametrize("name", notebooks.names())
 def test_page_keeps_the_contract(name):
-    assert notebooks.check(notebooks.find(name), notebooks.BOOTSTRAP, notebooks.CLOSING) == []
+    assert notebooks.check(notebooks.find(name), notebooks.BOOTSTRAP) == []
 
 
 def test_the_book_lists_exactly_these_pages():
@@ -74,6 +74,7 @@ BREAKS = {
     "differs from its .py ": lambda code: put(code[1], metadata={"tags": ["parameters", "x"]}),
     "differs from its .py  ": lambda code: code[3].metadata.mystnb.image.update(alt="another"),
     "does not begin with BOOTSTRAP": lambda code: put(code[0], source=code[0].source + " "),
+    "does not end with LAST_CELL": lambda code: put(code[-1], source=code[-1].source + " "),
     "is not in the canonical form": lambda code: put(code[2], id="cell-77"),
     "code cell 3 was not run, or not in order": lambda code: put(code[2], execution_count=None),
     "code cell 4 was not run, or not in order": lambda code: put(code[3], execution_count=9),
@@ -99,11 +100,6 @@ def test_each_break_of_the_contract_is_named(good, tmp_path, problem):
     BREAKS[problem]([cell for cell in nb.cells if cell.cell_type == "code"])
     notebooks.write(nb, tmp_path / "01_sum.ipynb")
     assert problem.strip() in notebooks.check(tmp_path / "01_sum.ipynb", notebooks.BOOTSTRAP)
-
-
-def test_a_page_that_does_not_end_with_closing_is_named(good):
-    assert notebooks.check(good / "01_sum.ipynb", notebooks.BOOTSTRAP, notebooks.CLOSING) == [
-        "does not end with CLOSING"]
 
 
 def test_canonical_drops_what_a_run_leaves_and_is_a_fixed_point():
