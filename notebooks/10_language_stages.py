@@ -95,9 +95,9 @@ print(run["corpus"].fillna("").round(3).to_string(index=False))
 # %% [markdown]
 # ## The curve and its stages
 #
-# Fig. 1a. The dashed lines are the paper's boundaries at the paper's steps. Steps here are shorter, and the
-# learning rate, the text and perhaps the model are others: that the *order* of events is the same is the claim
-# to look at, not their steps.
+# Fig. 1a. The dashed lines are the paper's boundaries at the paper's steps. Steps here hold fewer tokens of another
+# text, and at the smaller presets the model and the learning rate are others too: that the *order* of events is the
+# same is the claim to look at, not their steps. Where this curve rests, by the paper's rule, is printed below it.
 
 # %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps, with the stages found as coloured bands and the paper's boundaries dashed"}}
 paper = {name: end for name, end in PAPER_STAGE_ENDS["LM"].items() if end < reached}
