@@ -48,8 +48,8 @@ def move(value, where=None):
 
 
 def of(params: dict) -> torch.device:
-    """Where parameters are."""
-    return next(iter(params.values())).device
+    """Where parameters are; without any, `device()`."""
+    return next((tensor.device for tensor in params.values()), None) or device()
 
 
 def to_numpy(tensor):

@@ -30,7 +30,6 @@ NOTEBOOKS = project_root() / "notebooks"
 STANDARD = {"preset": "str", "seed": "int", "recompute": "bool"}  # what every page takes
 INJECTED = "injected-parameters"  # papermill's tag
 CHOICES = {"residual": ("doubled", "standard"), "corpus": ("", *presets.CORPORA)}
-ABOVE_ZERO = ("tolerance",)
 WORDS = {"int": "a whole number", "float": "a finite number", "bool": "true or false",
          "str": "text"}
 LIMITS = {r"above (\d+)": operator.gt, r"(\d+) or more": operator.ge}  # words of a comment
@@ -198,8 +197,6 @@ def _check_value(name, value):
     if name in CHOICES and value not in CHOICES[name]:
         raise UserError(f"parameter {name} takes {', '.join(filter(None, CHOICES[name]))}, not "
                         f"{value!r}")
-    if name in ABOVE_ZERO and not value > 0:
-        raise UserError(f"parameter {name} takes a number above 0, not {value!r}")
 
 
 # ------------------------------------------------------------------------------- canonical form

@@ -94,7 +94,7 @@ if "google.colab" in sys.modules:
 #
 # Training, chains, evaluation, metrics and Hessians run on a GPU where torch finds one, and on the CPU
 # otherwise; `DEVLIB_DEVICE=cpu` says so by hand. With several GPUs in a machine each process shows itself one of
-# them (`CUDA_VISIBLE_DEVICES`), the first that no other process has claimed; a worker of a cluster does the same,
+# them, the first that no other process has claimed; a worker of a cluster does the same,
 # so `--nworkers` is the number of GPUs there. Batches and noise are drawn on the CPU from (seed, step) and moved,
 # so that every device sees the same ones. Language models train in bfloat16 where the GPU has it, everything
 # else is float32.

@@ -98,7 +98,8 @@ def test_a_page_asks_for_a_gpu_and_fits_a_session_as_it_is(name):
     nb = json.loads(notebooks.find(name).read_text())
     assert nb["metadata"]["accelerator"] == "GPU"
     known = notebooks.parameters(notebooks.find(name))
-    assert (known["preset"].default, known["recompute"].default) == ("laptop", False)
+    assert known["recompute"].default is False  # it reads tables, of a preset that has them
+    assert any((ROOT / "data" / "results" / known["preset"].default).iterdir())
 
 
 def test_the_page_on_colab_installs_what_the_project_s_extra_names():
