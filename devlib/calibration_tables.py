@@ -20,7 +20,7 @@ from devlib.calibration import NotCalibrated, calibrate, status
 from devlib.chains import Chains, per_sample_losses
 from devlib.checkpoints import CheckpointStore, thin
 from devlib.curve import read_rows
-from devlib.devices import move
+from devlib.devices import move, to_numpy
 from devlib.files import make_directory, settings_hash
 from devlib.llc import estimate_llc, llc_trace, scaled_losses
 from devlib.parallel import each
@@ -216,7 +216,7 @@ def _sample(job, loss, params, data, init_losses):
            "diverged_at": min(draws.diverged.values(), default=None)}
     if draws.healthy:
         same, whole = estimate_llc(draws), estimate_llc(draws, "whole-set")
-        distance = (run.w - run.anchor)[draws.healthy].norm(dim=1)
+        distance = to_numpy((run.w - run.anchor).norm(dim=1))[draws.healthy]
         row |= {"llc": same.mean, "mcse": same.mcse, "ess": same.ess, "rhat": same.rhat,
                 "llc_whole": whole.mean, "mcse_whole": whole.mcse, "ess_whole": whole.ess,
                 "sd": float(scaled_losses(draws)[draws.healthy, job.burn_in:].std()),
