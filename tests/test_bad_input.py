@@ -87,7 +87,7 @@ COMMANDS = {
     "bool as number": (["run", SUM, "-p", "recompute", "1"], "takes true or false, not '1'"),
     "bool empty": (["run", SUM, "-p", "recompute", ""], "takes true or false, not ''"),
     "tolerance negative": (["run", "stage_boundaries", "-p", "tolerance", "-4"],
-                           "expected 2 arguments|tolerance takes a finite number above 0, not .-4."),
+                           "2 arguments|tolerance takes a finite number above 0, not .-4."),
     "tolerance zero": (["run", "stage_boundaries", "-p", "tolerance", "0"],
                        "tolerance takes a finite number above 0, not .0."),
     "tolerance nan": (["run", "stage_boundaries", "-p", "tolerance", "nan"],
