@@ -33,7 +33,7 @@ reproduce: $(ADDRESS)
 
 test: $(ADDRESS)
 	$(BIN)/python -m pytest -m "not slow" --ignore tests/test_parallel.py
-	$(BIN)/python -m pytest tests/test_parallel.py  # alone: dask's threads and others' forks do not mix
+	$(BIN)/python -m pytest tests/test_parallel.py
 	$(BIN)/python -m pytest --nbval --nbval-current-env notebooks
 
 test-slow: $(ADDRESS)
