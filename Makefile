@@ -31,6 +31,7 @@ $(ADDRESS): $(READY) _config.yml
 reproduce: $(ADDRESS)
 	$(BIN)/python -m devlib reproduce --preset $(PRESET) --seed $(SEED)
 
+# tests/test_parallel.py runs alone: threads of a dask client and forks of other tests do not mix
 test: $(ADDRESS)
 	$(BIN)/python -m pytest -m "not slow" --ignore tests/test_parallel.py
 	$(BIN)/python -m pytest tests/test_parallel.py
