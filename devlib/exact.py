@@ -49,15 +49,15 @@ def mean_model_chain_mean(model, sampler, batch_size=None) -> float:
 
 
 def _stationary_variance(h, noise, sampler):
-    """Of each coordinate of the AR(1) chain, with gradient noise of variance h^2 noise; 0 where
-    nothing holds the coordinate."""
+    """Of each coordinate of the AR(1) chain, with gradient noise of variance h^2 noise; 0 for one
+    that the loss does not see, h = 0, which wanders as far as gamma, or nothing, lets it."""
     kappa = sampler.nbeta * h + sampler.gamma
     if (sampler.eps * kappa >= 4).any():
         raise UserError(f"the chain is unstable: eps (nbeta h + gamma) = "
                         f"{sampler.eps * kappa.max():.3g}, and it must be below 4")
     driven = sampler.eps + (sampler.eps * sampler.nbeta * h / 2) ** 2 * noise
-    loss = 1 - (1 - sampler.eps * kappa / 2) ** 2
-    return np.divide(driven, loss, out=np.zeros_like(kappa), where=kappa > 0)
+    loss = sampler.eps * kappa * (1 - sampler.eps * kappa / 4)  # 1 - (1 - eps kappa / 2)^2
+    return np.divide(driven, loss, out=np.zeros_like(kappa), where=h > 0)
 
 
 def gibbs_moments(potential, nbeta, gamma=0.0, *, box=False, spacing=None) -> tuple[float, float]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from llc_gates import assert_within, estimate, mean_and_mcse
 
@@ -52,6 +52,7 @@ def test_quadratic_with_unused_directions():
 
 @given(r=st.integers(1, 5), unused=st.integers(0, 3), steepest=st.floats(1.0, 30.0),
        gamma=st.floats(0.0, 5.0), share=st.floats(0.05, 1.0), seed=st.integers(0, 99))
+@example(r=1, unused=1, steepest=1.0, gamma=2.2e-311, share=1.0, seed=0)  # all but free
 @PROPERTY
 def test_any_quadratic(r, unused, steepest, gamma, share, seed):
     """Any number of directions, curvature, localisation and step up to a quarter of the stable
