@@ -76,7 +76,9 @@ def parser() -> Parser:
                      "several parameters make a grid")
     sub.add_argument("--preset", default="laptop", help="the scale (default: laptop)")
     runs(sub)
-    sub.add_argument("--jobs", type=int, help="cells at a time (default: one a core)")
+    cluster(sub)
+    sub.add_argument("--jobs", type=int, help="cells at a time on this machine (default: one a "
+                     "core)")
     sub = command(reproduce, "recompute every page, and build the book from them")
     scale(sub)
     cluster(sub)
@@ -119,6 +121,7 @@ def sweep(args):
 
     cells = sweep.cells(args.notebook, args.preset, sweep.seeds(args.seeds),
                         sweep.settings(args.settings), args.runs)
+    _choose_cluster(args)
     outcome = sweep.sweep(cells, args.jobs)
     if outcome.failed:
         raise UserError(outcome)

@@ -83,14 +83,17 @@ def bootstrap(llc: pd.DataFrame, rule: Rule = Rule(), repetitions=200, seed=0,
 
     Every repetition draws the chains (columns chain_0, chain_1, ...) anew with replacement, the
     same ones at all checkpoints, as chain k has the same batches and noise at each (A.5.2), and
-    smooths their mean with the kernel that fits the curve itself. Raises UserError for fewer than
-    three chains.
+    smooths their mean with the kernel that fits the curve itself. A chain that diverged at any
+    checkpoint is left out. The percentiles are of the repetitions that find the boundary, so
+    where the share is below 1 they say less than an interval of that level. Raises UserError if
+    fewer than three chains are left.
     """
     chains = llc.filter(regex=r"^chain_\d+$").to_numpy()
-    if chains.shape[1] < 3:
-        raise UserError(f"a bootstrap needs at least 3 chains, not {chains.shape[1]}")
-    if np.isnan(chains).any():
-        raise UserError("a chain diverged at some checkpoint: a bootstrap needs them all")
+    whole = ~np.isnan(chains).any(0)
+    if whole.sum() < 3:
+        raise UserError(f"a bootstrap needs at least 3 chains that diverge nowhere, not "
+                        f"{whole.sum()} of {len(whole)}")
+    chains = chains[:, whole]
     curve = rule.curve(llc)
     gen, count = np.random.default_rng(stream_seed(seed, "bootstrap")), chains.shape[1]
     means = (chains[:, gen.integers(0, count, count)].mean(1) for _ in range(repetitions))

@@ -8,6 +8,7 @@ finite where it looked and found nothing; or None if this run cannot tell.
 import numpy as np
 
 from devlib.readings import (
+    HESSIAN_ERRORS,
     brownian_share,
     classify,
     composition_baseline,
@@ -163,12 +164,12 @@ def hessian_statistics(run, of, column, step=None):
     statistics = run["hessian"]["statistics"]
     if of == "level":
         found = at(statistics, step)
-        return found[column], found[{"trace": "trace_se", "eig_1": "residual_1"}[column]]
+        return found[column], found[HESSIAN_ERRORS[column]]
     boundaries = run.stages("regression")[1]
     if not boundaries:
         return None
-    found = plateaus_on(statistics[column], statistics.step, run["regression"]["llc"],
-                        run.regression_rule)
+    found = plateaus_on(statistics[column], statistics[HESSIAN_ERRORS[column]], statistics.step,
+                        run["regression"]["llc"], run.regression_rule)
     return np.mean([any(near(step, b, 1.5) for step in found) for b in boundaries]), None
 
 

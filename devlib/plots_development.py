@@ -62,10 +62,11 @@ def curves(panels: dict, stages: pd.DataFrame, ylabel, *, columns=2, height=2.7,
     return fig
 
 
-def threads(panels: dict, steps, stages: pd.DataFrame, ylabel) -> Figure:
+def threads(panels: dict, steps, stages: pd.DataFrame, ylabel, columns=3) -> Figure:
     """A panel for each name -> array (S, E): every component a thin line, their mean a thick one
-    (Figs. 5c, D.8)."""
-    fig, axes = figure(1, len(panels), height=3.2, sharex=True, squeeze=False)
+    (Figs. 5c, D.8, D.9)."""
+    rows = -(-len(panels) // columns)
+    fig, axes = figure(rows, columns, height=2.7 * rows + 0.5, sharex=True, squeeze=False)
     for ax, (title, values) in zip(axes.flat, panels.items(), strict=True):
         ax.set_xlim(0, max(steps))
         ax.plot(steps, values, color=BLUE, lw=0.5, alpha=0.6)
@@ -73,10 +74,16 @@ def threads(panels: dict, steps, stages: pd.DataFrame, ylabel) -> Figure:
         ax.set_title(title, fontsize=10, pad=14)
         stage_bands(ax, stages)
         log_steps(ax, label=False)
-        _fewer_ticks(ax, len(panels))
+        _fewer_ticks(ax, columns)
     fig.supxlabel("training step (log(step + 1) scale)", fontsize=10)
     fig.supylabel(ylabel, fontsize=10)
     return fig
+
+
+def thread_table(panels: dict, steps) -> pd.DataFrame:
+    """The data of `threads`: vector (its panel), step, and a column a component."""
+    return pd.concat([pd.DataFrame(values, columns=[f"c{i}" for i in range(values.shape[1])])
+                      .assign(step=steps, vector=name) for name, values in panels.items()])
 
 
 def patterns(attention, names) -> Figure:

@@ -37,14 +37,18 @@ def composition_baseline(table) -> pd.Series:
     return untrained[["q", "k", "v"]].mean()
 
 
-def plateaus_on(values, steps, llc: pd.DataFrame, settings) -> list[int]:
-    """Plateaus of another statistic by the LLC's rule (B.5): the curve is scaled to the LLC's
-    range, so that the tolerance means the same, and smoothed alike."""
+def plateaus_on(values, errors, steps, llc: pd.DataFrame, settings) -> list[int]:
+    """Plateaus of another statistic by the LLC's rule (B.5): the curve and its standard errors
+    are scaled to the LLC's range, so that the tolerance means the same, and smoothed alike."""
     from devlib.stages import plateaus, smooth
 
     low, high = llc.llc.min(), llc.llc.max()
-    scaled = low + (values - values.min()) * (high - low) / np.ptp(values)
-    return plateaus(smooth(steps, scaled, settings), settings.tolerance)
+    unit = (high - low) / np.ptp(values)
+    curve = smooth(steps, low + (values - values.min()) * unit, settings, errors * unit)
+    return plateaus(curve, settings.tolerance)
+
+
+HESSIAN_ERRORS = {"trace": "trace_se", "eig_1": "residual_1"}  # columns: of each, its error
 
 
 def near(step, other, factor) -> bool:

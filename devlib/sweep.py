@@ -8,6 +8,7 @@ directory, so that a sweep that was killed goes on where it was, and two sweeps 
 import contextlib
 import functools
 import itertools
+import os
 import re
 import traceback
 from collections import Counter
@@ -97,7 +98,8 @@ def _once(items, what):
 
 
 def sweep(cells, jobs=None) -> Outcome:
-    """Runs the cells that are not finished, `jobs` at a time (default: one a core).
+    """Runs the cells that are not finished, `jobs` at a time (default: one a core), or where
+    $DEVLIB_CLUSTER names a cluster, one on each of its workers.
 
     The first cell of each seed goes before the others: it leaves the checkpoints that they share.
     A cell that fails leaves its log (`log`) and stops no other.
@@ -127,7 +129,7 @@ def _run_all(wave, jobs):
     from devlib import parallel  # torch, only where something is computed
 
     at_once = max(1, min(jobs or parallel.cores(), len(wave)))
-    share = max(1, parallel.cores() // at_once)
+    share = 1 if os.environ.get("DEVLIB_CLUSTER") else max(1, parallel.cores() // at_once)
     parallel.each(functools.partial(_run, share), wave, jobs=at_once, label="sweep")
 
 

@@ -243,26 +243,44 @@ print(f"mean over {chosen.attention_samples:,} contexts at step {kept.steps[-1]:
 # %% [markdown]
 # ## The read-out collapses
 #
-# Section 7.3, D.2.4. With the last LayerNorm's weights $\gamma$ and the unembedding's first row $W_0$, the
-# prediction is $\hat y = (W_0 \gamma) \cdot \tilde x + b_{\text{eff}}$. Thin lines are the 64 components at
-# the stored checkpoints, the thick one their mean.
+# Section 7.3, D.2.4. With the last LayerNorm's weights $\gamma$ and biases $\beta$, the unembedding's first row
+# $W_0$ and its bias $b_0$, the prediction is $\hat y = (W_0 \gamma) \cdot \tilde x + b_{\text{eff}}$,
+# $b_{\text{eff}} = W_0 \cdot \beta + b_0$. Thin lines are the 64 components at the stored checkpoints, the thick
+# one their mean; the last two are single numbers.
 
-# %% mystnb={"image": {"alt": "Weights of the last LayerNorm, of the unembedding's first row, and their product over training, one thin line a component: most go to zero"}}
+# %% mystnb={"image": {"alt": "Six panels over training, one thin line a component: weights of the last LayerNorm, of the unembedding's first row and their product, most of which go to zero in long runs; biases of the last LayerNorm, bias of the unembedding and effective bias"}}
 weights = [kept.load(step) for step in kept.steps]
-vectors = {
-    r"LayerNorm weight $\gamma$": np.stack([w["unembed_ln.weight"] for w in weights]),
-    "unembedding row $W_0$": np.stack([w["unembed.weight"][0] for w in weights]),
-    r"effective weight $W_0 \gamma$": np.stack(
-        [metrics.effective_unembedding(w)[0] for w in weights])}
-fig = draw.threads(vectors, kept.steps, stages, "weight (no unit)")
-table = pd.concat([pd.DataFrame(values, columns=[f"c{i}" for i in range(values.shape[1])])
-                   .assign(step=kept.steps, vector=name) for name, values in vectors.items()])
-plots.show(fig, table, "unembedding", run.words)
+
+
+def vectors(read):
+    """`read` of every kept checkpoint, (checkpoints, components)."""
+    return np.stack([np.atleast_1d(read(w)) for w in weights])
+
+
+panels = {
+    r"LayerNorm weight $\gamma$": vectors(lambda w: w["unembed_ln.weight"]),
+    "unembedding row $W_0$": vectors(lambda w: w["unembed.weight"][0]),
+    r"effective weight $W_0 \gamma$": vectors(lambda w: metrics.effective_unembedding(w)[0]),
+    r"LayerNorm bias $\beta$": vectors(lambda w: w["unembed_ln.bias"]),
+    "unembedding bias $b_0$": vectors(lambda w: w["unembed.bias"][0]),
+    r"effective bias $b_{\mathrm{eff}}$": vectors(lambda w: metrics.effective_unembedding(w)[1])}
+fig = draw.threads(panels, kept.steps, stages, "weight (no unit) or bias (target units)")
+plots.show(fig, draw.thread_table(panels, kept.steps), "unembedding", run.words)
+
+# %% [markdown]
+# D.2.5: the weights (above) and biases (below) of the other four LayerNorms, drawn alike.
+
+# %% mystnb={"image": {"alt": "Eight panels over training, one thin line a component: weights and biases of the LayerNorms before attention and MLP of both blocks"}}
+places = {"blocks.0.ln1": "attention 1", "blocks.0.ln2": "MLP 1",
+          "blocks.1.ln1": "attention 2", "blocks.1.ln2": "MLP 2"}
+panels = {f"{kind}, {place}": vectors(lambda w, name=f"{norm}.{kind}": w[name])
+          for kind in ("weight", "bias") for norm, place in places.items()}
+fig = draw.threads(panels, kept.steps, stages, "weight or bias (no unit)", columns=4)
+plots.show(fig, draw.thread_table(panels, kept.steps), "layer_norms", run.words)
 
 # %% mystnb={"image": {"alt": "Fraction of weights below a tenth in size over training, for every LayerNorm and for the effective read-out"}}
-norms = {"blocks.0.ln1_collapsed": "before attention 1", "blocks.0.ln2_collapsed": "before MLP 1",
-         "blocks.1.ln1_collapsed": "before attention 2", "blocks.1.ln2_collapsed": "before MLP 2",
-         "unembed_ln_collapsed": "unembedding", "effective_collapsed": "effective read-out"}
+norms = {f"{norm}_collapsed": f"before {place}" for norm, place in places.items()}
+norms |= {"unembed_ln_collapsed": "unembedding", "effective_collapsed": "effective read-out"}
 fig = draw.curves({f"|weight| < {chosen.collapse:g}": pick(structure, norms)}, stages,
                   "fraction of the weights", columns=1, height=4.0)
 plots.show(fig, pick(structure, norms), "collapsed", run.words)

@@ -56,7 +56,7 @@ from devlib import plots, presets, results
 from devlib import plots_development as draw
 from devlib.claims import show
 from devlib.hessian import Density
-from devlib.readings import near, plateaus_on
+from devlib.readings import HESSIAN_ERRORS, near, plateaus_on
 from devlib.stages import find_stages
 
 settings, chosen = results.regression_settings(preset), presets.get(preset).hessian
@@ -87,17 +87,23 @@ plots.show(fig, top, "hessian_eigenvalues", run.words)
 #
 # ## The same rule on each statistic
 #
-# Each curve is smoothed as the LLC is, after scaling it to the LLC's range, so that the tolerance means the
-# same, and its plateaus are listed. A boundary of the LLC counts as found if a plateau lies within a factor of
-# 1.5.
+# Each curve is smoothed as the LLC is, with its own standard errors, after scaling it to the LLC's range, so
+# that the tolerance means the same, and its plateaus are listed. A boundary of the LLC counts as found if a
+# plateau lies within a factor of 1.5. The LLC itself at the Hessian's checkpoints alone says what their spacing
+# costs.
 
 # %%
+same = run["llc"][run["llc"].step.isin(statistics.step)]
 found = {"LLC": boundaries}
+if len(same) < len(run["llc"]):
+    found[f"LLC at {len(same)} of {len(run['llc'])}"] = plateaus_on(
+        same.llc, same.mcse, same.step, run["llc"], settings.stages)
 for name, column in (("trace", "trace"), ("largest eigenvalue", "eig_1")):
-    found[name] = plateaus_on(statistics[column], statistics.step, run["llc"], settings.stages)
+    found[name] = plateaus_on(statistics[column], statistics[HESSIAN_ERRORS[column]],
+                              statistics.step, run["llc"], settings.stages)
 for name, steps in found.items():
     hit = [b for b in boundaries if any(near(step, b, 1.5) for step in steps)]
-    print(f"{name:18} plateaus {', '.join(f'{s:,}' for s in steps) or 'none'}"
+    print(f"{name:19} plateaus {', '.join(f'{s:,}' for s in steps) or 'none'}"
           f"; finds {len(hit)} of the LLC's {len(boundaries)}")
 show("LR-13", regression=run, hessian=hessian)
 

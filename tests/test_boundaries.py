@@ -125,8 +125,15 @@ def test_what_is_refused():
         replace(RULE, noise="some").curve(llc)
     with pytest.raises(UserError, match="axis must be 'log t' or 't', not 'x'"):
         replace(RULE, axis="x").boundaries(RULE.curve(llc))
-    with pytest.raises(UserError, match="at least 3 chains, not 2"):
+    with pytest.raises(UserError, match="at least 3 chains .* not 2 of 2"):
         bootstrap(llc.drop(columns=[f"chain_{k}" for k in range(4)]), RULE)
-    llc.loc[3, "chain_1"] = np.nan
-    with pytest.raises(UserError, match="a chain diverged"):
+    llc.loc[3, [f"chain_{k}" for k in range(4)]] = np.nan
+    with pytest.raises(UserError, match="diverge nowhere, not 2 of 6"):
         bootstrap(llc, RULE)
+
+
+def test_bootstrap_leaves_out_a_chain_that_diverged():
+    llc = climb()
+    less = bootstrap(llc.drop(columns="chain_2"), RULE, repetitions=5)
+    llc.loc[3, "chain_2"] = np.nan
+    pd.testing.assert_frame_equal(bootstrap(llc, RULE, repetitions=5), less)

@@ -24,6 +24,23 @@ SETTINGS = replace(SMOKE, training=replace(SMOKE.training, stop=120),
                    llc=replace(SMOKE.llc, draws=20, burn_in=5, chains=2))
 
 
+PAGE = '''\
+# %% tags=["parameters"]
+preset: str = "smoke"  # the scale of the page
+seed: int = 0  # of the page
+recompute: bool = False  # compute anew
+
+# %%
+import os
+from pathlib import Path
+
+from devlib.parallel import cores
+
+(Path(os.environ["DEVLIB_RUNS"]) / f"kernel-{seed}").write_text(
+    f"{seed} {cores()} {os.getppid()}")
+'''
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A runs directory with a short run's checkpoints."""
@@ -90,6 +107,20 @@ def test_results_come_in_order_and_an_error_comes_back(cluster):
     with pytest.raises(UserError, match=r"^no soup today$"):
         parallel.each(refuses, ["soup"], cluster=cluster.address)
     assert parallel.each(abs, [], cluster="tcp://127.0.0.1:1") == []  # nobody is asked
+
+
+def test_a_sweep_sends_each_page_to_a_worker(cluster, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("DEVLIB_CLUSTER", "")  # main sets it, and it goes with the test
+    page = tmp_path / "01_page.py"
+    page.write_text(PAGE)
+    found = tmp_path / "runs"
+    main(["sweep", str(page), "--preset", "smoke", "--seeds", "0-2", "--runs", str(found),
+          "--cluster", cluster.address])
+    assert capfd.readouterr().out == "3 cells: 3 done, 0 done before\n"
+    told = [path.read_text().split() for path in found.glob("kernel-*")]
+    assert sorted(seed for seed, _, _ in told) == ["0", "1", "2"]
+    assert {one_core for _, one_core, _ in told} == {"1"}
+    assert {int(parent) for _, _, parent in told} <= {p.pid for p in cluster.processes[1:]}
 
 
 def test_a_worker_killed_in_mid_curve(runs, reference, cluster, monkeypatch):
