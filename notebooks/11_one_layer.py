@@ -38,7 +38,7 @@ if "google.colab" in sys.modules:
 # each measure and the text trained on).
 
 # %% tags=["parameters"]
-preset: str = "laptop"  # the scale: smoke, laptop, published or paper
+preset: str = "published"  # the scale: smoke, laptop, published or paper
 seed: int = 0  # of initialisation, batches, test set and chains
 recompute: bool = False  # compute anew instead of reading stored tables
 corpus: str = ""  # offline, toy or hub; empty: the preset's

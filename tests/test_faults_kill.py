@@ -242,6 +242,9 @@ COMMANDS = {  # arguments, moment, pattern, number
                            "written", "*/llc/*_step_*.json", 3),
     "page, tables written": (["run", "stage_boundaries", "--preset", "smoke"],
                              "written", "*-seed0/manifest.json", 1),
+    "sweep, in its second cell": (["sweep", "stage_boundaries", "--seeds", "0-1", "--preset",
+                                   "smoke", "--jobs", "1"],
+                                  "written", "*-seed1/llc/*_step_*.json", 3),
 }
 
 
