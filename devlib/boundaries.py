@@ -13,7 +13,7 @@ import pandas as pd
 from devlib.errors import UserError
 from devlib.presets import StageSettings
 from devlib.rng import stream_seed
-from devlib.stages import SmoothCurve, local_plateaus, plateaus, slope, smooth
+from devlib.stages import SmoothCurve, local_plateaus, moved, slope, smooth
 
 NOISES = ("errors", "none", "fitted")
 
@@ -23,13 +23,15 @@ class Rule:
     """How boundaries are read off a curve. `noise` is the Gaussian process's: the estimates' own
     standard errors, none (the authors' choice), or a level fitted with the kernel. `every` takes
     each n-th checkpoint. `axis` is what the slope is taken with respect to: "log t", or "t" with
-    a tolerance per step that agrees at `meet` steps."""
+    a tolerance per step that agrees at `meet` steps. `gentle` says whether a curve that leaves
+    its start without ever being steeper than the tolerance has begun (devlib.stages)."""
 
     settings: StageSettings = StageSettings()
     noise: str = "errors"
     every: int = 1
     axis: str = "log t"
     meet: int = 40_000  # about the end of LR2, where the curve turns
+    gentle: bool = True
 
     def curve(self, llc: pd.DataFrame, kernel=None) -> SmoothCurve:
         """The smoothed curve of a table with columns step, llc, mcse; `kernel` as for `smooth`.
@@ -43,12 +45,12 @@ class Rule:
 
     def boundaries(self, curve: SmoothCurve) -> list[int]:
         """Boundary steps of a smoothed curve. Raises UserError for an axis that there is not."""
-        if self.axis == "log t":
-            return plateaus(curve, self.settings.tolerance)
-        if self.axis != "t":
+        if self.axis not in ("log t", "t"):
             raise UserError(f"axis must be 'log t' or 't', not {self.axis!r}")
-        return local_plateaus(curve.steps, slope(curve.steps, curve.mean, log=False),
-                              self.settings.tolerance / self.meet)
+        log, tolerance = self.axis == "log t", self.settings.tolerance
+        return local_plateaus(
+            curve.steps, curve.slope if log else slope(curve.steps, curve.mean, log=False),
+            tolerance if log else tolerance / self.meet, moved(curve, tolerance) & self.gentle)
 
 
 def sensitivity(llc: pd.DataFrame, rule: Rule = Rule()) -> pd.DataFrame:
@@ -67,7 +69,8 @@ def sensitivity(llc: pd.DataFrame, rule: Rule = Rule()) -> pd.DataFrame:
     trials += [("checkpoints", f"every {n}", replace(rule, every=n)) for n in (2, 4)]
     trials += [("noise", noise, replace(rule, noise=noise))
                for noise in NOISES if noise != rule.noise]
-    trials += [("axis", "t", replace(rule, axis="t"))]
+    trials += [("axis", "t", replace(rule, axis="t")),
+               ("start", "steep only", replace(rule, gentle=False))]
     rows = []
     for choice, value, trial in trials:
         found = trial.boundaries(trial.curve(llc))

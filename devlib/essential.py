@@ -10,10 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.signal import find_peaks
 
 from devlib.errors import UserError
 from devlib.presets import StageSettings
 from devlib.stages import smooth
+
+PROMINENCE = 0.25  # of a component's standard deviation: what counts as turning back
 
 
 @dataclass(frozen=True)
@@ -57,16 +60,17 @@ def principal_path(steps, outputs, components=4) -> Path:
 
 
 def turning_points(steps, scores, settings: StageSettings = StageSettings()) -> list[int]:
-    """Checkpoints where a component (S,) turns back: the slope of its smoothed curve in
-    log(step + 1) changes sign between one side and the other. The smoother is that of the stage
-    boundaries, on the component scaled to unit spread."""
+    """Checkpoints where a component (S,) turns back: peaks and valleys of its curve in
+    log(step + 1), smoothed as the stage boundaries' is, that stand out by PROMINENCE of the
+    component's standard deviation over the run. Smaller ones are what updates do from one
+    checkpoint to the next, for the outputs themselves carry no sampling error."""
     spread = np.std(scores)
     if not spread > 0:
         return []
     curve = smooth(steps, np.asarray(scores) / spread, settings)
-    between = np.diff(curve.mean)
-    return [int(curve.steps[i + 1]) for i in range(len(between) - 1)
-            if between[i] * between[i + 1] < 0]
+    found = np.concatenate([find_peaks(sign * curve.mean, prominence=PROMINENCE)[0]
+                            for sign in (1, -1)])
+    return [int(curve.steps[i]) for i in sorted(found)]
 
 
 def nearest_boundaries(path: pd.DataFrame, boundaries, settings: StageSettings = StageSettings(),

@@ -15,6 +15,7 @@ from devlib import presets, results
 from devlib.artefact import predicted_shift
 from devlib.boundaries import Rule
 from devlib.checkpoints import nearest, schedule, thin
+from devlib.claims import seeds_of
 from devlib.files import project_root
 from devlib.presets import as_dict, replace
 
@@ -48,14 +49,17 @@ def fidelity(preset: str, seed: int, recompute=False, reuse=False) -> results.Re
         recompute, compute, page="13_fidelity")
 
 
-def largest(folder, preset, recompute=False) -> str:
-    """The largest preset, from `preset` on, whose tables FOLDER the repository holds: evidence
-    from it where there is some. `preset` itself if there is none, or with `recompute`."""
+def largest(kind, preset, seed, recompute=False) -> tuple[str, int]:
+    """Preset and seed of the KIND-seedSEED tables to take evidence from: the largest preset, from
+    `preset` on, of which the repository holds any; of it `seed` itself, or else the lowest. The
+    two given ones if there is none, or with `recompute`."""
     names = list(presets.PRESETS)
     if recompute or preset not in names:
-        return preset
-    return next((name for name in reversed(names[names.index(preset):])
-                 if (results.COMMITTED / name / folder / results.MANIFEST).exists()), preset)
+        return preset, seed
+    for name in reversed(names[names.index(preset):]):
+        if found := seeds_of(name, kind, kinds={kind: kind}):
+            return name, seed if seed in found else found[0]
+    return preset, seed
 
 
 @functools.cache

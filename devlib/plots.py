@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from devlib import downloads
@@ -17,7 +18,7 @@ from devlib import downloads
 # Okabe and Ito's eight colours, told apart by every kind of colour vision.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
-STAGE_COLOURS = (ORANGE, SKY, GREEN, YELLOW, VERMILLION)
+STAGE_COLOURS = (ORANGE, SKY, GREEN, YELLOW, VERMILLION, PURPLE, BLUE)
 STYLE = {
     "figure.figsize": (7.5, 4.2), "figure.dpi": 110, "figure.constrained_layout.use": True,
     "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
@@ -80,14 +81,32 @@ def log_steps(ax, label=True):
 
 
 def stage_bands(ax, stages: pd.DataFrame, label=True):
-    """Colours each stage of a table (stage, start, end) behind the curves, its name on top."""
+    """Colours each stage of a table (stage, start, end) behind the curves, its name on top: of a
+    narrow band only the number, or nothing where that too would touch its neighbours."""
     for number, row in enumerate(stages.itertuples()):
         colour = STAGE_COLOURS[number % len(STAGE_COLOURS)]
         ax.axvspan(row.start, row.end, color=colour, alpha=BAND_ALPHA, lw=0, zorder=0)
         if label:
-            middle = np.expm1((np.log1p(row.start) + np.log1p(row.end)) / 2)
-            ax.text(middle, 1.01, row.stage, ha="center", va="bottom", fontsize=9,
-                    transform=ax.get_xaxis_transform())
+            ax.add_artist(_BandName(ax, row.stage, row.start, row.end)).set_clip_on(False)
+
+
+class _BandName(Text):
+    """A stage's name over its band. How wide that is shows only when the figure is drawn."""
+
+    def __init__(self, ax, name, start, end):
+        middle = np.expm1((np.log1p(start) + np.log1p(end)) / 2)
+        super().__init__(middle, 1.01, name, ha="center", va="bottom", fontsize=9,
+                         transform=ax.get_xaxis_transform())
+        self.forms, self.ends = (name, name.lstrip("LMR")), (start, end)
+
+    def draw(self, renderer):
+        left, right = (self.axes.transData.transform((end, 0))[0] for end in self.ends)
+        for form in self.forms:
+            self.set_text(form)
+            if self.get_window_extent(renderer).width <= right - left:
+                super().draw(renderer)
+                break
+        self.set_text(self.forms[0])  # the layout does not depend on what was drawn
 
 
 def vertical_steps(ax, steps: dict, last):

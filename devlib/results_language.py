@@ -8,6 +8,7 @@ from devlib.errors import UserError
 from devlib.files import runs_directory
 from devlib.presets import LanguageSettings, as_dict
 from devlib.results import Results, stored
+from devlib.tables import COMMITTED, MANIFEST
 
 
 def language(preset: str, seed: int, recompute=False, layers=2, corpus=None) -> Results:
@@ -42,6 +43,17 @@ def language(preset: str, seed: int, recompute=False, layers=2, corpus=None) -> 
 
     return stored(kind(preset, settings), preset, seed, as_dict(settings), recompute, compute,
                   page="10_language_stages" if layers == 2 else "11_one_layer", about="language")
+
+
+def stored_seed(preset: str, seed: int, corpus=None) -> int:
+    """`seed` if the two-layer run of that seed is stored, committed or in the runs directory, or
+    if none is; else the lowest that is. For a page about both models, which need not have been run
+    from the same seeds."""
+    name = kind(preset, language_settings(preset, corpus=corpus))
+    found = {int(path.parent.name.removeprefix(f"{name}-seed"))
+             for root in (COMMITTED, runs_directory())
+             for path in (root / preset).glob(f"{name}-seed*/{MANIFEST}")}
+    return seed if seed in found or not found else min(found)
 
 
 def train(preset, seed, settings: LanguageSettings, corpus=None, runs=None):

@@ -82,19 +82,25 @@ def slope(steps, values, log=True) -> np.ndarray:
 
 def plateaus(curve: SmoothCurve, tolerance) -> list[int]:
     """Boundary steps of a curve: `local_plateaus` of its slope."""
-    return local_plateaus(curve.steps, curve.slope, tolerance)
+    return local_plateaus(curve.steps, curve.slope, tolerance, moved(curve, tolerance))
 
 
-def local_plateaus(steps, slopes, tolerance) -> list[int]:
+def moved(curve: SmoothCurve, tolerance) -> np.ndarray:
+    """Whether the curve, at each checkpoint, is as far from where it began as the tolerance
+    carries it in one unit of log(step + 1). (S,)"""
+    return np.abs(curve.mean - curve.mean[0]) >= tolerance
+
+
+def local_plateaus(steps, slopes, tolerance, moved) -> list[int]:
     """Checkpoints whose |slope| is a local minimum and below the tolerance.
 
     The run's two ends are stage ends anyway and are left out, and so is the plateau that the
-    curve begins on: no stage has ended before the curve has first risen or fallen faster than
-    the tolerance.
+    curve begins on: no stage has ended before the curve was first steeper than the tolerance, or
+    has `moved` (S,) away from its start at a gentler slope.
     """
     steep = np.abs(slopes)
-    moving = np.flatnonzero(steep >= tolerance)
-    first = moving[0] if len(moving) else len(steep)
+    begun = np.flatnonzero((steep >= tolerance) | moved)
+    first = begun[0] if len(begun) else len(steep)
     inner = range(max(1, first), len(steep) - 1)
     return [int(steps[i]) for i in inner
             if steep[i] < tolerance and steep[i - 1] >= steep[i] < steep[i + 1]]

@@ -43,8 +43,8 @@ if "google.colab" in sys.modules:
 # $$
 
 # %% tags=["parameters"]
-preset: str = "laptop"  # the scale: smoke, laptop, published or paper
-seed: int = 0  # of initialisation, batches, test set and chains
+preset: str = "published"  # the scale: smoke, laptop, published or paper
+seed: int = 1  # of initialisation, batches, test set and chains
 recompute: bool = False  # compute anew instead of reading stored tables
 reuse: bool = False  # with recompute: measure the committed checkpoints of the regression model
 corpus: str = ""  # what the language model reads: offline, toy or hub; empty: the preset's
@@ -88,8 +88,8 @@ plots.show(fig, scores, "scores", run.words)
 # %% [markdown]
 # ## Turning points and boundaries
 #
-# Each component is smoothed as the LLC curve is; its turning points stand beside the LLC's boundary that is
-# nearest on the log scale.
+# Each component is smoothed as the LLC curve is. Its turning points, peaks and valleys that stand out by a quarter
+# of the component's standard deviation, are listed beside the LLC's boundary that is nearest on the log scale.
 
 # %%
 table = nearest_boundaries(path, boundaries, settings.stages)
@@ -109,7 +109,10 @@ print("more than half of them do:", verdict(len(near) > len(boundaries) / 2,
 # probabilities of every token, at one place in each of a fixed set of contexts.
 
 # %% mystnb={"image": {"alt": "The path of the language model's log probabilities in the plane of components one and two, and one and three, each stage in its colour"}}
-language = results_language.language(preset, seed, recompute and not reuse, corpus=corpus)
+anew = recompute and not reuse  # else the run that is stored, which may be of another seed
+language = results_language.language(
+    preset, seed if anew else results_language.stored_seed(preset, seed, corpus), anew,
+    corpus=corpus)
 rule = results_language.language_settings(preset).stages
 words, shares = language["path"], language["explained"].explained
 _, ends, spans = find_stages(language["llc"], language["behaviour"], rule, "LM")

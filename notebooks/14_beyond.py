@@ -49,8 +49,10 @@ if "google.colab" in sys.modules:
 #
 # python -m devlib reproduce --preset published --cluster tcp://host:8786
 # python -m devlib run stage_boundaries --seed 3 --cluster tcp://host:8786
+# python -m devlib sweep stage_boundaries --seeds 0-9 --cluster tcp://host:8786
 # ```
 #
+# A sweep sends each of its cells, a whole page, to a worker; the two commands above it send a page's checkpoints.
 # In Python, with plain papermill, or in a notebook, the environment variable `DEVLIB_CLUSTER` does the same.
 # Four things are asked of a cluster, and checked before anything is sent. Each that is missing is one line
 # that says what to do.

@@ -46,7 +46,7 @@ def test_the_rests_of_a_climb_are_found_whatever_the_choice():
     # a fitted noise has a second, wider optimum: hence the restarts
     found = sensitivity(climb(), replace(RULE, settings=StageSettings(restarts=3)))
     assert list(found.choice) == ["as it stands", *["tolerance"] * 3, *["least length scale"] * 2,
-                                  *["checkpoints"] * 2, *["noise"] * 2, "axis"]
+                                  *["checkpoints"] * 2, *["noise"] * 2, "axis", "start"]
     assert list(found.value[1:4]) == ["2", "4", "16"]
     assert list(found.value[8:10]) == ["none", "fitted"]
     assert list(found["count"][:4]) == [2] * 4
@@ -125,7 +125,7 @@ def test_what_is_refused():
         replace(RULE, noise="some").curve(llc)
     with pytest.raises(UserError, match="axis must be 'log t' or 't', not 'x'"):
         replace(RULE, axis="x").boundaries(RULE.curve(llc))
-    with pytest.raises(UserError, match="at least 3 chains .* not 2 of 2"):
+    with pytest.raises(UserError, match=r"at least 3 chains .* not 2 of 2"):
         bootstrap(llc.drop(columns=[f"chain_{k}" for k in range(4)]), RULE)
     llc.loc[3, [f"chain_{k}" for k in range(4)]] = np.nan
     with pytest.raises(UserError, match="diverge nowhere, not 2 of 6"):

@@ -194,3 +194,22 @@ def test_the_index_leads_to_figures_and_files(built):
     assert "partly, at preset laptop: whole from preset paper on" in html
     assert "nothing to compute: drawn by hand" in html
     assert list(presets.PRESETS)[-1] == "paper"  # the order that the words rest on
+
+
+# -------------------------------------------------------------------------------- stage names
+
+
+def test_names_of_stages_do_not_touch():
+    """Of a narrow band only the number, of a narrower one nothing; wide ones have their name."""
+    stages = pd.DataFrame({"stage": ["LR1", "LR2", "LR3", "LR4"],
+                           "start": [0, 1_000, 3_000, 100_000],
+                           "end": [1_000, 3_000, 100_000, 120_000]})
+    fig, axes = plots.figure(1, 3)
+    for ax in axes:
+        ax.set_xlim(0, 120_000)
+        plots.log_steps(ax)
+        plots.stage_bands(ax, stages)
+    drawn = re.findall(r">([LR\d]+)</text>", unquote_to_bytes(downloads.svg_link(fig)).decode())
+    plt.close(fig)
+    assert [name for name in drawn if name in ("LR1", "LR2", "LR3", "LR4", "2", "4")] == [
+        "LR1", "2", "LR3"] * 3

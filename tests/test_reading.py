@@ -115,11 +115,12 @@ def test_slider_shows_the_largest_run_with_its_tables(book):
     from devlib.tasks import fixed_set
     from devlib.training import build_model
 
-    shown = notebooks.parameters(notebooks.find("stage_slider"))["preset"].default
+    page = notebooks.parameters(notebooks.find("stage_slider"))
+    shown, seed = page["preset"].default, page["seed"].default
     stored = [name for name in presets.PRESETS
-              if (results.CHECKPOINTS / name / "regression-doubled-seed0.safetensors").exists()]
+              if list((results.CHECKPOINTS / name).glob("regression-doubled-seed*.safetensors"))]
     assert shown == stored[-1], f"the page shows {shown}; make {stored[-1]} its preset"
-    run, kept = results.regression(shown, 0), results.kept_checkpoints(shown, 0)
+    run, kept = results.regression(shown, seed), results.kept_checkpoints(shown, seed)
     evaluation, llc = run["evaluation"], run["llc"]
     data, settings = slider_json(book), results.regression_settings(shown)
     loss = evaluation[evaluation.step.isin(llc.step)]
@@ -138,7 +139,7 @@ def test_slider_shows_the_largest_run_with_its_tables(book):
         assert apart[data["pattern_at"][number]] == apart.min()
 
     samples = presets.get(shown).metrics.attention_samples
-    xs, ys = fixed_set(0, "patterns", samples, settings.task)
+    xs, ys = fixed_set(seed, "patterns", samples, settings.task)
     model = build_model(settings, seed=0)
     model.load_state_dict(kept.load(data["pattern_steps"][-1]))
     with torch.no_grad():

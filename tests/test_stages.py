@@ -9,7 +9,16 @@ import pytest
 from devlib.checkpoints import schedule
 from devlib.errors import UserError
 from devlib.presets import StageSettings
-from devlib.stages import PAPER_STAGE_ENDS, SmoothCurve, plateaus, slope, smooth, stage_table
+from devlib.stages import (
+    PAPER_STAGE_ENDS,
+    SmoothCurve,
+    local_plateaus,
+    moved,
+    plateaus,
+    slope,
+    smooth,
+    stage_table,
+)
 
 STEPS = np.array(schedule(500_000, 100, 100))
 X = np.log1p(STEPS)
@@ -18,7 +27,7 @@ FIXED = StageSettings(amplitude_low=25, amplitude_high=25 + 1e-9, length=1.3, le
 
 
 def curve(slopes, steps=None):
-    """A curve with these slopes; the plateaus look at nothing else."""
+    """A curve with these slopes; of its values the plateaus see only that they do not move."""
     slopes = np.asarray(slopes, float)
     steps = 10 * np.arange(len(slopes)) if steps is None else np.asarray(steps)
     return SmoothCurve(steps, np.zeros(len(slopes)), np.zeros(len(slopes)), slopes, "")
@@ -181,6 +190,18 @@ def test_plateaus_of_logistic_steps(smoothed):
     for boundary, exact in zip(boundaries, minima, strict=True):
         nearest = np.abs(X - exact).argmin()
         assert boundary in STEPS[nearest - 1:nearest + 2]
+
+
+def test_a_gentle_rise_ends_a_stage_too():
+    """It never is as steep as the tolerance, 8, but goes farther than 8 before it rests."""
+    steps = np.expm1(np.arange(8)).round().astype(int)
+    x, rises_by = np.log1p(steps), np.array([0, 0, 7, 7, 0, 0, 30, 30])
+    values = np.cumsum(rises_by * np.diff(x, prepend=0))
+    gentle = SmoothCurve(steps, values, np.zeros(8), slope(steps, values), "")
+    assert np.abs(gentle.slope)[:5].max() < 8 <= values[3]
+    assert list(moved(gentle, 8)) == [False] * 3 + [True] * 5
+    assert plateaus(gentle, 8) == [steps[4]]
+    assert local_plateaus(steps, gentle.slope, 8, np.zeros(8, bool)) == []
 
 
 def test_a_flat_beginning_is_no_stage():

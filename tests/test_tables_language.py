@@ -223,3 +223,15 @@ def test_too_little_text_is_told_before_training(monkeypatch, tmp_path):
     monkeypatch.setattr(results_language, "train", None)  # calling it would raise
     with pytest.raises(UserError, match="the validation split has"):
         results_language.language("many", 0, True, 2)
+
+
+def test_the_stored_seed_for_a_page_of_both_models(monkeypatch, tmp_path):
+    monkeypatch.setenv("DEVLIB_RUNS", str(tmp_path))
+    monkeypatch.setattr(results_language, "COMMITTED", tmp_path / "committed")
+    assert results_language.stored_seed("smoke", 5) == 5  # none is: its own seed is asked for
+    for root, seed in ((tmp_path, 3), (tmp_path / "committed", 2)):
+        place = root / "smoke" / f"language-2layer-seed{seed}"
+        place.mkdir(parents=True)
+        (place / "manifest.json").touch()
+    (tmp_path / "smoke" / "language-2layer-seed1").mkdir()  # not finished
+    assert [results_language.stored_seed("smoke", seed) for seed in (1, 2, 3)] == [2, 2, 3]
