@@ -70,7 +70,7 @@ behaviour, structure, heads = (development[name] for name in ("behaviour", "stru
 smoothed, boundaries, stages = find_stages(llc, evaluation, settings.stages)
 reached = int(evaluation.step.max())
 print(f"{len(behaviour)} checkpoints up to step {reached:,}.")
-print("stages:", "; ".join(f"{s.stage} {s.start:,} to {s.end:,}" for s in stages.itertuples()))
+say("stages:", "; ".join(f"{s.stage} {s.start:,} to {s.end:,}" for s in stages.itertuples()))
 
 
 # %% tags=["hide-input"]
