@@ -67,9 +67,14 @@ def _client(address):
 
     with config.set({"distributed.comm.timeouts.connect": f"{TIMEOUT}s",
                      "distributed.comm.retry.count": 0}):
+        client = distributed.Client.__new__(distributed.Client)
         try:
-            client = distributed.Client(address, timeout=TIMEOUT, set_as_default=False)
+            client.__init__(address, timeout=TIMEOUT, set_as_default=False)
         except (OSError, ValueError, TypeError) as error:  # ValueError: not an address
+            # left half made, it would close itself when it is collected, and should that happen
+            # while another client starts, wait for ever for a lock that its own thread holds
+            with contextlib.suppress(Exception):
+                client.close(timeout=TIMEOUT)
             raise UserError(f"no dask scheduler answers at {address!r}; start one with: dask "
                             "scheduler, and name the address that it prints, such as "
                             "tcp://host:8786") from error

@@ -1,6 +1,7 @@
 """Work over processes and a dask cluster: the same tables wherever it ran, and clear refusals."""
 
 import builtins
+import gc
 import os
 import socket
 from dataclasses import replace
@@ -160,6 +161,9 @@ def test_no_scheduler_is_one_line_before_any_work(address, tmp_path, monkeypatch
     address = nobody_listens() if address == "nobody" else address
     with pytest.raises(UserError, match="no dask scheduler answers at"):
         clusters.check(address)
+    # a client that closes itself later, when it is collected, can stop another's start for ever
+    assert {thing.status for thing in gc.get_objects()
+            if type(thing) is distributed.Client} <= {"closed", "newly-created"}
 
 
 def test_the_command_says_so_and_ends_with_2(tmp_path, monkeypatch, capfd):
