@@ -31,10 +31,8 @@ $(ADDRESS): $(READY) _config.yml
 reproduce: $(ADDRESS)
 	$(BIN)/python -m devlib reproduce --preset $(PRESET) --seed $(SEED)
 
-# tests/test_parallel.py runs alone: threads of a dask client and forks of other tests do not mix
 test: $(ADDRESS)
-	$(BIN)/python -m pytest -m "not slow" --ignore tests/test_parallel.py
-	$(BIN)/python -m pytest tests/test_parallel.py
+	$(BIN)/python -m pytest -m "not slow"
 	$(BIN)/python -m pytest --nbval --nbval-current-env notebooks
 
 test-slow: $(ADDRESS)

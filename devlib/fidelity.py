@@ -57,7 +57,7 @@ def largest(kind, preset, seed, recompute=False) -> tuple[str, int]:
     if recompute or preset not in names:
         return preset, seed
     for name in reversed(names[names.index(preset):]):
-        if found := seeds_of(name, kind, kinds={kind: kind}):
+        if found := seeds_of(name, kind):
             return name, seed if seed in found else found[0]
     return preset, seed
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from devlib import presets
 from devlib.checkpoints import thin
+from devlib.claims import seeds_of
 from devlib.errors import UserError
 from devlib.files import runs_directory
 from devlib.presets import LanguageSettings, as_dict
 from devlib.results import Results, stored
-from devlib.tables import COMMITTED, MANIFEST
 
 
 def language(preset: str, seed: int, recompute=False, layers=2, corpus=None) -> Results:
@@ -50,9 +50,7 @@ def stored_seed(preset: str, seed: int, corpus=None) -> int:
     if none is; else the lowest that is. For a page about both models, which need not have been run
     from the same seeds."""
     name = kind(preset, language_settings(preset, corpus=corpus))
-    found = {int(path.parent.name.removeprefix(f"{name}-seed"))
-             for root in (COMMITTED, runs_directory())
-             for path in (root / preset).glob(f"{name}-seed*/{MANIFEST}")}
+    found = {*seeds_of(preset, name), *seeds_of(preset, name, runs_directory())}
     return seed if seed in found or not found else min(found)
 
 
