@@ -61,13 +61,15 @@ class Card:
     def summary(self) -> str:
         """Time, commits and processors in one line."""
         seconds = sum(sum(source.get("seconds", {}).values()) for source in self.sources)
+        pieces = any(source.get("pieces") for source in self.sources)
+        added = ", in part added up from pieces" * pieces
         made = [source["made with"] for source in self.sources]
         commits = list(dict.fromkeys(m["commit"] for m in made if m.get("commit")))
         processors = list(dict.fromkeys(m["processor"] for m in made if m.get("processor")))
         count = len(self.sources)
         return "; ".join(filter(None, [
             f"{count} stored {'result' if count == 1 else 'results'}",
-            f"computed in {seconds / 60:,.0f} minutes" if seconds else "",
+            f"computed in {seconds / 60:,.0f} minutes{added}" if seconds else "",
             f"on {', '.join(processors)}" if processors else "",
             f"by commit {', '.join(commits)}" if commits else ""]))
 

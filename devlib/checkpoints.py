@@ -95,7 +95,9 @@ class CheckpointStore:
 
     def save(self, step, tensors, **facts):
         """Stores one checkpoint: the file first, then its line in the manifest."""
-        data = save(tensors, {"run": self.manifest["hash"], "step": str(step)})
+        # one entry: safetensors writes several in an order of chance, and the same command gives
+        # the same bytes
+        data = save(tensors, {"checkpoint": f"run {self.manifest['hash']}, step {step}"})
         write_atomic(self.path(step), data)
         self.manifest["checkpoints"][str(step)] = {
             "sha256": sha256(data), "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

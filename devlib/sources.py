@@ -29,6 +29,7 @@ def note_tables(place, manifest):
         "model": NAMES[model], "preset": manifest.get("preset"), "seed": manifest.get("seed"),
         "words": words or "", "scale": scale(settings, tables),
         "seconds": manifest.get("seconds", {}), "made with": manifest.get("made with", {}),
+        **({"pieces": True} if manifest.get("pieces") else {}),
         "sha256": dict(tables), **_corpus(settings)})
 
 
@@ -86,9 +87,11 @@ def of_run(source) -> str:
 
 
 def spent(source) -> str:
-    """The minutes of each part."""
-    return ", ".join(f"{part} {seconds / 60:.1f} min"
-                     for part, seconds in source.get("seconds", {}).items())
+    """The minutes of each part. Those of tables whose rows were measured apart, beside other work
+    or on several machines, are added up from the rows: the manifest says "pieces"."""
+    parts = ", ".join(f"{part} {seconds / 60:.1f} min"
+                      for part, seconds in source.get("seconds", {}).items())
+    return parts + " (added up from pieces)" * bool(parts and source.get("pieces"))
 
 
 def machine(source) -> str:

@@ -125,6 +125,7 @@ LOOK = """async () => {
                                    f.querySelector('mjx-merror, [data-mjx-error]'));
   const images = [...document.querySelectorAll('article img, .bd-article img')];
   document.querySelectorAll('details').forEach(box => { box.open = true; });  // to be looked at too
+  await Promise.all(document.getAnimations().map(move => move.finished));  // they fade in
   return {
     formulas: bad.map(f => f.textContent.trim().slice(0, 80)),
     images: images.map(i => [i.getAttribute('src').slice(-60), i.getAttribute('alt') || '']),

@@ -75,6 +75,16 @@ def test_file_names(store, tmp_path):
         "step_0000012.safetensors"]
 
 
+def test_the_same_checkpoint_has_the_same_bytes(tmp_path):
+    """An order of chance, as that of several entries of its metadata, would show among ten."""
+    found = set()
+    for number in range(10):
+        store = CheckpointStore(make_directory(tmp_path / str(number)), SETTINGS)
+        store.save(7, tensors(7))
+        found.add(store.path(7).read_bytes())
+    assert len(found) == 1
+
+
 def test_saving_again_replaces(store, tmp_path):
     store.save(5, tensors(6))
     assert CheckpointStore(tmp_path).load(5)["b"].equal(tensors(6)["b"])

@@ -99,6 +99,15 @@ def test_a_language_run_names_its_text(record):
     assert f"corpus offline {pinned[:12]}" in sources.hashes(record()[0])
 
 
+@pytest.mark.parametrize("facts, expected", [
+    ({}, "llc 2.0 min"), ({"pieces": True}, "llc 2.0 min (added up from pieces)")])
+def test_time_added_up_from_pieces_is_called_that(record, tmp_path, facts, expected):
+    sources.note_tables(tmp_path, {"seconds": {"llc": 120}, "tables": {}} | facts)
+    assert sources.spent(sources.noted()[0]) == expected
+    said = cards.Card("a page", {}, {}, sources.noted()).summary
+    assert ("pieces" in said) == bool(facts) and "2 minutes" in said
+
+
 def test_the_text_of_a_notebook_says_it_all(record):
     results.regression("laptop", 0)
     said = sources.text(record())
