@@ -11,12 +11,15 @@ HEADS = ("quantity", "paper, and what agrees", "here", "verdict")
 
 
 def number(value, error=None) -> str:
-    """A value as a reader wants it: as many digits as two of its error's, or three."""
+    """A value as a reader wants it: as many digits as two of its error's, or three. No more than
+    the six that tables hold: an error that they do not show is not shown either."""
     if not math.isfinite(value):
         return "none found"
     if error:
-        digits = min(6, max(0, 1 - math.floor(math.log10(error))))
-        return f"{value:,.{digits}f} +- {error:,.{digits}f}"
+        held = 5 - math.floor(math.log10(abs(value))) if value else 6
+        digits = max(0, min(6, held, 1 - math.floor(math.log10(error))))
+        seen = f" +- {error:,.{digits}f}" if error >= 0.5 * 10**-digits else ""
+        return f"{value:,.{digits}f}{seen}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 

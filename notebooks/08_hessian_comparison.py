@@ -43,8 +43,8 @@ if "google.colab" in sys.modules:
 # $$
 
 # %% tags=["parameters"]
-preset: str = "laptop"  # the scale: smoke, laptop, published or paper
-seed: int = 0  # of initialisation, batches, test set, chains and probes
+preset: str = "published"  # the scale: smoke, laptop, published or paper
+seed: int = 1  # of initialisation, batches, test set, chains and probes
 recompute: bool = False  # compute anew instead of reading stored tables
 reuse: bool = False  # with recompute: measure the committed checkpoints instead of training
 

@@ -392,3 +392,11 @@ def test_a_page_shows_its_own_run(released, capsys):
     assert "LR-13: not run. Hessian" in said
     with pytest.raises(UserError, match="no claim 'LR-0'"):
         claims.show("LR-0", regression=run)
+
+
+@pytest.mark.parametrize("value, error, expected", [
+    (173.559, 3.36542, "173.6 +- 3.4"), (655, 13, "655 +- 13"), (0.0123456, 0.00021,
+     "0.01235 +- 0.00021"), (522.082, 0.000051, "522.082"), (0, 0.02, "0.000 +- 0.020"),
+    (3052.31, None, "3,052"), (float("nan"), 1, "none found")])
+def test_a_number_has_the_digits_that_its_error_and_its_table_allow(value, error, expected):
+    assert claims_text.number(value, error) == expected
