@@ -1,6 +1,8 @@
 """Measurements that `make bench` stored in data/bench, as tables."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,8 @@ import pandas as pd
 from devlib import sources
 from devlib.errors import UserError
 from devlib.files import project_root
+from devlib.presets import PRESETS
+from devlib.tables import load as load_tables
 
 DATA = project_root() / "data" / "bench"
 
@@ -113,6 +117,22 @@ def cores(facts) -> pd.DataFrame:
                          for jobs, seconds in facts["seconds"].items()])
 
 
+def minutes(root) -> pd.DataFrame:
+    """Minutes of each part of the stored tables below `root`, one column a preset."""
+    found = {}
+    for path in sorted(Path(root).glob("*/*/manifest.json")):
+        run = load_tables(path.parent).manifest
+        for part, seconds in run["seconds"].items():
+            if seconds >= 1:  # less is what an earlier command had left to do
+                found.setdefault((re.sub(r"-seed\d+$", "", path.parent.name), part), {}).setdefault(
+                    run["preset"], []).append(seconds / 60)
+    return pd.DataFrame([{"tables": name, "part": part,
+                          **{preset: np.mean(columns[preset]) for preset in PRESETS
+                             if preset in columns}}
+                         for (name, part), columns in sorted(found.items())])
+
+
 def memory(facts) -> pd.DataFrame:
     """Peak MB of a process: one row a kind of work, one column a preset."""
-    return pd.DataFrame(facts["peak MB"]).T.rename_axis("peak MB").reset_index()
+    table = pd.DataFrame(facts["peak MB"]).T
+    return table[[name for name in PRESETS if name in table]].rename_axis("peak MB").reset_index()

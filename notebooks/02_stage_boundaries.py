@@ -67,8 +67,8 @@ evaluation, llc = run["evaluation"], run["llc"]
 reached = int(evaluation.step.max())
 paper = {name: end for name, end in PAPER_STAGE_ENDS["LR"].items() if end < 500_000}
 print(f"{len(llc)} checkpoints up to step {reached:,}, each with {settings.llc.chains} chains, "
-      f"batch {settings.llc.batch}.\nDraws of a chain: {llc.draws.min()} to {llc.draws.max()}, half "
-      f"of the checkpoints at most {llc.draws.median():.0f};\nburn-in {llc.burn_in.min()} to "
+      f"batch {settings.llc.batch}.\nDraws of a chain: {llc.draws.min()} to {llc.draws.max()}, "
+      f"half of the checkpoints at most {llc.draws.median():.0f};\nburn-in {llc.burn_in.min()} to "
       f"{llc.burn_in.max()} of them. Standard error at most 2% of the LLC at "
       f"{(llc.mcse <= 0.02 * llc.llc.abs()).mean():.0%} of the checkpoints.")
 

@@ -42,9 +42,9 @@ seed: int = 0  # changes nothing here
 recompute: bool = False  # changes nothing here: `make bench` measures anew
 
 # %% tags=["hide-input"]
-from devlib import budget, costs, plots, plots_costs
+from devlib import budget, costs, plots, plots_costs, presets
 from devlib.costs import load, words
-from devlib.results import regression
+from devlib.tables import COMMITTED
 
 print(words(load("sgld")))
 
@@ -65,6 +65,20 @@ print(f"ratio   {faster['median']:5.2f} ({faster['min']:.2f} to {faster['max']:.
       f"wanted: {faster['bar']}")
 print(f"share of the machine's matrix-multiply rate: {share['median']:.0%}; "
       f"memory at most {training['peak MB']['training process']} MB")
+
+# %% [markdown]
+# The language model of two layers, at the paper's width, reads contexts of 256 tokens, 16 an update. Beside it,
+# TransformerLens 2.18's HookedTransformer, eager and in float32, with the same weights on the same batches.
+
+# %%
+language = load("language")
+print(words(language))
+for name, value in language["tokens a second"].items():
+    print(f"{name:15} {value['median']:6,.0f} tokens a second ({value['min']:,.0f} to "
+          f"{value['max']:,.0f}), at most {language['peak MB'][name]} MB")
+for name, value in language["times as fast"].items():
+    print(f"{name:15} {value['median']:6.2f} times TransformerLens ({value['min']:.2f} to "
+          f"{value['max']:.2f}); wanted: {value['bar']}")
 
 # %% [markdown]
 # ## One step of SGLD
@@ -177,12 +191,24 @@ for name in ("devlib", "devinterp"):
 # %% [markdown]
 # ## A preset
 #
-# What the stored tables of this page's preset took, as their manifest says: wall seconds on two cores that
-# other work shared, so up to three times what an idle machine takes.
+# What the stored tables of each preset took, as their manifests say: wall minutes on two cores that other work
+# shared, so up to three times what an idle machine takes. Parts that were measured apart are added up.
 
 # %%
-for part, seconds in regression(preset, seed).manifest["seconds"].items():
-    print(f"{part:12} {seconds:6.0f} s")
+table = costs.minutes(COMMITTED)
+print(table.round(1).to_string(index=False, na_rep="-"))
+updates, rate = presets.PUBLISHED.regression.training.stop, training["steps a second"]["devlib"]
+print(f"\nTraining the published regression model, which its manifest does not time: {updates:,} "
+      f"updates\nat the rate above, {updates / rate['median'] / 3600:.1f} hours of one core.")
+
+# %% [markdown]
+# ### Memory
+#
+# Peak resident memory of one process in MB, a few steps of each kind of work at each preset. The paper's language
+# models are left out: their set of a million contexts alone is 8.4 GB.
+
+# %%
+print(costs.memory(load("memory")).to_string(index=False, na_rep="-"))
 
 # %% [markdown]
 # ## On GPUs: arithmetic

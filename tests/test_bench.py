@@ -24,6 +24,7 @@ from tests.bench import (
 )
 from tests.bench import (
     bench_agreement,
+    bench_memory,
     bench_pilots,
     bench_precision,
     bench_scaling,
@@ -170,3 +171,9 @@ def test_pilots_look_as_they_go(tmp_path, monkeypatch):
     assert list(table.columns) == list(committed.columns)
     assert table.step.iloc[0] == 0 and table.step.is_monotonic_increasing
     assert table.loss.iloc[-1] < table.loss.iloc[0]
+
+
+def test_memory_of_a_process_is_its_own():
+    """More than torch alone takes, and no share of this process."""
+    found = bench_memory.measure("smoke", "regression training")
+    assert 100 < found < 2000  # MB

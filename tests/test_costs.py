@@ -1,9 +1,10 @@
 """Stored measurements of cost as tables."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from devlib import costs
+from devlib import costs, results
 from devlib.errors import UserError
 
 
@@ -47,3 +48,15 @@ def test_totals_put_both_ways_of_a_checkpoint_beside_each_other():
     assert table.step.tolist() == [7, 7]
     assert table["error %"].tolist() == [2.0, 1.0]
     assert table.seconds.tolist() == [4.0, 800.0] and table.times.tolist() == [1.0, 200.0]
+
+
+def test_minutes_of_the_stored_tables_of_each_preset(tmp_path):
+    for preset, seed, seconds in (("laptop", 0, {"llc": 60, "training": 0.0}),
+                                  ("laptop", 1, {"llc": 180}), ("paper", 0, {"training": 600})):
+        results.save(tmp_path / preset / f"regression-seed{seed}",
+                     {"llc": pd.DataFrame({"step": [1]})},
+                     {"preset": preset, "seed": seed, "settings": {}, "seconds": seconds})
+    table = costs.minutes(tmp_path)
+    assert table[["tables", "part"]].values.tolist() == [["regression", "llc"],
+                                                         ["regression", "training"]]
+    np.testing.assert_array_equal(table[["laptop", "paper"]], [[2, np.nan], [np.nan, 10]])

@@ -2,8 +2,10 @@
 
 The pieces are the committed checkpoints of the laptop preset, with the preset's sampler and more
 draws, so that starting processes and loading what was compiled, which the times include, weigh
-what they do in a published curve. The tables must be the same. On an idle machine with two cores:
-about 25 minutes.
+what they do in a published curve. The tables must be the same. Beside it, what the machine itself
+gives: products of small matrices a second, by one process and by two that share nothing. What a
+virtual machine calls two cores may be two threads of one. On an idle machine with two cores: about
+25 minutes.
 """
 
 import json
@@ -13,6 +15,8 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from devlib import parallel, results
 from devlib.curve import rows
@@ -24,29 +28,52 @@ PRESET, SEED = "laptop", 0
 BAR = 1.8  # times as fast with two processes
 DRAWS, ROUNDS = 2_000, 2
 PROCESSES = (1, 2)
+WIDTH, SECONDS, SETTLE = 256, 10, 10  # of a product; of a count of them; until its process is up
 
 
 def main(draws=DRAWS, rounds=ROUNDS, pieces=None, **where):
     """`pieces`: the first so many checkpoints of those there are."""
     report = Report("cores", **where)
     measure(1, 2, 1)  # leaves the compiled step on disk for all that follow
-    found = {jobs: [] for jobs in PROCESSES}
+    found, rates = {jobs: [] for jobs in PROCESSES}, {jobs: [] for jobs in PROCESSES}
     for _ in range(rounds):
         for jobs in PROCESSES:
+            rates[jobs].append(machine(jobs))
             found[jobs].append(measure(jobs, draws, pieces))
     if len({one["table"] for part in found.values() for one in part}) > 1:
         raise SystemExit("bench cores: the tables of one and of two processes differ")
     seconds = {jobs: [one["seconds"] for one in part] for jobs, part in found.items()}
     faster = [one / two for one, two in zip(*seconds.values(), strict=True)]
+    limit = [two / one for one, two in zip(*rates.values(), strict=True)]
     llc = results.regression_settings(PRESET).llc
     facts = {"seconds": {jobs: spread(taken) for jobs, taken in seconds.items()},
-             "times as fast": spread(faster) | {"bar": BAR},
+             "times as fast": spread(faster) | {"bar": BAR}, "machine times as fast": spread(limit),
              "peak MB of one process": max(one["MB"] for one in found[1]),
              "checkpoints": found[1][0]["checkpoints"], "chains": llc.chains, "draws": draws,
              "batch": llc.batch, "preset": PRESET, "cores": parallel.cores()}
     report.store(facts)
     print(f"{facts['times as fast']['median']:.2f} times as fast with {PROCESSES[1]} processes "
-          f"(bar {BAR})")
+          f"(bar {BAR}); the machine itself: {facts['machine times as fast']['median']:.2f}")
+
+
+def machine(jobs) -> float:
+    """Products a second of that many processes together."""
+    begin = time.time() + SETTLE
+    code = f"from tests.bench.bench_cores import products; products({begin})"
+    running = [subprocess.Popen([sys.executable, "-c", code], cwd=project_root(), text=True,
+                                stdout=subprocess.PIPE) for _ in range(jobs)]
+    return sum(float(process.communicate()[0]) for process in running) / SECONDS
+
+
+def products(begin):
+    """Prints how many products this process makes in `SECONDS` from a moment on."""
+    torch.set_num_threads(1)
+    factor, count = torch.ones(WIDTH, WIDTH), 0
+    time.sleep(max(0.0, begin - time.time()))
+    while time.time() < begin + SECONDS:
+        factor @ factor
+        count += 1
+    print(count)
 
 
 def measure(jobs, draws, pieces) -> dict:

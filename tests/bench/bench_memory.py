@@ -38,8 +38,8 @@ def main(which=PRESETS, **where):
 
 
 def measure(preset, work) -> int:
-    code = (f"from tests.bench.bench_memory import WORK, peak_memory; WORK[{work!r}]({preset!r}); "
-            "print(peak_memory())")
+    code = ("from tests.bench import bench_memory, measure; "
+            f"bench_memory.WORK[{work!r}]({preset!r}); print(measure.peak_memory())")
     return json.loads(subprocess.run([sys.executable, "-c", code], cwd=project_root(), check=True,
                                      capture_output=True, text=True).stdout)
 
