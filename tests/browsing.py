@@ -106,15 +106,14 @@ def outside_loads(path) -> list[str]:
 
 @dataclass
 class Visit:
-    """What a browser saw on one page: in the light theme on a desk's screen, then in the dark one
-    on a phone's."""
+    """What a browser saw on one page, on two screens (`look_at`)."""
 
     outside: list = field(default_factory=list)  # requests that left the machine
     errors: list = field(default_factory=list)  # console errors and uncaught exceptions
     formulas: list = field(default_factory=list)  # texts of formulas left unrendered
     images: list = field(default_factory=list)  # (source, alt text)
-    wide: list = field(default_factory=list)  # what reaches beyond a phone's screen
-    stuck: list = field(default_factory=list)  # boxes that scroll, but not by the keyboard
+    wide: list = field(default_factory=list)  # what reaches beyond a screen
+    stuck: list = field(default_factory=list)  # boxes that scroll, on the second, by mouse alone
     faults: list = field(default_factory=list)  # what axe-core finds
 
 
@@ -179,20 +178,22 @@ def watch(page) -> Visit:
     return result
 
 
-def look_at(browser, url, ask_axe=True) -> Visit:
-    """Opens a page, looks at it on both screens, and closes it."""
-    page = browser.new_page(viewport={"width": DESK, "height": 900}, color_scheme="light")
+def look_at(browser, url, ask_axe=True, light=DESK, dark=PHONE) -> Visit:
+    """Opens a page, looks at it on a screen as wide as `light` in the light theme, then as wide
+    as `dark` in the dark one, and closes it."""
+    page = browser.new_page(viewport={"width": light, "height": 900}, color_scheme="light")
     try:
         result = watch(page)
         page.goto(url)
         seen = page.evaluate(LOOK)
         page.wait_for_timeout(200)  # for what scripts start after loading
         result.formulas, result.images = seen["formulas"], seen["images"]
+        result.wide += page.evaluate(WIDE, light)
         result.faults += axe(page) if ask_axe else []
         page.evaluate(DARK)
-        page.set_viewport_size({"width": PHONE, "height": 844})
-        page.wait_for_timeout(200)  # the theme lays out anew
-        result.wide = page.evaluate(WIDE, PHONE)
+        page.set_viewport_size({"width": dark, "height": 844})
+        page.wait_for_timeout(600)  # the theme lays out anew, and sets tab stops 300 ms later
+        result.wide += page.evaluate(WIDE, dark)
         result.stuck = page.evaluate(STUCK)
         result.faults += axe(page) if ask_axe else []
     finally:

@@ -8,18 +8,14 @@ import zipfile
 import numpy as np
 import pytest
 from browsing import (
-    DARK,
     DESK,
     LOOK,
     PHONE,
     ROOT,
-    WIDE,
-    axe,
     broken_links,
     look_at,
     outside_loads,
     pages_of_toc,
-    watch,
 )
 
 pytest.importorskip("yaml", reason="the book's requirements are not installed")
@@ -288,14 +284,6 @@ def test_axe_finds_nothing_on_the_other_two_screens(book, browser):
     """Light on a phone, dark on a desk."""
     faults = []
     for name in [*pages_of_toc(), "genindex", "search"]:
-        page = browser.new_page(viewport={"width": PHONE, "height": 844}, color_scheme="light")
-        watch(page)
-        page.goto((book / f"{name}.html").as_uri())
-        page.evaluate(LOOK)
-        assert page.evaluate(WIDE, PHONE) == []
-        faults += [f"{name}: {fault}" for fault in axe(page)]
-        page.evaluate(DARK)
-        page.set_viewport_size({"width": DESK, "height": 900})
-        faults += [f"{name}: {fault}" for fault in axe(page)]
-        page.close()
+        seen = look_at(browser, (book / f"{name}.html").as_uri(), light=PHONE, dark=DESK)
+        faults += [f"{name}: {fault}" for fault in seen.wide + seen.faults]
     assert not faults, "\n".join(faults)
