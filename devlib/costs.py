@@ -11,7 +11,8 @@ from devlib import sources
 from devlib.errors import UserError
 from devlib.files import project_root
 from devlib.presets import PRESETS
-from devlib.tables import load as load_tables
+from devlib.sealed import read_sealed
+from devlib.tables import MANIFEST
 
 DATA = project_root() / "data" / "bench"
 
@@ -120,8 +121,8 @@ def cores(facts) -> pd.DataFrame:
 def minutes(root) -> pd.DataFrame:
     """Minutes of each part of the stored tables below `root`, one column a preset."""
     found = {}
-    for path in sorted(Path(root).glob("*/*/manifest.json")):
-        run = load_tables(path.parent).manifest
+    for path in sorted(Path(root).glob(f"*/*/{MANIFEST}")):
+        run = read_sealed(path)  # no table is read, and so none noted as a page's source
         for part, seconds in run["seconds"].items():
             if seconds >= 1:  # less is what an earlier command had left to do
                 found.setdefault((re.sub(r"-seed\d+$", "", path.parent.name), part), {}).setdefault(

@@ -16,7 +16,7 @@ def scaling(table: pd.DataFrame, bar) -> Figure:
     ax.errorbar(range(len(table)), table["median"], fmt="none", color=BLACK, lw=1, capsize=4,
                 yerr=[table["median"] - table["min"], table["max"] - table["median"]])
     ax.axhline(one / bar, color=BLACK, ls="--", lw=1.1)
-    ax.annotate(f"{bar} times as fast as one", (0.01, one / bar), (0, 3), fontsize=9,
+    ax.annotate(f"{bar} times as fast as one", (0.5, one / bar), (0, 3), fontsize=9, ha="center",
                 xycoords=("axes fraction", "data"), textcoords="offset points")
     ax.set_xlabel("processes")
     ax.set_ylabel("wall seconds of the curve")

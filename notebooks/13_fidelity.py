@@ -255,7 +255,14 @@ say("found on the released curve, and the checkpoint before each:",
     ", ".join(f"{found:,} ({before:,})" for found, before in early.items()))
 assert set(published.values()) <= set(early.values())
 say("the paper's 1k and 126k are", " and ".join(f"{step:,}" for step in published.values()))
-print("\nthe same rule on our curve:")
+
+# %% [markdown]
+# The same rule on our curve. Without a noise term the fit follows every wiggle of the estimates, and its plateaus
+# hang on the last digits: on processors whose products round otherwise some of them move to the next checkpoint
+# (seen: 35,353 for 40,292). So the two tables below are the only ones of the book that its tests do not compare
+# digit by digit.
+
+# %% tags=["nbval-ignore-output"]
 print(slip.round(3).to_string(index=False) if len(slip) else "no boundary within this run")
 
 # %% [markdown]
@@ -276,7 +283,7 @@ print(kernels.round(3).to_string(index=False))
 # The paper's tolerance is 8 for regression; for the language model the code has 0.25, and a comment 2. The same
 # curve at each of them:
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def spell(row, most=6):
     """A row's boundaries in words."""
     steps = row.boundaries.split()

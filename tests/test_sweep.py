@@ -148,7 +148,9 @@ def test_a_killed_sweep_goes_on_and_a_failing_cell_stops_no_other(page, tmp_path
     name = "smoke-seed2-scale=0.5"
     log = runs / name / "notebooks" / "01_page.log"
     assert end.value.code == 2
-    assert printed.err == f"devlib: 6 cells: 4 done, 1 done before, 1 failed: {name} ({log})\n"
+    said = [line for line in printed.err.splitlines() if line.startswith("devlib:")]  # and not
+    # what libzmq may say in a kernel that ends
+    assert said == [f"devlib: 6 cells: 4 done, 1 done before, 1 failed: {name} ({log})"]
     assert "RuntimeError: no half" in log.read_text()
     assert sorted((runs / "started").read_text().split("\n")[2:-1]) == sorted(
         ["1 1.0", "2 1.0", "0 0.5", "1 0.5", "2 0.5"])
