@@ -432,7 +432,7 @@ SMOKE = Preset(
         looks=8),
     metrics=RegressionMetrics(samples=256, ood_samples=128, attention_samples=64, probes=64),
     task_sets=TaskSetSettings(counts=(1, 4), stop=60, samples=256),
-    hessian=HessianSettings(samples=32, checkpoints=3, pairs=5, precision=0.2, most_probes=20,
+    hessian=HessianSettings(samples=32, checkpoints=4, pairs=5, precision=0.2, most_probes=20,
                             density_probes=1, density_steps=10),
     check=CheckSettings(steps=(100, 599), chains=2, draws=30),
     language=SMOKE_LANGUAGE,

@@ -9,6 +9,7 @@ from devlib import parallel, pipeline, presets, results, results_language, table
 from devlib.hessian import hessian_row
 from devlib.models.regression import MICROBATCH
 from devlib.packed import open_run
+from devlib.readings import HESSIAN_ERRORS, plateaus_on
 from devlib.tasks import fixed_set
 from devlib.training import build_model, per_sample_loss
 
@@ -98,6 +99,10 @@ def test_hessian_tables_are_those_of_the_checkpoints(trained, tmp_path):
                          microbatch=MICROBATCH)
     assert last.step == store.steps[-1]
     assert {key: last[key] for key in wanted} == pytest.approx(wanted, rel=1e-3, abs=1e-4)
+    llc = results.regression("smoke", 2, recompute=True)["llc"]
+    for column, error in HESSIAN_ERRORS.items():  # the page's rule takes even so few checkpoints
+        assert set(plateaus_on(statistics[column], statistics[error], statistics.step, llc,
+                               settings.stages)) <= set(statistics.step)
     density = found["density"]
     for _, part in density.groupby("step"):
         assert part.weight.sum() == pytest.approx(1, abs=1e-4)
