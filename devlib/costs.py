@@ -119,21 +119,24 @@ def cores(facts) -> pd.DataFrame:
 
 
 def minutes(root) -> pd.DataFrame:
-    """Minutes of each part of the stored tables below `root`, one column a preset."""
-    found = {}
+    """Minutes of each part of the stored tables below `root`, the mean over seeds, one
+    column a preset."""
+    rows = []
     for path in sorted(Path(root).glob(f"*/*/{MANIFEST}")):
         run = read_sealed(path)  # no table is read, and so none noted as a page's source
-        for part, seconds in run["seconds"].items():
-            if seconds >= 1:  # less is what an earlier command had left to do
-                found.setdefault((re.sub(r"-seed\d+$", "", path.parent.name), part), {}).setdefault(
-                    run["preset"], []).append(seconds / 60)
-    return pd.DataFrame([{"tables": name, "part": part,
-                          **{preset: np.mean(columns[preset]) for preset in PRESETS
-                             if preset in columns}}
-                         for (name, part), columns in sorted(found.items())])
+        name = re.sub(r"-seed\d+$", "", path.parent.name)
+        rows += [{"tables": name, "part": part, "preset": run["preset"], "minutes": seconds / 60}
+                 for part, seconds in run["seconds"].items()
+                 if seconds >= 1]  # less is what an earlier command had left to do
+    return _by_preset(pd.DataFrame(rows).pivot_table(
+        "minutes", ["tables", "part"], "preset")).rename_axis(columns=None).reset_index()
 
 
 def memory(facts) -> pd.DataFrame:
     """Peak MB of a process: one row a kind of work, one column a preset."""
-    table = pd.DataFrame(facts["peak MB"]).T
-    return table[[name for name in PRESETS if name in table]].rename_axis("peak MB").reset_index()
+    return _by_preset(pd.DataFrame(facts["peak MB"]).T).rename_axis("peak MB").reset_index()
+
+
+def _by_preset(table) -> pd.DataFrame:
+    """The columns of a table in the order of the presets."""
+    return table[[name for name in PRESETS if name in table]]
