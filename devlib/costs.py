@@ -101,6 +101,30 @@ def exponents(facts) -> pd.DataFrame:
                           "error": facts[name]["exponent"]["error"]} for name in names])
 
 
+def hessians(facts) -> pd.DataFrame:
+    """CPU seconds of the Hessian's trace and largest eigenvalues at each checkpoint, both ways:
+    PyHessian's by part, with the probes that the trace takes and how far the worst eigenvalue is
+    from a converged one, in per cent."""
+    rows = []
+    for step, row in facts["checkpoints"].items():
+        theirs = row["PyHessian"]
+        rows.append({"step": int(step), "devlib": row["devlib"]["cpu"], **theirs["cpu"],
+                     "probes": theirs["probes needed"],
+                     "off %": 100 * theirs["eigenvalues"][-1]["worst error"],
+                     "times": row["speed-up"]})
+    return pd.DataFrame(rows)
+
+
+def traces(facts) -> pd.DataFrame:
+    """Distance from the trace, root mean square in per cent, one row a checkpoint and number of
+    products H v, one column a method."""
+    return pd.DataFrame([
+        {"step": int(step), "products": int(products)} | {
+            name: 100 * found[products]["rms"] for name, found in row["methods"].items()}
+        for step, row in facts["checkpoints"].items()
+        for products in next(iter(row["methods"].values()))])
+
+
 def pilots() -> pd.DataFrame:
     """The short language runs (`python -m tests.bench pilots`), one row a look, with the tokens
     read up to there. Raises UserError if they were never made."""

@@ -13,11 +13,12 @@ from devlib.corpus import fixed_contexts
 from devlib.devices import move
 from devlib.errors import UserError
 from devlib.metrics_regression import mean_and_se, with_se
-from devlib.models.language_loss import final_stream, microbatch, token_losses
-from devlib.models.language_parameters import check_tokens
+from devlib.models.language_loss import losses_and_stream, stream_at, token_losses
 from devlib.presets import LanguageMetrics, LanguageModel
 from devlib.rng import generator
 from devlib.token_counts import bigram_counts, bigram_distribution
+
+AT_ONCE = 32  # contexts whose logits at all their places exist at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,12 +71,14 @@ def behaviour(params, model: LanguageModel, metrics: LanguageMetrics, probes: Pr
     - `bigram`, `bigram_floor` and `bigram_excess`, the one less the other;
     - `ngram_2`, and `ngram_2_slip` as the authors' code has it.
     """
-    losses = token_losses(params, probes.contexts[:metrics.contexts], model).double()
+    contexts = probes.contexts[:max(metrics.contexts, metrics.bigram_contexts)]
+    losses, stream = losses_and_stream(params, contexts, model, probes.places)
+    losses = losses[:metrics.contexts].double()
     windows = icl_windows(metrics, probes.contexts.shape[1])
     return (with_se("loss", mean_and_se(losses.mean(1))) | octave_losses(losses)
             | with_se("icl", icl_score(losses, *windows))
             | _ablation(params, model, metrics, probes, losses)
-            | _bigrams(params, model, probes) | _ngrams(params, model, metrics, probes))
+            | _bigrams(params, probes, stream) | _ngrams(params, model, metrics, probes))
 
 
 # ------------------------------------------------------------------------------ loss by position
@@ -148,11 +151,16 @@ def bigram_scores(params, contexts, places, q, model: LanguageModel):
     """Cross entropy -sum_t q(t | s_k) log p(t | s_<=k) of the model's prediction after the token
     at each place k with the corpus's bigrams (15): contexts (M, T), places (M, P) -> (M, P).
     Their mean is the bigram score (16)."""
-    check_tokens(contexts, model)
+    return scores_of_stream(params, stream_at(params, contexts, model, places),
+                            contexts.gather(1, places), q)
+
+
+def scores_of_stream(params, stream, tokens, q):
+    """The `bigram_scores` where the final stream (M, P, d) after the tokens (M, P) is known."""
     parts = []
-    for some, at, logits in _logits_at(params, contexts, places, model):
-        following = q[some.gather(1, at)].to(logits)
-        expected = torch.einsum("bpv,bpv->bp", following, logits)
+    for some, seen in zip(tokens.split(AT_ONCE), stream.split(AT_ONCE), strict=True):
+        logits = _logits(params, seen)
+        expected = torch.einsum("bpv,bpv->bp", q[some].to(logits), logits)
         parts.append(logits.logsumexp(-1) - expected)  # as q sums to one
     return torch.cat(parts)
 
@@ -160,20 +168,12 @@ def bigram_scores(params, contexts, places, q, model: LanguageModel):
 def log_probabilities(params, contexts, places, model: LanguageModel):
     """log p of every token after those at the places: contexts (M, T), places (M, P) ->
     (M, P, V)."""
-    return torch.cat([logits.log_softmax(-1) for *_, logits in
-                      _logits_at(params, contexts, places, model)])
+    return _logits(params, stream_at(params, contexts, model, places)).log_softmax(-1)
 
 
-def _logits_at(params, contexts, places, model):
-    """Slices of the contexts and places, with the logits (b, P, V) there, without gradients."""
-    check_tokens(contexts, model)
-    at_once = microbatch(contexts.shape[1], contexts.device)
-    for some, at in zip(contexts.split(at_once), places.split(at_once), strict=True):
-        some = some.long()
-        with torch.no_grad():
-            stream = final_stream(params, some, model, params["embed.W_E"].dtype)  # (b, T, d)
-            stream = stream[torch.arange(len(some))[:, None], at]
-            yield some, at, stream @ params["unembed.W_U"] + params["unembed.b_U"]
+def _logits(params, stream):
+    """The logits (..., V) of a final stream (..., d)."""
+    return stream @ params["unembed.W_U"] + params["unembed.b_U"]
 
 
 def bigram_floors(contexts, places, entropies):
@@ -181,9 +181,10 @@ def bigram_floors(contexts, places, entropies):
     return entropies[contexts.gather(1, places)]
 
 
-def _bigrams(params, model, probes):
+def _bigrams(params, probes, stream):
     contexts = probes.contexts[:len(probes.places)]
-    scores = bigram_scores(params, contexts, probes.places, probes.q, model).double()
+    tokens = contexts.gather(1, probes.places)
+    scores = scores_of_stream(params, stream, tokens, probes.q).double()
     floors = bigram_floors(contexts, probes.places, probes.entropies)
     return (with_se("bigram", mean_and_se(scores.mean(1)))
             | with_se("bigram_floor", mean_and_se(floors.mean(1)))

@@ -13,6 +13,7 @@ from devlib.devices import move, of, to_numpy
 from devlib.errors import UserError
 from devlib.essential import principal_path
 from devlib.metrics_regression import mean_and_se, with_se
+from devlib.models.language_loss import attention_rows
 from devlib.presets import LanguageMetrics, LanguageModel
 from devlib.rng import generator
 
@@ -97,35 +98,30 @@ def heads(params, model: LanguageModel, metrics: LanguageMetrics, seed) -> list[
     """The rows of one checkpoint in the table of heads: layer, head, `previous` and `prefix`, its
     previous-token and prefix-matching score (C.2.3, C.2.4), with standard errors over sequences.
     The same seed gives every checkpoint the same sequences. They are no longer than the context."""
-    from devlib.models.language import LanguageTransformer  # imports TransformerLens: seconds
-
-    transformer = LanguageTransformer(model, params)
     tokens, lengths = move(previous_token_sequences(
         generator(seed, "previous token"), metrics.previous_sequences,
         min(metrics.previous_shortest, model.context),
         min(metrics.previous_longest, model.context), model.vocabulary), of(params))
-    previous = attention_between(transformer, tokens, lengths - 1, lengths - 2)
+    previous = attention_between(params, tokens, lengths - 1, lengths - 2, model)
     tokens, first, second = move(prefix_sequences(
         generator(seed, "prefix matching"), metrics.prefix_sequences,
         min(metrics.prefix_length, model.context), model.vocabulary), of(params))
-    prefix = attention_between(transformer, tokens, second, first + 1)
+    prefix = attention_between(params, tokens, second, first + 1, model)
     return [{"layer": layer + 1, "head": head + 1,
              **with_se("previous", mean_and_se(previous[layer, head])),
              **with_se("prefix", mean_and_se(prefix[layer, head]))}
             for layer in range(model.layers) for head in range(model.heads)]
 
 
-def attention_between(transformer, tokens, queries, keys):
+def attention_between(params, tokens, queries, keys, model: LanguageModel):
     """Every head's attention from token queries[i] to token keys[i] of sequence i: tokens (N, T),
     queries and keys (N,) counted from 0 -> (L, H, N), float64. What follows the last of some
     sequences' queries is not computed, so sequences are best in the order of their queries."""
-    names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(transformer.settings.layers)]
     at_once, parts = max(1, AT_ONCE // tokens.shape[1]), []
     for some, query, key in zip(*(part.split(at_once) for part in (tokens, queries, keys)),
                                 strict=True):
-        cache = transformer.activations(some[:, :int(query.max()) + 1], *names)
-        rows = torch.arange(len(some))
-        parts.append(torch.stack([cache[name][rows, :, query, key].T for name in names]))
+        rows = attention_rows(params, some[:, :int(query.max()) + 1], query, model)
+        parts.append(rows[:, :, torch.arange(len(some)), key])
     return torch.cat(parts, -1).double()
 
 

@@ -11,12 +11,13 @@ from plain_twin import PlainTransformer
 from torch.func import functional_call, grad_and_value
 from torch.utils.flop_counter import FlopCounterMode
 
-from devlib import presets
+from devlib import presets, results
 from devlib.corpus_toy import toy_corpus
 from devlib.draws import Draws
 from devlib.errors import UserError
 from devlib.files import project_root
 from devlib.models.regression import RegressionTransformer
+from devlib.packed import pack
 from devlib.sampling import SGLD
 from devlib.tasks import fixed_set
 from tests.bench import (
@@ -97,9 +98,12 @@ def test_a_report_is_written_with_what_made_it(tmp_path):
     assert report["load average"].keys() == {"before", "after"}
 
 
-def test_checkpoints_are_the_nearest_to_those_wanted():
-    assert bench_precision.chosen([0, 984, 4_232, 40_292, 181_818]) == [4_232, 40_292, 181_818]
-    assert bench_precision.chosen([0, 984, 2_490, 4_232, 6_299]) == [984, 4_232, 6_299]
+def test_the_repository_s_checkpoints_are_measured_unless_others_are_named(tmp_path):
+    store = bench_precision.runs()
+    assert store.directory == results.committed_checkpoints("published", 1).directory
+    assert len(bench_precision.chosen(store.steps)) == 3
+    named = pack(store, store.steps[:2], tmp_path / "two.safetensors")
+    assert bench_precision.runs(named).steps == store.steps[:2]
 
 
 def test_errors_of_independent_draws_agree():

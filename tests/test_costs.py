@@ -50,6 +50,23 @@ def test_totals_put_both_ways_of_a_checkpoint_beside_each_other():
     assert table.seconds.tolist() == [4.0, 800.0] and table.times.tolist() == [1.0, 200.0]
 
 
+def test_the_hessian_s_costs_by_part_and_the_worst_eigenvalue_of_the_last_try():
+    theirs = {"probes needed": 90.0, "cpu": {"trace": 9.0, "eigenvalues": 5.0, "total": 14.0},
+              "eigenvalues": [{"worst error": 0.3}, {"worst error": 0.005}]}
+    facts = {"checkpoints": {"7": {"devlib": {"cpu": 2.0}, "PyHessian": theirs, "speed-up": 7.0}}}
+    assert costs.hessians(facts).to_dict("records") == [
+        {"step": 7, "devlib": 2.0, "trace": 9.0, "eigenvalues": 5.0, "total": 14.0,
+         "probes": 90.0, "off %": 0.5, "times": 7.0}]
+
+
+def test_traces_one_column_a_method():
+    methods = {name: {"60": {"rms": 2 * rms}, "120": {"rms": rms}}
+               for name, rms in (("devlib", 0.01), ("XTrace", 0.02))}
+    assert costs.traces({"checkpoints": {"7": {"methods": methods}}}).to_dict("records") == [
+        {"step": 7, "products": 60, "devlib": 2.0, "XTrace": 4.0},
+        {"step": 7, "products": 120, "devlib": 1.0, "XTrace": 2.0}]
+
+
 def test_minutes_of_the_stored_tables_of_each_preset(tmp_path):
     for preset, seed, seconds in (("laptop", 0, {"llc": 60, "training": 0.0}),
                                   ("laptop", 1, {"llc": 180}), ("paper", 0, {"training": 600})):

@@ -460,10 +460,11 @@ def test_heads_of_all_layers_and_checkpoints_alike():
 
 def test_attention_between_is_an_entry_of_the_pattern(monkeypatch):
     monkeypatch.setattr("devlib.metrics_language_structure.AT_ONCE", 4 * MODEL.context)
-    transformer = LanguageTransformer(MODEL, random_parameters())
+    params = random_parameters()
+    transformer = LanguageTransformer(MODEL, params)
     tokens, queries = random_contexts(9), torch.arange(3, 12)
     keys = torch.arange(9) // 3
-    found = attention_between(transformer, tokens, queries, keys)
+    found = attention_between(params, tokens, queries, keys, MODEL)
     for layer in range(2):
         name = f"blocks.{layer}.attn.hook_pattern"
         pattern = transformer.activations(tokens, name)[name]

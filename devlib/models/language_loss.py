@@ -55,9 +55,12 @@ def per_sample_loss(model: LanguageModel, precision="float32"):
         if not torch.is_grad_enabled() or not any(p.requires_grad for p in params.values()):
             return token_losses(params, tokens, model, precision).mean(1)
         dtype = _factors(params, precision)
-        stream, targets = _stream_and_targets(params, tokens, model, dtype)
+        _check_contexts(tokens, model)
+        tokens = tokens.long()
+        # the last token, which has no successor, runs along: a kernel likes 256 better than 255
+        stream = final_stream(params, tokens, model, dtype)[:, :-1]
         return LinearCrossEntropy.apply(stream, params["unembed.W_U"], params["unembed.b_U"],
-                                        targets, dtype)[0]
+                                        tokens[:, 1:], dtype)[0]
 
     loss.eager = True  # devlib.gradients: not worth compiling
     return loss
@@ -66,14 +69,44 @@ def per_sample_loss(model: LanguageModel, precision="float32"):
 def token_losses(params, tokens, model: LanguageModel, precision="float32") -> torch.Tensor:
     """-log p(s_k | s_<k) of every token but the first, (B, T - 1), without gradients, a slice of
     the contexts at a time. Errors as for `per_sample_loss`."""
-    dtype, parts = _factors(params, precision), []
-    with torch.no_grad():
-        for contexts in tokens.split(microbatch(tokens.shape[-1], tokens.device)):
-            stream, targets = _stream_and_targets(params, contexts, model, dtype)
-            losses, *_ = cross_entropy(stream.flatten(0, 1), params["unembed.W_U"],
-                                       params["unembed.b_U"], targets.flatten(), dtype)
-            parts.append(losses.view_as(targets))
-    return torch.cat(parts)
+    return losses_and_stream(params, tokens, model, tokens.new_empty(0, 0, dtype=torch.long),
+                             precision)[0]
+
+
+def losses_and_stream(params, tokens, model: LanguageModel, places, precision="float32"):
+    """The `token_losses` and, of the same pass, the `stream_at` places."""
+    _check_contexts(tokens, model)
+    dtype, losses, streams = _factors(params, precision), [], []
+    for contexts, at, stream in _slices(params, tokens, model, places, dtype):
+        targets = contexts[:, 1:]
+        found, *_ = cross_entropy(stream[:, :-1].flatten(0, 1), params["unembed.W_U"].detach(),
+                                  params["unembed.b_U"].detach(), targets.flatten(), dtype)
+        losses.append(found.view_as(targets))
+        streams.append(_take(stream, at))
+    return torch.cat(losses), torch.cat(streams)
+
+
+def stream_at(params, tokens, model: LanguageModel, places) -> torch.Tensor:
+    """The `final_stream` after `places` (M, P), counted from 0, of the first M contexts, without
+    gradients: (M, P, d). Raises UserError for tokens that the model cannot take."""
+    dtype = _factors(params, "float32")
+    return torch.cat([_take(stream, at) for _, at, stream in
+                      _slices(params, tokens[:len(places)], model, places, dtype)])
+
+
+def _slices(params, tokens, model, places, dtype):
+    """Slices of contexts and places, few enough for `microbatch`, with the stream."""
+    check_tokens(tokens, model)
+    tokens, at_once = tokens.long(), microbatch(tokens.shape[1], tokens.device)
+    for begin in range(0, len(tokens), at_once):
+        rows = slice(begin, begin + at_once)
+        with torch.no_grad():
+            stream = final_stream(params, tokens[rows], model, dtype)
+        yield tokens[rows], places[rows], stream
+
+
+def _take(stream, at):
+    return stream[torch.arange(len(at))[:, None], at]
 
 
 def _factors(params, precision):
@@ -81,16 +114,11 @@ def _factors(params, precision):
     return torch.bfloat16 if precision == "bfloat16" else params["embed.W_E"].dtype
 
 
-def _stream_and_targets(params, tokens, model, dtype):
-    """(B, T - 1, d), what the unembedding sees, and the token that follows each, (B, T - 1).
-
-    The last token, which has no successor, runs along: a kernel likes 256 better than 255.
-    """
+def _check_contexts(tokens, model):
+    """Raises UserError for tokens that the model cannot take, or without a next one."""
     check_tokens(tokens, model)
     if tokens.shape[1] < 2:
         raise UserError("contexts of 1 token have no next token; give at least 2")
-    tokens = tokens.long()
-    return final_stream(params, tokens, model, dtype)[:, :-1], tokens[:, 1:]
 
 
 def final_stream(params, tokens, model: LanguageModel, dtype) -> torch.Tensor:
@@ -112,18 +140,46 @@ def _layer_norm(x, params, name):
 def _attention(h, positions, params, name, dtype):
     """h (B, T, d) -> what the layer writes, (B, T, d). Positions go to queries and keys only
     (Press et al., 2021)."""
-    def heads(x, letter):  # (B, H, T, d_head)
-        weight, bias = params[f"{name}.W_{letter}"], params[f"{name}.b_{letter}"]
-        weight = weight.transpose(1, 2).flatten(0, 1)  # (H d_head, d)
-        y = F.linear(x, weight.to(dtype), bias.flatten().to(dtype))
-        return y.unflatten(-1, bias.shape).transpose(1, 2).to(h.dtype)
-
     placed, plain = (h + positions).to(dtype), h.to(dtype)
-    z = F.scaled_dot_product_attention(heads(placed, "Q"), heads(placed, "K"), heads(plain, "V"),
-                                       is_causal=True)
+    q, k, v = (_heads(x, params, name, letter).to(h.dtype)
+               for x, letter in ((placed, "Q"), (placed, "K"), (plain, "V")))
+    z = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     z = z.transpose(1, 2).flatten(2).to(dtype)  # (B, T, H d_head)
     return F.linear(z, params[f"{name}.W_O"].flatten(0, 1).T.to(dtype),
                     params[f"{name}.b_O"].to(dtype))
+
+
+def _heads(x, params, name, letter):
+    """The queries, keys or values ("Q", "K", "V") of x (B, T, d), (B, H, T, d_head)."""
+    weight, bias = params[f"{name}.W_{letter}"], params[f"{name}.b_{letter}"]
+    weight = weight.transpose(1, 2).flatten(0, 1)  # (H d_head, d)
+    y = F.linear(x, weight.to(x.dtype), bias.flatten().to(x.dtype))
+    return y.unflatten(-1, bias.shape).transpose(1, 2)
+
+
+def attention_rows(params, tokens, queries, model: LanguageModel) -> torch.Tensor:
+    """What token queries[i] of sequence i attends to, (L, H, B, T), without gradients: one row of
+    each pattern, and no more of the last layer than that needs. tokens (B, T), queries (B,)
+    counted from 0. Raises UserError for tokens that the model cannot take."""
+    check_tokens(tokens, model)
+    positions = params["pos_embed.W_pos"][:tokens.shape[1]]
+    sequence, token = torch.arange(len(tokens)), torch.arange(tokens.shape[1]).to(tokens.device)
+    future = token > queries[:, None]
+    rows = []
+    with torch.no_grad():
+        x = F.embedding(tokens.long(), params["embed.W_E"])
+        for layer in range(model.layers):
+            block = f"blocks.{layer}."
+            h = _layer_norm(x, params, block + "ln1")
+            placed = h + positions
+            q = _heads(placed[sequence, queries][:, None], params, block + "attn", "Q")
+            k = _heads(placed, params, block + "attn", "K")
+            scores = (q @ k.mT)[:, :, 0] / k.shape[-1]**0.5  # (B, H, T)
+            pattern = scores.masked_fill(future[:, None], -torch.inf).softmax(-1)
+            rows.append(pattern.transpose(0, 1))
+            if layer + 1 < model.layers:
+                x = x + _attention(h, positions, params, block + "attn", x.dtype)
+    return torch.stack(rows)
 
 
 class LinearCrossEntropy(torch.autograd.Function):
@@ -176,12 +232,16 @@ def cross_entropy(h, w, b, targets, dtype, weight=None):
     for begin in range(0, len(h), tile):
         rows = slice(begin, begin + tile)
         target = targets[rows, None]
-        p = (h[rows].to(dtype) @ product).to(b.dtype).add_(b).log_softmax(1)
-        losses[rows] = -p.gather(1, target)[:, 0]
+        if dtype == b.dtype:
+            logits = torch.addmm(b, h[rows], product)
+        else:
+            logits = (h[rows].to(dtype) @ product).to(b.dtype).add_(b)
+        p = logits.softmax(1)
+        losses[rows] = _minus_log(p, logits, target)
         if weight is None:
             continue
         # softmax minus one at the target; weights go to the narrow factors, not to the logits
-        p.exp_().scatter_add_(1, target, -torch.ones_like(target, dtype=p.dtype))
+        p.scatter_add_(1, target, -torch.ones_like(target, dtype=p.dtype))
         scale = weight[rows]
         db.add_(scale @ p)
         p, narrow = p.to(dtype), (h[rows] * scale[:, None]).to(dtype)
@@ -191,3 +251,14 @@ def cross_entropy(h, w, b, targets, dtype, weight=None):
         else:
             dw.add_(narrow.T @ p)  # the sum over tiles keeps all its bits
     return (losses,) if weight is None else (losses, dh, dw, db)
+
+
+def _minus_log(p, logits, target):
+    """-log p at the target, (N,): of p = softmax(logits), which is there anyway, except where it
+    underflows."""
+    chosen = p.gather(1, target)[:, 0]
+    losses = -chosen.log()
+    lost = chosen < torch.finfo(p.dtype).tiny
+    if lost.any():
+        losses[lost] = -logits[lost].log_softmax(1).gather(1, target[lost])[:, 0]
+    return losses

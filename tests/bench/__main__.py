@@ -16,8 +16,8 @@ def main(arguments=None):
     top = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     top.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
     top.add_argument("--checkpoints", metavar="DIR",
-                     help="a regression run to measure on (default: the published preset's in the "
-                          "runs directory, else the laptop preset's)")
+                     help="a regression run to measure on (default: the published preset's "
+                          "checkpoints in the repository)")
     args = top.parse_args(arguments)
     if unknown := sorted(set(args.names) - set(NAMES)):
         top.error(f"no bench {', '.join(unknown)}; there are {', '.join(NAMES)}")

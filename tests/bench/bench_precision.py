@@ -10,22 +10,21 @@ so that their difference is far better known than either mean.
 """
 
 from devlib import presets, results
-from devlib.checkpoints import CheckpointStore, nearest
+from devlib.checkpoints import nearest
 from devlib.draws import import_arviz
-from devlib.errors import CheckpointError
 from devlib.llc import estimate_llc, scaled_losses
 from devlib.models.regression import MICROBATCH
+from devlib.packed import open_run
 from devlib.precision import estimate_to_precision
 from devlib.sampling import SGLD, Chains, per_sample_losses, sample_chains
 from devlib.tasks import fixed_set
-from devlib.training import build_model, per_sample_loss, train
+from devlib.training import build_model, per_sample_loss
 from tests.bench.measure import Report, cpu, spread
 from tests.bench.peer import Peer
 
 PAPER = presets.PAPER.regression
 SAMPLER = SGLD(PAPER.llc.eps, PAPER.llc.nbeta, PAPER.llc.gamma)
 WANTED = (4_232, 40_292, 318_181)  # in LR2, at the peak, and the end of LR4: the nearest there are
-EARLY = (984, 4_232, 6_299)  # of a run that stops early
 SEED = 1  # the paper's own
 SAMPLES = presets.PUBLISHED.regression.llc.samples
 OURS = {"chains": 8, "batch_size": 64, "precision": 0.02, "cap_draws": 2_500, "block": 200,
@@ -35,23 +34,16 @@ PAIRED = {"chains": 4, "draws": 200, "burn_in": 100, "microbatch": MICROBATCH}
 PEER_STEPS, PEER_ROUNDS, PEER_BATCHES = 20, 3, 32
 
 
-def runs(checkpoints=None) -> CheckpointStore:
-    """The run to measure on: the one named, else the published preset's in the runs directory,
-    else the laptop preset's, trained here if need be (minutes)."""
-    if checkpoints:
-        return CheckpointStore(checkpoints)
-    try:
-        return CheckpointStore(results.training_directory(presets.PUBLISHED.regression, SEED,
-                                                          "published"))
-    except CheckpointError:
-        laptop = presets.LAPTOP.regression
-        return train(laptop, 0, results.training_directory(laptop, 0, "laptop"))
+def runs(checkpoints=None):
+    """The run to measure on: the one named, a directory or a packed file, else the few checkpoints
+    of the published preset that the repository holds."""
+    return open_run(checkpoints) if checkpoints else results.committed_checkpoints("published",
+                                                                                   SEED)
 
 
 def chosen(steps) -> list[int]:
-    """Three steps of those there are: the nearest to WANTED, or to EARLY in a short run."""
-    wanted = WANTED if max(steps) >= WANTED[1] else EARLY
-    return nearest(steps, wanted)
+    """The steps nearest to WANTED of those there are."""
+    return nearest(steps, WANTED)
 
 
 def between_chains(kept) -> float:
