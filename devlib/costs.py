@@ -108,11 +108,12 @@ def hessians(facts) -> pd.DataFrame:
     rows = []
     for step, row in facts["checkpoints"].items():
         theirs = row["PyHessian"]
-        rows.append({"step": int(step), "devlib": row["devlib"]["cpu"], **theirs["cpu"],
+        parts = {part: theirs["cpu"][part] for part in ("trace", "eigenvalues", "total")}
+        rows.append({"step": int(step), "devlib": row["devlib"]["cpu"], **parts,
                      "probes": theirs["probes needed"],
                      "off %": 100 * theirs["eigenvalues"][-1]["worst error"],
                      "times": row["speed-up"]})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).sort_values("step", ignore_index=True)
 
 
 def traces(facts) -> pd.DataFrame:
@@ -122,7 +123,8 @@ def traces(facts) -> pd.DataFrame:
         {"step": int(step), "products": int(products)} | {
             name: 100 * found[products]["rms"] for name, found in row["methods"].items()}
         for step, row in facts["checkpoints"].items()
-        for products in next(iter(row["methods"].values()))])
+        for products in next(iter(row["methods"].values()))]
+    ).sort_values(["step", "products"], ignore_index=True)
 
 
 def pilots() -> pd.DataFrame:

@@ -170,8 +170,7 @@ def pilots(panels: dict) -> Figure:
 def position_paths(positions: pd.DataFrame, most=6) -> Figure:
     """The positional embedding in its first two principal components, a panel a checkpoint of at
     most so many, positions from dark to bright (C.2.1)."""
-    steps = sorted(positions.step.unique())
-    steps = [steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, most).astype(int))]
+    steps = _spread(positions.step, most)
     rows = -(-len(steps) // 3)
     fig, axes = figure(rows, 3, height=2.5 * rows + 0.3, squeeze=False)
     for ax, step in zip(axes.flat, steps, strict=False):
@@ -187,6 +186,25 @@ def position_paths(positions: pd.DataFrame, most=6) -> Figure:
     fig.supylabel("component 2", fontsize=10)
     fig.colorbar(shown, ax=axes, shrink=0.8, label="position")
     return fig
+
+
+def position_norms(positions: pd.DataFrame, most=6) -> Figure:
+    """The norm of each position's embedding along the context, a line a checkpoint of at most so
+    many (C.2.1)."""
+    fig, ax = figure(height=3.4)
+    for step, colour in zip(_spread(positions.step, most), COLOURS, strict=False):
+        path = positions[positions.step == step].sort_values("position")
+        ax.plot(path.position, path.norm, color=colour, lw=1, label=f"step {step:,}")
+    ax.set_xlabel("position (tokens before it)")
+    ax.set_ylabel("norm (no unit)")
+    ax.legend(fontsize=8)
+    return fig
+
+
+def _spread(steps, most) -> list[int]:
+    """At most so many of the steps, evenly spread over them, the first and the last included."""
+    steps = sorted(steps.unique())
+    return [steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, most).astype(int))]
 
 
 def _fewer_ticks(ax, columns):

@@ -268,6 +268,14 @@ say(f"share of the first component: {structure.position_pc_1.iloc[0]:.3f} at ste
     f"{structure.position_pc_1.iloc[-1]:.3f} at the end; Brownian motion {chance:.3f}")
 show("LM-8", two_layers=run)
 
+# %% [markdown]
+# Their magnitudes, along the context and over training. The token at the last position has no next one to predict,
+# and no other looks back at it, so that its embedding is never trained and only decays.
+
+# %% mystnb={"image": {"alt": "Norm of the positional embedding against position in the context, one line for each of several checkpoints"}}
+fig = draw.position_norms(run["positions"])
+plots.show(fig, run["positions"][["step", "position", "norm"]], "position_magnitudes", run.words)
+
 # %% mystnb={"image": {"alt": "Mean norm of the positional embeddings over training with a band of one standard deviation over positions"}}
 norms = pick(structure, {"position_norm": "mean over positions"})
 fig = draw.curves({"norm of the positional embeddings": norms}, stages, "norm (no unit)",

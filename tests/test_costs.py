@@ -53,8 +53,10 @@ def test_totals_put_both_ways_of_a_checkpoint_beside_each_other():
 def test_the_hessian_s_costs_by_part_and_the_worst_eigenvalue_of_the_last_try():
     theirs = {"probes needed": 90.0, "cpu": {"trace": 9.0, "eigenvalues": 5.0, "total": 14.0},
               "eigenvalues": [{"worst error": 0.3}, {"worst error": 0.005}]}
-    facts = {"checkpoints": {"7": {"devlib": {"cpu": 2.0}, "PyHessian": theirs, "speed-up": 7.0}}}
-    assert costs.hessians(facts).to_dict("records") == [
+    row = {"devlib": {"cpu": 2.0}, "PyHessian": theirs, "speed-up": 7.0}
+    table = costs.hessians({"checkpoints": {"11": row, "7": row}})  # as sorted by name
+    assert table.step.tolist() == [7, 11]
+    assert table[:1].to_dict("records") == [
         {"step": 7, "devlib": 2.0, "trace": 9.0, "eigenvalues": 5.0, "total": 14.0,
          "probes": 90.0, "off %": 0.5, "times": 7.0}]
 
