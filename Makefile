@@ -4,6 +4,8 @@ SEED ?= 0
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# without compiling all of what most commands never import, which takes longer than installing it
+PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 READY := $(VENV)/.ready
 ADDRESS := $(VENV)/.address
 
@@ -19,8 +21,8 @@ help:
 
 $(READY): requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(BIN)/python $(PIP) -r requirements.txt
+	$(BIN)/python $(PIP) --no-deps --editable .
 	touch $@
 
 # The pages follow the repository's address in _config.yml; nothing changes where it did not.
@@ -50,7 +52,7 @@ zip: book
 
 audit: $(READY)
 	test -x .venv-audit/bin/python || $(PYTHON) -m venv .venv-audit
-	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-audit.txt
+	.venv-audit/bin/python $(PIP) -r requirements-audit.txt
 	$(BIN)/python -m tests.audit
 
 bench: $(READY)
