@@ -181,8 +181,8 @@ print(words(trace))
 table = costs.traces(trace)
 print(table.round(2).to_string(index=False))
 known = (2 * trace["repetitions"]) ** -0.5
-print(f"\neach from {trace['repetitions']} repetitions, so known to {known:.0%} of itself; median of "
-      f"devlib's\nover XTrace's {(table.devlib / table.XTrace).median():.1f}, over Hutchinson's "
+print(f"\neach from {trace['repetitions']} repetitions, so known to {known:.0%} of itself; "
+      f"median of devlib's\nover XTrace's {(table.devlib / table.XTrace).median():.1f}, over Hutchinson's "
       f"{(table.devlib / table.Hutchinson).median():.1f}")
 
 # %% [markdown]
