@@ -181,9 +181,10 @@ print(words(trace))
 table = costs.traces(trace)
 print(table.round(2).to_string(index=False))
 known = (2 * trace["repetitions"]) ** -0.5
-print(f"\neach from {trace['repetitions']} repetitions, so known to {known:.0%} of itself; "
-      f"median of devlib's\nover XTrace's {(table.devlib / table.XTrace).median():.1f}, over Hutchinson's "
-      f"{(table.devlib / table.Hutchinson).median():.1f}")
+further = {name: (table.devlib / table[name]).median() for name in ("XTrace", "Hutchinson")}
+print(f"\neach from {trace['repetitions']} repetitions, so known to {known:.0%} of itself; median "
+      f"of devlib's\nover XTrace's {further['XTrace']:.1f}, over Hutchinson's "
+      f"{further['Hutchinson']:.1f}")
 
 # %% [markdown]
 # For the trace alone XTrace is the best of them. It finds no eigenvalues, for which the products of devlib's search
