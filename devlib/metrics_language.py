@@ -171,8 +171,9 @@ def log_probabilities(params, contexts, places, model: LanguageModel):
     return _logits(params, stream_at(params, contexts, model, places)).log_softmax(-1)
 
 
+@torch.no_grad()
 def _logits(params, stream):
-    """The logits (..., V) of a final stream (..., d)."""
+    """The logits (..., V) of a final stream (..., d), without gradients."""
     return stream @ params["unembed.W_U"] + params["unembed.b_U"]
 
 

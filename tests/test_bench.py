@@ -106,6 +106,11 @@ def test_the_repository_s_checkpoints_are_measured_unless_others_are_named(tmp_p
     assert bench_precision.runs(named).steps == store.steps[:2]
 
 
+def test_checkpoints_are_the_nearest_to_those_wanted():
+    assert bench_precision.chosen([0, 984, 4_232, 40_292, 181_818]) == [4_232, 40_292, 181_818]
+    assert bench_precision.chosen([0, 984, 2_490, 4_232, 6_299]) == [984, 4_232, 6_299]
+
+
 def test_errors_of_independent_draws_agree():
     """Both errors of an estimate, on draws without correlation: sd / sqrt(all of them)."""
     noise = np.random.default_rng(0).standard_normal((16, 400))

@@ -89,6 +89,7 @@ def losses_and_stream(params, tokens, model: LanguageModel, places, precision="f
 def stream_at(params, tokens, model: LanguageModel, places) -> torch.Tensor:
     """The `final_stream` after `places` (M, P), counted from 0, of the first M contexts, without
     gradients: (M, P, d). Raises UserError for tokens that the model cannot take."""
+    check_tokens(tokens, model)
     dtype = _factors(params, "float32")
     return torch.cat([_take(stream, at) for _, at, stream in
                       _slices(params, tokens[:len(places)], model, places, dtype)])
@@ -96,7 +97,6 @@ def stream_at(params, tokens, model: LanguageModel, places) -> torch.Tensor:
 
 def _slices(params, tokens, model, places, dtype):
     """Slices of contexts and places, few enough for `microbatch`, with the stream."""
-    check_tokens(tokens, model)
     tokens, at_once = tokens.long(), microbatch(tokens.shape[1], tokens.device)
     for begin in range(0, len(tokens), at_once):
         rows = slice(begin, begin + at_once)
