@@ -10,6 +10,7 @@ from torch.func import vmap
 from tqdm import tqdm
 
 from devlib.burn_in import find_burn_in
+from devlib.compiling import compiled
 from devlib.devices import move, to_numpy, wide
 from devlib.draws import Draws
 from devlib.errors import UserError
@@ -84,21 +85,24 @@ class Chains:
 
     def _choose_step(self, vectorised, compile):
         """Sets the step function; with vectorised=None, vmap has to prove that it can run."""
-        def make(vectorised):
+        narrow = not wide(self.origin.device)
+
+        def make(vectorised, compile=compile):
             self.vectorised = vectorised
             self.step = _step_function(self.loss, self.layout, self.sampler, vectorised,
-                                       compile and not vectorised, self.free is not None,
-                                       self.batch_size is None,
+                                       compile and not (vectorised and narrow),
+                                       self.free is not None, self.batch_size is None,
                                        None if vectorised else self.microbatch)
         if vectorised is not None:
             return make(bool(vectorised))
-        make(wide(self.origin.device) or self.size < VECTORISED_BELOW)
+        make(not narrow or self.size < VECTORISED_BELOW, compile=False)
         if self.vectorised:
             try:
                 indices, noise = Random(self, range(self.chains)).at(0)
                 self._step_all(indices, noise)
             except RuntimeError:  # what vmap raises for a loss that it cannot trace
-                make(False)
+                return make(False)
+        make(self.vectorised)
 
     def _extend_one_by_one(self, draws, losses, baseline, bar):
         for chain in range(self.chains):
@@ -193,9 +197,11 @@ def flat_loss(loss, layout, masked):
     return mean_loss
 
 
+@functools.lru_cache(maxsize=32)  # as flat_loss
 def _step_function(loss, layout, sampler, vectorised, compile, masked, whole_set, microbatch):
     """(w, state, anchor, origin, free, batch, noise) -> (loss before the step, new w, state)."""
-    gradient_and_loss = mean_gradient(flat_loss(loss, layout, masked), microbatch, compile)
+    gradient_and_loss = mean_gradient(flat_loss(loss, layout, masked), microbatch,
+                                      compile and not vectorised)
 
     def step(w, state, anchor, origin, free, batch, noise):
         gradient, value = gradient_and_loss(w, origin, free, batch)
@@ -204,6 +210,8 @@ def _step_function(loss, layout, sampler, vectorised, compile, masked, whole_set
 
     if vectorised:
         step = vmap(step, in_dims=(0, 0, None, None, None, None if whole_set else 0, 0))
+        if compile and not getattr(loss, "eager", False):
+            step = compiled(step)
     return step
 
 

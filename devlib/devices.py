@@ -77,6 +77,11 @@ def fast_bfloat16(where) -> bool:
     return bool(can.get("amx_bf16") or can.get("avx512_bf16"))
 
 
+def gpu_name():
+    """The GPU that this process has computed on, by its maker's name, or None."""
+    return torch.cuda.get_device_name() if torch.cuda.is_initialized() else None
+
+
 # ------------------------------------------------------------------------- a GPU for each process
 
 

@@ -105,7 +105,14 @@ def project_root() -> Path:
 def provenance() -> dict:
     """What made a result: commit, versions, machine."""
     return {"commit": _commit(), "python": platform.python_version(), "processor": _processor(),
+            **_gpu(),
             **{name: _version(name) for name in ("torch", "numpy", "scipy", "scikit-learn")}}
+
+
+def _gpu():
+    devices = sys.modules.get("devlib.devices")  # torch, only where something was computed
+    name = devices and devices.gpu_name()
+    return {"GPU": name} if name else {}
 
 
 def _version(name):

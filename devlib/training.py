@@ -3,6 +3,7 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch.func import functional_call
 from tqdm import tqdm
 
 from devlib.checkpoints import CheckpointStore, schedule
-from devlib.devices import cache_slice, device, move
+from devlib.devices import cache_slice, device, move, wide
 from devlib.errors import CheckpointError
 from devlib.files import settings_hash
 from devlib.gradients import mean_gradient
@@ -41,6 +42,19 @@ def per_sample_loss(model):
     def loss(params, batch):
         return squared_errors(functional_call(model, params, batch), batch[1]).mean(-1)
     return loss
+
+
+class Ahead:
+    """A function of the step, called for the next one by a thread of its own while a GPU is at
+    work on this one."""
+
+    def __init__(self, function):
+        self.function, self.thread, self.found = function, ThreadPoolExecutor(1), {}
+
+    def __call__(self, step):
+        now = self.found.get(step) or self.thread.submit(self.function, step)
+        self.found = {step + 1: self.thread.submit(self.function, step + 1)}
+        return now.result()
 
 
 @dataclass
@@ -76,11 +90,15 @@ class Trainer:
 
         self._gradient = mean_gradient(mean_loss, cache_slice(MICROBATCH, self.where),
                                        self.compile)
+        self._batch = Ahead(self._draw) if wide(self.where) else self._draw
+
+    def _draw(self, step):
+        return training_batch(self.seed, step, self.settings.training.batch, self.settings.task,
+                              self.tasks)
 
     def update(self) -> torch.Tensor:
         """Takes update `step` on its batch; returns the loss before it."""
-        batch = training_batch(self.seed, self.step, self.settings.training.batch,
-                               self.settings.task, self.tasks)
+        batch = self._batch(self.step)
         self.w.grad, loss = self._gradient(self.w, move(batch, self.where))
         self.optimizer.step()
         self.step += 1

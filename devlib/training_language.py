@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from devlib.checkpoints import CheckpointStore
-from devlib.devices import device, move
+from devlib.devices import device, move, wide
 from devlib.errors import UserError
 from devlib.gradients import mean_gradient
 from devlib.models.language_loss import (
@@ -19,7 +19,7 @@ from devlib.models.language_parameters import check_model, initial_parameters
 from devlib.parameters import Layout
 from devlib.presets import LanguageSettings, as_dict
 from devlib.resume import load_state, save_state
-from devlib.training import SAVE_EVERY, run, without_stop
+from devlib.training import COMPILE_FROM, SAVE_EVERY, run, without_stop
 
 
 @dataclass
@@ -31,11 +31,14 @@ class LanguageTrainer:
     batches: Callable  # step -> tokens (batch, context)
     precision: str
     step: int = 0  # updates taken
+    compile: bool | None = None  # None: on a GPU, if the run is long enough to pay for it
     where: str = "auto"  # the device (devlib.devices)
 
     def __post_init__(self):
         model, training = self.settings.model, self.settings.training
         self.where = device(self.where)
+        if self.compile is None:
+            self.compile = wide(self.where) and training.stop >= COMPILE_FROM
         params = move(initial_parameters(model, self.seed), self.where)
         self.layout = Layout.of(params)
         self.w = self.layout.flatten(params)  # (P,)
@@ -49,7 +52,7 @@ class LanguageTrainer:
             return loss(self.layout.unflatten(w), batch).mean()
 
         self._gradient = mean_gradient(mean_loss, microbatch(model.context, self.where),
-                                       compile=False)
+                                       self.compile)
 
     def update(self) -> torch.Tensor:
         """Takes update `step` on its batch; returns the loss before it."""

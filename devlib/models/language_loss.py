@@ -4,8 +4,10 @@ devlib.models.language computes the same numbers with every activation in reach.
 Attention is torch's fused kernel, which has no second derivative on a CPU. The unembedding and the
 cross-entropy are one function over tiles of a few hundred tokens: logits, and the gradient of the
 tile while its logits are still in the cache, so that the (tokens, vocabulary) array never exists.
-All of it is a handful of large products; torch.compile gains nothing over it (measured: 0.53 s
-against 0.54 s for 4,096 tokens), and takes half a minute.
+All of it is a handful of large products; on a CPU torch.compile gains nothing over it (measured:
+0.53 s against 0.54 s for 4,096 tokens), and takes half a minute. On a GPU the many kernels of a
+small batch wait for one another to be started, and compiled training replays them instead
+(devlib.compiling), with a cross-entropy that the compiler fuses.
 """
 
 import torch
@@ -58,11 +60,13 @@ def per_sample_loss(model: LanguageModel, precision="float32"):
         _check_contexts(tokens, model)
         tokens = tokens.long()
         # the last token, which has no successor, runs along: a kernel likes 256 better than 255
-        stream = final_stream(params, tokens, model, dtype)[:, :-1]
-        return LinearCrossEntropy.apply(stream, params["unembed.W_U"], params["unembed.b_U"],
-                                        tokens[:, 1:], dtype)[0]
+        stream, targets = final_stream(params, tokens, model, dtype)[:, :-1], tokens[:, 1:]
+        unembedding = params["unembed.W_U"], params["unembed.b_U"]
+        if torch.compiler.is_compiling():
+            return plain_cross_entropy(stream, *unembedding, targets, dtype)
+        return LinearCrossEntropy.apply(stream, *unembedding, targets, dtype)[0]
 
-    loss.eager = True  # devlib.gradients: not worth compiling
+    loss.eager = not wide(device())  # devlib.gradients: on a CPU not worth compiling
     return loss
 
 
@@ -216,6 +220,13 @@ class LinearCrossEntropy(torch.autograd.Function):
             scale = 1
         dh, dw, db = gradients
         return scale * dh.view_as(h), scale * dw, scale * db, None, None
+
+
+def plain_cross_entropy(h, w, b, targets, dtype):
+    """What `LinearCrossEntropy` gives first, in a form for torch.compile."""
+    logits = (h.to(dtype) @ w.to(dtype)).to(b.dtype) + b
+    losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+    return losses.view_as(targets).mean(1)
 
 
 def cross_entropy(h, w, b, targets, dtype, weight=None):
