@@ -374,15 +374,15 @@ LAPTOP = Preset(
 # was found).
 PUBLISHED_LANGUAGE = LanguageSettings(
     model=LanguageModel(context=256),
-    training=LanguageTraining(corpus="offline", steps=24_000, stop=24_000, batch=16,
-                              log_checkpoints=30, linear_checkpoints=37),
+    training=LanguageTraining(corpus="offline", steps=12_000, stop=9_600, batch=16,
+                              log_checkpoints=40, linear_checkpoints=41),
     llc=LLCSettings(eps=1e-3, nbeta=LANGUAGE_NBETA, gamma=100.0, batch=2, samples=512, chains=4,
                     draws=80, burn_in=40),
     metrics=LanguageMetrics(
         contexts=700, icl_early=(40, 60), icl_late=(200, 256), ablation_contexts=250,
         bigram_contexts=500, bigram_positions=8, ngram_contexts=1_800,
         previous_sequences=1_000, prefix_sequences=1_000),
-    evaluation=LanguageEvaluation(curve_checkpoints=60, check_checkpoints=2))
+    evaluation=LanguageEvaluation(curve_checkpoints=40, check_checkpoints=2))
 
 PUBLISHED = Preset(
     "published",
@@ -392,7 +392,7 @@ PUBLISHED = Preset(
                         precision=0.02),
         evaluation=RegressionEvaluation(samples=2**16)),
     language=PUBLISHED_LANGUAGE,
-    one_layer=PUBLISHED_LANGUAGE.one_layer(stop=12_000, checkpoints=40),
+    one_layer=PUBLISHED_LANGUAGE.one_layer(stop=4_500, checkpoints=24),
     language_words="the paper's model on another text, in contexts of a quarter and batches of a "
                    "twenty-fifth of the paper's tokens, for the first fifth of its steps (one "
                    "layer: the first eleventh)")
