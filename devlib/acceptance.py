@@ -7,7 +7,7 @@ import torch
 from torch.func import grad_and_value
 
 from devlib.chains import Chains, Random, flat_loss, per_sample_losses
-from devlib.draws import import_arviz
+from devlib.draws import diagnostic
 from devlib.errors import UserError
 from devlib.samplers import check_count
 
@@ -49,7 +49,7 @@ def mala_acceptance(run: Chains, *, draws=100, target="batch") -> Acceptance:
     if not finite:
         raise UserError("every chain diverged: take a smaller eps")
     probabilities = np.array([_along_chain(run, chain, draws, target) for chain in finite])
-    mcse = float(import_arviz().mcse(probabilities)) if draws >= 8 else float("nan")
+    mcse = diagnostic("mcse", probabilities) if draws >= 8 else float("nan")
     if np.ptp(probabilities) == 0:
         mcse = 0.0
     return Acceptance(float(probabilities.mean()), mcse, target, probabilities)

@@ -26,6 +26,12 @@ def import_arviz():
     return arviz
 
 
+def diagnostic(name, values, **options) -> float:
+    """ArviZ's `name` ("mcse", "ess", "rhat") of values (chains, draws) as a number: from some
+    versions of NumPy on it is an array of one, which `float` refuses."""
+    return np.asarray(getattr(import_arviz(), name)(values, **options)).item()
+
+
 @dataclass(frozen=True, eq=False)
 class Draws:
     """Minibatch losses along the chains, with all that an estimate needs to agree with them.

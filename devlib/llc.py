@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from devlib.draws import Draws, import_arviz
+from devlib.draws import Draws, diagnostic
 from devlib.errors import UserError
 from devlib.samplers import check_count
 
@@ -86,10 +86,9 @@ def _error(kept):
         return 0.0, float(kept.size), 1.0
     if kept.shape[1] < 8:
         return math.nan, math.nan, math.nan
-    arviz = import_arviz()
     halves = kept if len(kept) > 1 else kept[:, :kept.shape[1] // 2 * 2].reshape(2, -1)
-    return (float(arviz.mcse(kept)), float(arviz.ess(kept, method="mean")),
-            float(arviz.rhat(halves)))
+    return (diagnostic("mcse", kept), diagnostic("ess", kept, method="mean"),
+            diagnostic("rhat", halves))
 
 
 def llc_trace(draws: Draws, baseline="same-batch") -> np.ndarray:

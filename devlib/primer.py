@@ -339,16 +339,15 @@ def _network_facts(network):
 
 
 def _gibbs(network, nbeta, settings, seed):
-    from devlib.draws import import_arviz
+    from devlib.draws import diagnostic
     from devlib.exact import network_draws
 
     values = network_draws(
         network, nbeta, settings.networks.gamma, chains=settings.gibbs_chains,
         draws=settings.gibbs_draws, burn_in=settings.gibbs_burn_in,
         seed=stream_seed(seed, "primer", network.widths, network.rank, nbeta))
-    arviz = import_arviz()
-    return {"mean": float(values.mean()), "mcse": float(arviz.mcse(values)),
-            "ess": float(arviz.ess(values, method="mean"))}
+    return {"mean": float(values.mean()), "mcse": diagnostic("mcse", values),
+            "ess": diagnostic("ess", values, method="mean")}
 
 
 # ---------------------------------------------------------------------------------- calibration

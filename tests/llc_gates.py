@@ -2,7 +2,7 @@
 
 import math
 
-from devlib.draws import import_arviz
+from devlib.draws import diagnostic
 from devlib.llc import estimate_llc
 from devlib.sampling import sample_chains
 
@@ -25,4 +25,4 @@ def assert_within(found, reference, reference_mcse=0.0):
 
 def mean_and_mcse(values):
     """Of draws (C, T)."""
-    return float(values.mean()), float(import_arviz().mcse(values))
+    return float(values.mean()), diagnostic("mcse", values)

@@ -17,6 +17,7 @@ from devlib.devices import device, fast_bfloat16, wide
 from devlib.errors import UserError
 from devlib.models.language_parameters import check_tokens
 from devlib.presets import LanguageModel
+from devlib.products import linear, matmul
 
 LAYER_NORM_EPS = 1e-5
 TILE, WIDE_TILE = 512, 2**13  # tokens whose logits exist at once, on a CPU and on a GPU
@@ -149,15 +150,15 @@ def _attention(h, positions, params, name, dtype):
                for x, letter in ((placed, "Q"), (placed, "K"), (plain, "V")))
     z = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     z = z.transpose(1, 2).flatten(2).to(dtype)  # (B, T, H d_head)
-    return F.linear(z, params[f"{name}.W_O"].flatten(0, 1).T.to(dtype),
-                    params[f"{name}.b_O"].to(dtype))
+    return linear(z, params[f"{name}.W_O"].flatten(0, 1).T.to(dtype),
+                  params[f"{name}.b_O"].to(dtype))
 
 
 def _heads(x, params, name, letter):
     """The queries, keys or values ("Q", "K", "V") of x (B, T, d), (B, H, T, d_head)."""
     weight, bias = params[f"{name}.W_{letter}"], params[f"{name}.b_{letter}"]
     weight = weight.transpose(1, 2).flatten(0, 1)  # (H d_head, d)
-    y = F.linear(x, weight.to(x.dtype), bias.flatten().to(x.dtype))
+    y = linear(x, weight.to(x.dtype), bias.flatten().to(x.dtype))
     return y.unflatten(-1, bias.shape).transpose(1, 2)
 
 
@@ -244,9 +245,9 @@ def cross_entropy(h, w, b, targets, dtype, weight=None):
         rows = slice(begin, begin + tile)
         target = targets[rows, None]
         if dtype == b.dtype:
-            logits = torch.addmm(b, h[rows], product)
+            logits = matmul(h[rows], product, b)
         else:
-            logits = (h[rows].to(dtype) @ product).to(b.dtype).add_(b)
+            logits = matmul(h[rows].to(dtype), product).to(b.dtype).add_(b)
         p = logits.softmax(1)
         losses[rows] = _minus_log(p, logits, target)
         if weight is None:
@@ -256,11 +257,8 @@ def cross_entropy(h, w, b, targets, dtype, weight=None):
         scale = weight[rows]
         db.add_(scale @ p)
         p, narrow = p.to(dtype), (h[rows] * scale[:, None]).to(dtype)
-        dh[rows] = (p @ product.T) * scale[:, None]
-        if dtype == dw.dtype:
-            dw.addmm_(narrow.T, p)
-        else:
-            dw.add_(narrow.T @ p)  # the sum over tiles keeps all its bits
+        dh[rows] = matmul(p, product.T) * scale[:, None]
+        dw.add_(matmul(narrow.T, p))  # the sum over tiles keeps all its bits
     return (losses,) if weight is None else (losses, dh, dw, db)
 
 
