@@ -390,8 +390,9 @@ print(ends[["pilot", "step", "seconds", "loss", "positions", "previous_1", "prev
 # - **Steps count more than tokens.** The curves by steps lie nearer together than those by tokens. Batches of
 #   1,024 tokens are too noisy: the loss falls behind at once.
 # - **A larger rate makes positions come earlier**: three times the paper's with a warm-up, for the paper's model.
-#   Ten times stalls it. But a larger rate changes more than the time at which a stage comes, so `published` keeps
-#   the paper's rate and takes a larger batch instead.
+#   Ten times stalls it. `published` takes three times the paper's, in larger batches than these runs; at the
+#   paper's own rate the circuit of LM4 was out of reach of a few hours. A larger rate may change more than the
+#   time at which a stage comes.
 # - **A small model shows bigrams and positions within a minute.** With a vocabulary of 1,024 and $d = 64$ the loss
 #   suffers at a rate of 0.01 and in batches of 1,024 tokens; `laptop` takes the run called *small*.
 # - **None of them shows prefix matching.** Its score falls below that of an untrained head (about 0.01) as heads
