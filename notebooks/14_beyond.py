@@ -214,7 +214,8 @@ print(longest[["GPU", "training"]].round(1).to_string(index=False))
 
 # %%
 tried = load("gpu")
-print(f"{tried['made with']['GPU']}, {tried['date']}, torch {tried['made with']['torch']}; milliseconds")
+made = tried["made with"]
+print(f"{made['GPU']}, {tried['date']}, torch {made['torch']}; milliseconds")
 for name, times in tried["ms an update"].items():
     print(f"{name}: " + ", ".join(f"{how} {value:g}" for how, value in times.items()))
 step = {"regression, paper": "regression training step",
