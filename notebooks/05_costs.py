@@ -229,7 +229,8 @@ for name in ("devlib", "devinterp"):
 # ## A preset
 #
 # What the stored tables of each preset took, as their manifests say: wall minutes on two cores that other work
-# shared, so up to three times what an idle machine takes. Parts that were measured apart are added up.
+# shared, so up to three times what an idle machine takes. Where checkpoints were measured apart, on one core each
+# (the LLCs, metrics and Hessians of `published`), their CPU minutes are added up.
 
 # %%
 table = costs.minutes(COMMITTED)
