@@ -1,9 +1,9 @@
 """Matrix products, by the faster of the two libraries that torch has for them on a CPU.
 
 For float32 torch asks MKL, which on AMD processors leaves much of the vector units unused: 105 of
-the 235 GFLOP/s that oneDNN reaches on a core with AVX-512, and 105 of 123 with AVX2 alone. torch
-itself takes oneDNN for bfloat16, and in compiled models through the operator used here; both
-compute in full float32.
+the 235 GFLOP/s that oneDNN reaches on a core with AVX-512, and 105 of 123 with AVX2 alone (Intel's
+were not measured). torch itself takes oneDNN for bfloat16, and in compiled models through the
+operator used here; both compute in full float32.
 """
 
 import torch

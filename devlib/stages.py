@@ -119,11 +119,18 @@ def stage_table(boundaries, curve: SmoothCurve, loss: pd.DataFrame, llc: pd.Data
     for number, (start, end) in enumerate(pairwise(ends), 1):
         rows.append({
             "stage": f"{prefix}{number}", "start": start, "end": end,
-            "loss_change": loss.loss[end] - loss.loss[start],
-            "loss_se": np.hypot(loss.loss_se[end], loss.loss_se[start]),
-            "llc_change": llc.llc[end] - llc.llc[start],
-            "llc_se": np.hypot(llc.mcse[end], llc.mcse[start])})
+            **dict(zip(("loss_change", "loss_se"),
+                       change(loss, "loss", "loss_se", start, end), strict=True)),
+            **dict(zip(("llc_change", "llc_se"),
+                       change(llc, "llc", "mcse", start, end), strict=True))})
     return pd.DataFrame(rows)
+
+
+def change(table: pd.DataFrame, value, error, start, end) -> tuple[float, float]:
+    """How much a column of a table, indexed by step, changes from one step to another, and the
+    standard errors of both ends combined."""
+    return (table[value][end] - table[value][start],
+            np.hypot(table[error][end], table[error][start]))
 
 
 def find_stages(llc: pd.DataFrame, loss: pd.DataFrame, settings: StageSettings = StageSettings(),

@@ -119,6 +119,7 @@ import pandas as pd
 
 from devlib import budget, costs, plots, plots_beyond
 from devlib.costs import load, words
+from devlib.verdicts import say
 
 pd.options.display.width = 100
 
@@ -150,11 +151,10 @@ else:
 #
 # ## The whole paper on GPUs: arithmetic
 #
-# But for its last table nothing in this section was measured on a GPU. What a step has to do is counted, by running
-# the library's
-# own steps at the paper's sizes on torch's device without numbers: floating-point operations of all products,
-# bytes that operations read and write, and operations that have to be started. A GPU is given by its maker's
-# peak rates, and a step takes the longest of
+# But for the last lines that it prints, nothing in this section was measured on a GPU. What a step has to do is
+# counted, by running the library's own steps at the paper's sizes on torch's device without numbers: floating-point
+# operations of all products, bytes that operations read and write, and operations that have to be started. A GPU is
+# given by its maker's peak rates, and a step takes the longest of
 
 # %% tags=["hide-input"]
 assumed = budget.Assumptions()
@@ -214,21 +214,29 @@ print(longest[["GPU", "training"]].round(1).to_string(index=False))
 
 # %%
 tried = load("gpu")
-made = tried["made with"]
-print(f"{made['GPU']}, {tried['date']}, torch {made['torch']}; milliseconds")
-for name, times in tried["ms an update"].items():
-    print(f"{name}: " + ", ".join(f"{how} {value:g}" for how, value in times.items()))
-step = {"regression, paper": "regression training step",
-        "language 2-layer, paper": "language 2-layer training step"}
-h100 = budget.GPUS[-1]
-for name, kind in step.items():
-    one = budget.seconds(work["work"][kind], h100, random_ns=work["ns a random number"]["median"])
-    print(f"{name}, arithmetic for an {h100.name}: {1e3 * one:.1f}")
+made, times = tried["made with"], tried["ms an update"]
+say(f"{made['GPU']}, {tried['date']}, torch {made['torch']} ({tried['how']}); milliseconds an "
+    "update, their spread was not kept:")
+for name, spent in times.items():
+    print(f"{name}: " + ", ".join(f"{how} {value:g}" for how, value in spent.items()))
+h100, steps = budget.GPUS[-1], work["work"]
+regression = times["regression, paper"]
+counted_ms = {name: 1e3 * budget.seconds(steps[kind], h100,
+                                         random_ns=work["ns a random number"]["median"])
+              for name, kind in (("regression, paper", "regression training step"),
+                                 ("language 2-layer, paper", "language 2-layer training step"))}
+print(f"\narithmetic for an {h100.name}:", ", ".join(
+    f"{name} {value:.1f}" for name, value in counted_ms.items()))
+started = 1e3 * regression["eager"] / steps["regression training step"]["operations"]
+print(f"eager regression: {started:.0f} microseconds an operation (assumed: "
+      f"{assumed.microseconds:.0f})")
+print(f"recorded regression: {regression['recorded'] / counted_ms['regression, paper']:.0%} of the "
+      f"arithmetic, {regression['drawing its batch'] / regression['recorded']:.0%} of it drawing")
 
 # %% [markdown]
-# The arithmetic is of eager steps. Starting an operation took that machine about twice what is assumed; replayed, a
-# regression step costs a tenth of the arithmetic, half of it the drawing of its batch. The language model's step at
-# the paper's scale is taken in four slices, which the count leaves out; recorded it was not timed.
+# The arithmetic is of eager steps, and each operation took longer to start than is assumed; replayed they hardly count.
+# The language model's step at the paper's scale is taken in four slices, which the count leaves out; recorded it was
+# not timed.
 #
 # The memory that one process takes at each preset is measured on the same page; multiply it by the number of
 # processes.
