@@ -192,12 +192,13 @@ def position_norms(positions: pd.DataFrame, most=6) -> Figure:
     """The norm of each position's embedding along the context, a line a checkpoint of at most so
     many (C.2.1)."""
     fig, ax = figure(height=3.4)
-    for step, colour in zip(_spread(positions.step, most), COLOURS, strict=False):
+    colours = [colour for colour in COLOURS if colour != SKY]  # on a dark page too near to blue
+    for step, colour in zip(_spread(positions.step, most), colours, strict=False):
         path = positions[positions.step == step].sort_values("position")
         ax.plot(path.position, path.norm, color=colour, lw=1, label=f"step {step:,}")
     ax.set_xlabel("position (tokens before it)")
     ax.set_ylabel("norm (no unit)")
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, ncols=3, loc="upper center")  # both ends of the context are high
     return fig
 
 
