@@ -16,6 +16,7 @@ from devlib.draws import Draws
 from devlib.errors import UserError
 from devlib.gradients import mean_gradient
 from devlib.parameters import Layout
+from devlib.products import onednn
 from devlib.rng import generator
 from devlib.samplers import SGLD, check_count
 
@@ -217,7 +218,7 @@ def _step_function(loss, layout, sampler, vectorised, compile, masked, whole_set
 
 def per_sample_losses(loss, params, data, chunk=512) -> torch.Tensor:
     """loss(params, .) of every sample of the set, (n,), without gradients, in chunks."""
-    with torch.no_grad():
+    with torch.no_grad(), onednn():
         parts = [loss(params, tuple(part[start:start + chunk] for part in data))
                  for start in range(0, len(data[0]), chunk)]
     return torch.cat(parts)

@@ -8,6 +8,7 @@ import warnings
 import torch
 
 from devlib.devices import device, wide
+from devlib.products import onednn
 
 
 @functools.cache
@@ -32,7 +33,7 @@ def compiled(function):
     if wide(device()):
         return _replayed(torch.compile(own, dynamic=False, mode="reduce-overhead"))
     # calls between kernels in C++ too: on a CPU 3 to 9 % of a step of the regression transformer
-    return torch.compile(own, dynamic=False, options={"cpp_wrapper": True})
+    return onednn()(torch.compile(own, dynamic=False, options={"cpp_wrapper": True}))
 
 
 def _replayed(function):

@@ -3,8 +3,10 @@
 For float32 torch asks MKL, which on AMD processors leaves much of the vector units unused: 105 of
 the 235 GFLOP/s that oneDNN reaches on a core with AVX-512, and 105 of 123 with AVX2 alone (Intel's
 were not measured). torch itself takes oneDNN for bfloat16, and in compiled models through the
-operator used here; both compute in full float32.
+operator used in `matmul`; both compute in full float32.
 """
+
+from contextlib import contextmanager
 
 import torch
 from torch.nn import functional as F
@@ -47,3 +49,25 @@ class _Linear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         rows, upstream_rows = x.flatten(0, -2), upstream.flatten(0, -2)
         return (matmul(upstream, weight), matmul(upstream_rows.T, rows), upstream_rows.sum(0))
+
+
+@contextmanager
+def onednn():
+    """While it lasts, torch gives float32 products of every kind to oneDNN: those of compiled
+    functions and any derivative's too, in which `linear` has no place.
+
+    torch does so only with leave to round factors to bfloat16. oneDNN takes that leave where AMX
+    computes such products; elsewhere they are as exact as MKL's (a test measures it). So it holds
+    for processors with AVX-512 and without AMX, and is empty on others.
+    """
+    known = torch.cpu.get_capabilities()
+    if not known.get("avx512_f") or known.get("amx_tile", True):
+        yield
+        return
+    products = torch.backends.mkldnn.matmul
+    before = products.fp32_precision
+    products.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        products.fp32_precision = before

@@ -40,3 +40,20 @@ def test_gradients_are_those_of_torch(dtype):
                     for function in (products.linear, torch.nn.functional.linear))
     for found, expected in zip(ours, torchs, strict=True):
         assert (found - expected).norm() < ROUNDING[dtype] * expected.norm()
+
+
+def test_products_given_to_onednn_keep_their_digits():
+    """Every size that the regression model multiplies, and many at once; a product with its
+    factors rounded to bfloat16 would be a thousand times further off. What torch was told before
+    is told again, after an error too."""
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    for shapes in (((64, 64), (64, 1920)), ((192, 64), (64, 960)), ((64, 1920), (1920, 64)),
+                   ((8, 64, 64), (8, 64, 240)), ((5, 5), (5, 1920)), ((1, 64), (64, 1024))):
+        a, b = factors(torch.float32, *shapes)
+        with products.onednn():
+            found = a @ b
+        exact = a.double() @ b.double()
+        assert (found.double() - exact).norm() < 1e-6 * exact.norm(), shapes
+    with pytest.raises(ZeroDivisionError), products.onednn():
+        1 / 0  # noqa: B018
+    assert torch.backends.mkldnn.matmul.fp32_precision == before
