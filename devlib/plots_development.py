@@ -5,13 +5,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from devlib.checkpoints import thin
 from devlib.plots import (
     BLACK,
     BLUE,
     GREEN,
     ORANGE,
     PURPLE,
-    SKY,
     STAGE_COLOURS,
     STYLE,
     VERMILLION,
@@ -20,7 +20,8 @@ from devlib.plots import (
     stage_bands,
 )
 
-COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+# without SKY: on a dark page it is too near to blue
+COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, BLACK)
 DASHES = ("-", "--", ":", "-.")
 
 
@@ -38,11 +39,12 @@ def curves(panels: dict, stages: pd.DataFrame, ylabel, *, columns=2, height=2.7,
     for ax, (title, table) in zip(axes.flat, panels.items(), strict=False):
         ax.set_xlim(0, table.step.max())
         for number, name in enumerate(table.columns.drop("step")):
-            colour, dash = COLOURS[number % 7], DASHES[number // 7 % 4]
-            ax.plot(table.step, table[name], color=colour, ls=dash, label=name)
+            style = _style(number)
+            ax.plot(table.step, table[name], **style, label=name)
             if errors is not None and name in errors:
                 ax.fill_between(table.step, table[name] - 2 * errors[name],
-                                table[name] + 2 * errors[name], color=colour, alpha=0.25, lw=0)
+                                table[name] + 2 * errors[name], color=style["color"], alpha=0.25,
+                                lw=0)
         for (name, level), dash in zip((levels or {}).items(), DASHES[1:], strict=False):
             ax.axhline(level, color=BLACK, ls=dash, lw=1.1, label=name)
         if log:
@@ -158,8 +160,7 @@ def pilots(panels: dict) -> Figure:
     for ax, (title, table) in zip(axes.flat, panels.items(), strict=True):
         for number, (name, values) in enumerate(table.items()):
             values = values.dropna()
-            ax.plot(values.index, values, color=COLOURS[number % 7], ls=DASHES[number // 7 % 4],
-                    label=name)
+            ax.plot(values.index, values, **_style(number), label=name)
         ax.set_title(title, fontsize=10)
         ax.set_xscale("symlog", linthresh=values.index[1])
     axes[0, 0].set_ylabel("worth of positions (nats)")
@@ -170,7 +171,7 @@ def pilots(panels: dict) -> Figure:
 def position_paths(positions: pd.DataFrame, most=6) -> Figure:
     """The positional embedding in its first two principal components, a panel a checkpoint of at
     most so many, positions from dark to bright (C.2.1)."""
-    steps = _spread(positions.step, most)
+    steps = thin(sorted(positions.step.unique()), most)
     rows = -(-len(steps) // 3)
     fig, axes = figure(rows, 3, height=2.5 * rows + 0.3, squeeze=False)
     for ax, step in zip(axes.flat, steps, strict=False):
@@ -192,8 +193,7 @@ def position_norms(positions: pd.DataFrame, most=6) -> Figure:
     """The norm of each position's embedding along the context, a line a checkpoint of at most so
     many (C.2.1)."""
     fig, ax = figure(height=3.4)
-    colours = [colour for colour in COLOURS if colour != SKY]  # on a dark page too near to blue
-    for step, colour in zip(_spread(positions.step, most), colours, strict=False):
+    for step, colour in zip(thin(sorted(positions.step.unique()), most), COLOURS, strict=False):
         path = positions[positions.step == step].sort_values("position")
         ax.plot(path.position, path.norm, color=colour, lw=1, label=f"step {step:,}")
     ax.set_xlabel("position (tokens before it)")
@@ -202,10 +202,10 @@ def position_norms(positions: pd.DataFrame, most=6) -> Figure:
     return fig
 
 
-def _spread(steps, most) -> list[int]:
-    """At most so many of the steps, evenly spread over them, the first and the last included."""
-    steps = sorted(steps.unique())
-    return [steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, most).astype(int))]
+def _style(number) -> dict:
+    """Colour and dash of a panel's curve, by its number."""
+    return {"color": COLOURS[number % len(COLOURS)],
+            "ls": DASHES[number // len(COLOURS) % len(DASHES)]}
 
 
 def _fewer_ticks(ax, columns):

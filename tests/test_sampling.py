@@ -441,8 +441,8 @@ def test_arviz_reads_them_and_says_the_same(tmp_path):
     for data in (draws.to_inferencedata(), arviz.from_netcdf(tmp_path / "draws.nc")):
         assert data.warmup_posterior.sizes["draw"] == 50
         assert float(data.posterior.llc.mean()) == pytest.approx(found.mean)
-        assert float(arviz.mcse(data.posterior.llc.values)) == pytest.approx(found.mcse)
-        assert float(arviz.rhat(data.posterior.llc.values)) == pytest.approx(found.rhat)
+        assert np.asarray(arviz.mcse(data.posterior.llc.values)).item() == pytest.approx(found.mcse)
+        assert np.asarray(arviz.rhat(data.posterior.llc.values)).item() == pytest.approx(found.rhat)
 
 
 def test_no_draws_in_the_file(tmp_path):
