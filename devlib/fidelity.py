@@ -18,6 +18,7 @@ from devlib.checkpoints import nearest, schedule, thin
 from devlib.claims import seeds_of
 from devlib.files import project_root
 from devlib.presets import as_dict, replace
+from devlib.seeds import at_steps, spread
 
 RELEASED = project_root() / "data" / "released.json"
 STEPS = (984, 4_232, 126_262, 499_999)  # of the paper's run; the nearest kept ones are measured
@@ -154,9 +155,10 @@ def tolerance_table(llc: pd.DataFrame, settings, tolerances=TOLERANCES) -> pd.Da
 # --------------------------------------------------------------------------- residual, baseline
 
 
-def residual_table(runs: dict) -> pd.DataFrame:
+def residual_table(runs: dict, short: dict) -> pd.DataFrame:
     """Loss, weight norm and LLC of every regression run beside the released ones and the pilot's,
-    at the released steps within each run. `runs`: (residual, seed) -> results."""
+    at the released steps within each run. `runs`: (residual, seed) -> results; `short`: the same
+    of runs that are shown together, least and greatest over the seeds (of the LLC mean and sd)."""
     rows = []
     for group, name in (("residual_regression", "released"), ("residual_pilot", "pilot")):
         rows += [{"who": name, "residual": row.get("residual", "?"), "step": row["step"],
@@ -164,15 +166,18 @@ def residual_table(runs: dict) -> pd.DataFrame:
                   "LLC": _with_error(row.get("llc"), row.get("llc_sd"))}
                  for row in released()[group]["rows"]]
     wanted = sorted({row["step"] for row in rows})
-    for (residual, seed), run in runs.items():
-        evaluation, llc = run["evaluation"], run["llc"]
-        for step in (step for step in wanted if step <= evaluation.step.max() + 1):
-            near = evaluation.iloc[(evaluation.step - step).abs().argmin()]
-            point = llc.iloc[(llc.step - step).abs().argmin()]
-            rows.append({"who": f"ours, seed {seed}", "residual": residual, "step": int(near.step),
-                         "loss": f"{near.loss:.3f} +- {near.loss_se:.3f}",
-                         "weight norm": f"{near.weight_norm:.1f}",
-                         "LLC": f"{point.llc:.1f} +- {point.mcse:.1f} @{point.step:.0f}"})
+    if short:
+        rows += [{"who": f"ours, {row.seeds} seeds", "residual": row.residual, "step": row.step,
+                  "loss": _range((round(row.loss_least, 2), round(row.loss_greatest, 2))),
+                  "weight norm": _range((round(row.weight_norm_least, 1),
+                                         round(row.weight_norm_greatest, 1))),
+                  "LLC": _with_error(round(row.llc_mean, 1), round(row.llc_sd, 1))}
+                 for row in spread(at_steps(short, wanted)).itertuples()]
+    rows += [{"who": f"ours, seed {row.seed}", "residual": row.residual, "step": row.step,
+              "loss": f"{row.loss:.3f} +- {row.loss_se:.3f}",
+              "weight norm": f"{row.weight_norm:.1f}",
+              "LLC": "" if np.isnan(row.llc) else f"{row.llc:.1f} +- {row.mcse:.1f}"}
+             for row in at_steps(runs, wanted).itertuples()]
     return pd.DataFrame(rows)
 
 
@@ -184,7 +189,7 @@ def _range(values):
 
 
 def _with_error(value, sd):
-    return "" if value is None else f"{value}" if sd is None else f"{value}, sd {sd}"
+    return "" if pd.isna(value) else f"{value}" if pd.isna(sd) else f"{value}, sd {sd}"
 
 
 def baseline_gain(llc: pd.DataFrame) -> pd.Series:

@@ -39,12 +39,13 @@ def curves(panels: dict, stages: pd.DataFrame, ylabel, *, columns=2, height=2.7,
     for ax, (title, table) in zip(axes.flat, panels.items(), strict=False):
         ax.set_xlim(0, table.step.max())
         for number, name in enumerate(table.columns.drop("step")):
+            known = table[table[name].notna()]  # a curve may have fewer checkpoints than others
             style = _style(number)
-            ax.plot(table.step, table[name], **style, label=name)
+            ax.plot(known.step, known[name], **style, label=name)
             if errors is not None and name in errors:
-                ax.fill_between(table.step, table[name] - 2 * errors[name],
-                                table[name] + 2 * errors[name], color=style["color"], alpha=0.25,
-                                lw=0)
+                error = 2 * errors[name][known.index]
+                ax.fill_between(known.step, known[name] - error, known[name] + error,
+                                color=style["color"], alpha=0.25, lw=0)
         for (name, level), dash in zip((levels or {}).items(), DASHES[1:], strict=False):
             ax.axhline(level, color=BLACK, ls=dash, lw=1.1, label=name)
         if log:

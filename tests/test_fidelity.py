@@ -246,10 +246,18 @@ def test_residuals_beside_the_released():
     run = {"evaluation": pd.DataFrame({"step": step, "loss": [4.4, 4.16, 2.9], "loss_se": 0.01,
                                        "weight_norm": [25.0, 25.2, 26.2]}),
            "llc": pd.DataFrame({"step": step, "llc": [4.0, 19.0, 100.0], "mcse": 0.5})}
-    table = fidelity.residual_table({("doubled", 3): run})
+    other = {**run, "evaluation": run["evaluation"].assign(loss=[4.5, 4.2, 2.84])}
+    other["llc"] = run["llc"].assign(llc=[5.0, 21.0, 100.0])[:2]
+    table = fidelity.residual_table({("doubled", 3): run},
+                                    {("standard", 0): run, ("standard", 1): other})
     ours = table[table.who == "ours, seed 3"]
     assert ours.step.tolist() == [984, 4_232]  # the later ones are beyond this run
-    assert ours.LLC.tolist() == ["19.0 +- 0.5 @984", "100.0 +- 0.5 @4232"]
+    assert ours.LLC.tolist() == ["19.0 +- 0.5", "100.0 +- 0.5"]
+    both = table[table.who == "ours, 2 seeds"]
+    assert both.residual.unique().tolist() == ["standard"]
+    assert both.loss.tolist() == ["4.16 to 4.2", "2.84 to 2.9"]
+    assert both["weight norm"].tolist() == ["25.2", "26.2"]
+    assert both.LLC.tolist() == ["20.0, sd 1.4", "100.0"]  # one has no LLC there
     assert {"released", "pilot"} < set(table.who)
     assert "2.75 to 3.07" in table.loss.tolist()
 
