@@ -52,6 +52,7 @@ from devlib import plots, results
 from devlib import plots_development as draw
 from devlib.boundaries import beside_paper
 from devlib.claims import show
+from devlib.seeds import at_steps, spread
 from devlib.stages import PAPER_STAGE_ENDS, find_stages
 
 own = {(residual, seed): results.regression(preset, seed, recompute, residual, reuse)
@@ -103,8 +104,8 @@ nearest = pd.concat(tables)
 print(nearest[["residual", "seed", "stage", "paper", "found", "factor"]].round(2)
       .to_string(index=False))
 if len(runs) > 1:
-    spread = nearest.groupby("stage").factor.agg(["count", "min", "max"])
-    print("\nspread of the factor over the runs:\n" + spread.round(2).to_string())
+    factors = nearest.groupby("stage").factor.agg(["count", "min", "max"])
+    print("\nspread of the factor over the runs:\n" + factors.round(2).to_string())
 
 # %% [markdown]
 # ## Beside the released five seeds
@@ -119,6 +120,63 @@ for (kind, number), run in runs.items():
 
 # %%
 show("LR-15", regression=first, others=runs.values())
+
+# %% [markdown]
+# ## All five seeds, through the first stage
+#
+# A full run takes hours. The first 6,300 of the same 500,000 steps, which hold LR1 and the climb of LR2 (preset
+# `laptop`), take minutes, and are here with the paper's five seeds and both residual streams.
+
+# %% mystnb={"image": {"alt": "LLC over the first 6,300 steps, doubled and standard residual stream side by side, one curve a seed"}}
+short = {key: results.regression("laptop", key[1], False, key[0])
+         for key in results.finished_runs("laptop")}
+panels = {}
+for kind in dict.fromkeys(kind for kind, _ in short):
+    curves = {f"seed {number}": run["llc"].set_index("step").llc
+              for (other, number), run in short.items() if other == kind}
+    panels[f"{kind} residual"] = pd.DataFrame(curves).reset_index()
+firsts = {key: find_stages(run["llc"], run["evaluation"],
+                           results.regression_settings("laptop").stages)[1:]
+          for key, run in short.items()}
+fig = draw.curves(panels, next(iter(firsts.values()))[1], "LLC (no unit)", height=3.4)
+data = pd.concat(panels, names=["residual"]).reset_index("residual")
+plots.show(fig, data, "llc_short", "laptop preset, all seeds")
+
+# %% [markdown]
+# Each run's boundary nearest to the paper's first one, at 1,000; none where the slope nowhere falls below the
+# tolerance between the two climbs.
+
+# %%
+firsts_found = pd.DataFrame([
+    {"residual": kind, "seed": number, "found": "none" if pd.isna(found) else f"{found:,.0f}"}
+    for (kind, number), (boundaries, _) in firsts.items()
+    for found in beside_paper(boundaries, {"LR1": PAPER_STAGE_ENDS["LR"]["LR1"]}, 6_300).found])
+print(firsts_found.pivot(index="residual", columns="seed", values="found").to_string())
+
+# %% [markdown]
+# What the runs say at their checkpoints 984 and 6,299, each number with its error, and the seeds of each residual
+# stream together:
+
+# %%
+said = at_steps(short, (984, 6_299))
+shown = {"loss": 3, "loss_se": 3, "weight_norm": 2, "llc": 1, "mcse": 1}
+print(said.round(shown).to_string(index=False))
+together = spread(said)
+for column, digits in (("llc", 1), ("loss", 3), ("weight_norm", 2)):
+    print(f"\n{column} of the seeds together:")
+    print(together[["residual", "step", "seeds", *(f"{column}_{name}" for name in
+                                                   ("mean", "sd", "least", "greatest"))]]
+          .round(digits).to_string(index=False))
+
+# %% [markdown]
+# The speed of the climb hangs on the seed; the norm of the weights does not, and tells the residual streams apart:
+
+# %%
+last = together[together.step == together.step.max()].set_index("residual")
+for column in ("llc", "loss", "weight_norm"):
+    apart = abs(last[f"{column}_mean"]["doubled"] - last[f"{column}_mean"]["standard"])
+    print(f"{column} at step {last.step.iloc[0]:,}: the streams' means are {apart:.3g} apart, "
+          f"{apart / last[f'{column}_sd'].max():.1f} times the larger sd of the seeds")
 
 # %% tags=["remove-cell"]
 from devlib import sources
