@@ -210,7 +210,7 @@ def _style(number) -> dict:
 
 
 def _fewer_ticks(ax, columns):
-    """Every second decade where panels are narrow."""
-    if columns > 1:
+    """Every second decade where panels are narrow and the run is long."""
+    if columns > 1 and len(ax.get_xticks()) > 4:
         ax.set_xticks([tick for tick in ax.get_xticks() if tick not in (10, 1_000, 100_000)])
     ax.tick_params(labelsize=8)
