@@ -15,7 +15,8 @@ from devlib import presets, results
 from devlib.artefact import predicted_shift
 from devlib.boundaries import Rule
 from devlib.checkpoints import nearest, schedule, thin
-from devlib.claims import seeds_of
+from devlib.claims import AGREES, on_tables, seeds_of
+from devlib.claims_text import number, wanted
 from devlib.files import project_root
 from devlib.presets import as_dict, replace
 from devlib.seeds import at_steps, spread
@@ -179,6 +180,21 @@ def residual_table(runs: dict, short: dict) -> pd.DataFrame:
               "LLC": "" if np.isnan(row.llc) else f"{row.llc:.1f} +- {row.mcse:.1f}"}
              for row in at_steps(runs, wanted).itertuples()]
     return pd.DataFrame(rows)
+
+
+def verdict_table(runs: dict, *ids) -> pd.DataFrame:
+    """Claims with their numbers, one row each, measured on several runs: claim, what, wanted, and
+    of each run a column with the value, its error, and whether it is near enough. `runs`: name ->
+    tables as for `claims.on_tables`."""
+    rows = {}
+    for name, tables in runs.items():
+        for key, judged in on_tables(*ids, **tables).items():
+            for m in judged.rows:
+                row = rows.setdefault((key, m.row.what), {
+                    "claim": key, "what": m.row.what, "wanted": wanted(m.row)})
+                row[name] = m.verdict if m.value is None else (
+                    f"{number(m.value, m.error)} {'yes' if m.verdict == AGREES else 'NO'}")
+    return pd.DataFrame(list(rows.values()))
 
 
 def _range(values):

@@ -262,6 +262,17 @@ def test_residuals_beside_the_released():
     assert "2.75 to 3.07" in table.loss.tolist()
 
 
+def test_claims_of_several_runs_side_by_side():
+    runs = {f"seed {seed}": {"regression": results.regression("laptop", seed)} for seed in (0, 1)}
+    table = fidelity.verdict_table(runs, "LR-1", "LR-12")
+    assert list(table) == ["claim", "what", "wanted", *runs]
+    assert set(table.claim) == {"LR-1", "LR-12"}
+    at = table.set_index("what").loc["step 984, end of LR1"]
+    assert at.tolist() == ["LR-1", "19.2, within 2.4 + 3 se", "19.76 +- 0.51 yes",
+                           "21.87 +- 0.64 yes"]
+    assert "not reached at this scale" in table["seed 0"].tolist()
+
+
 def test_the_table_on_top_leads_to_sections_that_there_are():
     text = PAGE.read_text()
     headings = {make_id(line) for line in re.findall(r"^# ## (.+)$", text, re.M)}
