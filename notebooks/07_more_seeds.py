@@ -63,7 +63,8 @@ first = next(iter(runs.values()))
 rule = results.regression_settings(preset).stages
 print(f"{preset} preset: {len(runs)} of ten runs (the paper's five seeds, two residual streams):")
 for (kind, number), run in runs.items():
-    print(f"  {kind} residual, seed {number}, to step {run['evaluation'].step.max():,}")
+    print(f"  {kind} residual, seed {number}, to step {run['evaluation'].step.max():,}; LLC at "
+          f"{len(run['llc'])} of {len(run['evaluation'])} checkpoints")
 found = {key: find_stages(run["llc"], run["evaluation"], rule) for key, run in runs.items()}
 
 # %% [markdown]
