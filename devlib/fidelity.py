@@ -166,19 +166,19 @@ def residual_table(runs: dict, short: dict) -> pd.DataFrame:
                   "loss": _range(row.get("loss")), "weight norm": _range(row.get("weight_norm")),
                   "LLC": _with_error(row.get("llc"), row.get("llc_sd"))}
                  for row in released()[group]["rows"]]
-    wanted = sorted({row["step"] for row in rows})
+    steps = sorted({row["step"] for row in rows})
     if short:
         rows += [{"who": f"ours, {row.seeds} seeds", "residual": row.residual, "step": row.step,
                   "loss": _range((round(row.loss_least, 2), round(row.loss_greatest, 2))),
                   "weight norm": _range((round(row.weight_norm_least, 1),
                                          round(row.weight_norm_greatest, 1))),
                   "LLC": _with_error(round(row.llc_mean, 1), round(row.llc_sd, 1))}
-                 for row in spread(at_steps(short, wanted)).itertuples()]
+                 for row in spread(at_steps(short, steps)).itertuples()]
     rows += [{"who": f"ours, seed {row.seed}", "residual": row.residual, "step": row.step,
               "loss": f"{row.loss:.3f} +- {row.loss_se:.3f}",
               "weight norm": f"{row.weight_norm:.1f}",
               "LLC": "" if np.isnan(row.llc) else f"{row.llc:.1f} +- {row.mcse:.1f}"}
-             for row in at_steps(runs, wanted).itertuples()]
+             for row in at_steps(runs, steps).itertuples()]
     return pd.DataFrame(rows)
 
 

@@ -2,6 +2,8 @@
 
 import pandas as pd
 
+from devlib.claim_measures import at
+
 SAME_STEP = 0.01  # checkpoints of one step on different schedules are within this share
 
 
@@ -26,7 +28,7 @@ def at_steps(runs: dict, steps) -> pd.DataFrame:
 
 
 def _nearest(table, step):
-    row = table.iloc[(table.step - step).abs().argmin()]
+    row = at(table, step)
     return row if abs(row.step - step) <= max(1, SAME_STEP * step) else None
 
 
