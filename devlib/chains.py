@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from devlib.burn_in import find_burn_in
 from devlib.compiling import compiled
-from devlib.devices import move, to_numpy, wide
+from devlib.devices import is_gpu, move, to_numpy
 from devlib.draws import Draws
 from devlib.errors import UserError
 from devlib.gradients import mean_gradient
@@ -86,7 +86,7 @@ class Chains:
 
     def _choose_step(self, vectorised, compile):
         """Sets the step function; with vectorised=None, vmap has to prove that it can run."""
-        narrow = not wide(self.origin.device)
+        narrow = not is_gpu(self.origin.device)
 
         def make(vectorised, compile=compile):
             self.vectorised = vectorised

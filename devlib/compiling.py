@@ -7,14 +7,14 @@ import warnings
 
 import torch
 
-from devlib.devices import device, wide
+from devlib.devices import device, is_gpu
 from devlib.products import onednn
 
 
 @functools.cache
 def can_compile() -> bool:
     """Whether torch.compile can build its kernels: on a CPU it needs a C++ compiler."""
-    return wide(device()) or any(map(shutil.which, ("c++", "g++", "clang++", "cl")))
+    return is_gpu(device()) or any(map(shutil.which, ("c++", "g++", "clang++", "cl")))
 
 
 def compiled(function):
@@ -30,7 +30,7 @@ def compiled(function):
     # the check before each call short, and one loss from using up another's eight shapes
     own = types.FunctionType(function.__code__.replace(), function.__globals__, function.__name__,
                              function.__defaults__, function.__closure__)
-    if wide(device()):
+    if is_gpu(device()):
         return _replayed(torch.compile(own, dynamic=False, mode="reduce-overhead"))
     # calls between kernels in C++ too: on a CPU 3 to 9 % of a step of the regression transformer
     return onednn()(torch.compile(own, dynamic=False, options={"cpp_wrapper": True}))

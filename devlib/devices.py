@@ -57,15 +57,16 @@ def to_numpy(tensor):
     return tensor.detach().cpu().numpy()
 
 
-def wide(where) -> bool:
-    """Whether a device is fast only with much to do at once, as a GPU is: then whole batches and
-    all chains together, where a CPU takes slices that fit its cache and one chain after another."""
+def is_gpu(where) -> bool:
+    """Whether a device is a GPU, which is fast only with much to do at once: it takes whole batches
+    and all chains together, where a CPU takes slices that fit its cache, one chain after another.
+    """
     return where.type != "cpu"
 
 
 def cache_slice(size, where):
     """Samples to take a gradient of at once: `size` on a CPU, None (the whole batch) on a GPU."""
-    return None if wide(where) else size
+    return None if is_gpu(where) else size
 
 
 def fast_bfloat16(where) -> bool:

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from tqdm import tqdm
 
 from devlib.checkpoints import CheckpointStore, schedule
-from devlib.devices import cache_slice, device, move, wide
+from devlib.devices import cache_slice, device, is_gpu, move
 from devlib.errors import CheckpointError
 from devlib.files import settings_hash
 from devlib.gradients import mean_gradient
@@ -90,7 +90,7 @@ class Trainer:
 
         self._gradient = mean_gradient(mean_loss, cache_slice(MICROBATCH, self.where),
                                        self.compile)
-        self._batch = Ahead(self._draw) if wide(self.where) else self._draw
+        self._batch = Ahead(self._draw) if is_gpu(self.where) else self._draw
 
     def _draw(self, step):
         return training_batch(self.seed, step, self.settings.training.batch, self.settings.task,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from devlib.checkpoints import CheckpointStore
-from devlib.devices import device, move, wide
+from devlib.devices import device, is_gpu, move
 from devlib.errors import UserError
 from devlib.gradients import mean_gradient
 from devlib.models.language_loss import (
@@ -38,7 +38,7 @@ class LanguageTrainer:
         model, training = self.settings.model, self.settings.training
         self.where = device(self.where)
         if self.compile is None:
-            self.compile = wide(self.where) and training.stop >= COMPILE_FROM
+            self.compile = is_gpu(self.where) and training.stop >= COMPILE_FROM
         params = move(initial_parameters(model, self.seed), self.where)
         self.layout = Layout.of(params)
         self.w = self.layout.flatten(params)  # (P,)

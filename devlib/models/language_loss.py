@@ -13,15 +13,15 @@ small batch wait for one another to be started, and compiled training replays th
 import torch
 from torch.nn import functional as F
 
-from devlib.devices import device, fast_bfloat16, wide
+from devlib.devices import device, fast_bfloat16, is_gpu
 from devlib.errors import UserError
 from devlib.models.language_parameters import check_tokens
 from devlib.presets import LanguageModel
 from devlib.products import linear, matmul
 
 LAYER_NORM_EPS = 1e-5
-TILE, WIDE_TILE = 512, 2**13  # tokens whose logits exist at once, on a CPU and on a GPU
-SLICE, WIDE_SLICE = 2**13, 2**15  # tokens whose activations exist at once
+TILE, GPU_TILE = 512, 2**13  # tokens whose logits exist at once, on a CPU and on a GPU
+SLICE, GPU_SLICE = 2**13, 2**15  # tokens whose activations exist at once
 PRECISIONS = ("float32", "bfloat16")
 
 
@@ -40,7 +40,7 @@ def check_precision(name):
 def microbatch(tokens, where) -> int:
     """How many contexts of that many tokens to take a gradient of at once, so that activations
     stay in a few hundred MB on a CPU, and in a few GB on a GPU."""
-    return max(1, (WIDE_SLICE if wide(where) else SLICE) // max(1, tokens))
+    return max(1, (GPU_SLICE if is_gpu(where) else SLICE) // max(1, tokens))
 
 
 def per_sample_loss(model: LanguageModel, precision="float32"):
@@ -67,7 +67,7 @@ def per_sample_loss(model: LanguageModel, precision="float32"):
             return plain_cross_entropy(stream, *unembedding, targets, dtype)
         return LinearCrossEntropy.apply(stream, *unembedding, targets, dtype)[0]
 
-    loss.eager = not wide(device())  # devlib.gradients: on a CPU not worth compiling
+    loss.eager = not is_gpu(device())  # devlib.gradients: on a CPU not worth compiling
     return loss
 
 
@@ -240,7 +240,7 @@ def cross_entropy(h, w, b, targets, dtype, weight=None):
     losses, product = h.new_empty(len(h)), w.to(dtype)
     if weight is not None:
         dh, dw, db = torch.empty_like(h), torch.zeros_like(w), torch.zeros_like(b)
-    tile = WIDE_TILE if wide(h.device) else TILE
+    tile = GPU_TILE if is_gpu(h.device) else TILE
     for begin in range(0, len(h), tile):
         rows = slice(begin, begin + tile)
         target = targets[rows, None]
