@@ -72,14 +72,14 @@ def calibration(preset: str, seed: int, recompute=False) -> results.Results:
     """Tables of the calibration page: "runs" (one row a `Job`: its settings, the LLC with both
     baselines, status, distance), "traces", "curvature" (greatest Hessian eigenvalue at w0
     and where a chain ends), "trials" and "proposal" (what `calibrate` tried and proposed at the
-    last checkpoint). With `recompute` (see `results.stored`) it trains and samples what is
+    last checkpoint). With `recompute` (see `results.load_or_compute`) it trains and samples what is
     not there yet."""
     chosen = presets.get(preset)
     settings = {"calibration": presets.as_dict(chosen.calibration),
                 "regression": presets.as_dict(chosen.regression)}
-    return results.stored("calibration", preset, seed, settings, recompute,
-                          lambda place, timed: _compute(chosen, seed, place, timed),
-                          page="04_calibration")
+    return results.load_or_compute("calibration", preset, seed, settings, recompute,
+                                   lambda place, timed: _compute(chosen, seed, place, timed),
+                                   page="04_calibration")
 
 
 def _compute(preset, seed, place, timed):

@@ -29,8 +29,8 @@ TOLERANCES = (0.25, 2.0, 4.0, 8.0, 16.0)  # the language model's, in code and in
 def fidelity(preset: str, seed: int, recompute=False, reuse=False) -> results.Results:
     """Tables "burn_in", "order", "gamma" (one row a step, or a reading and step), "traces" (every
     draw) and "probes" of a few checkpoints of the regression run, with its own LLC settings (see
-    `results.stored`). They are among the checkpoints that the repository keeps, so that with
-    `reuse` the committed ones are measured and nothing is trained."""
+    `results.load_or_compute`). They are among the checkpoints that the repository keeps, so that
+    with `reuse` the committed ones are measured and nothing is trained."""
     settings, chosen = results.regression_settings(preset), presets.get(preset)
 
     def compute(place, timed):
@@ -46,7 +46,7 @@ def fidelity(preset: str, seed: int, recompute=False, reuse=False) -> results.Re
             Measure(settings, chosen.hessian, seed), store, steps, place / "rows", facts,
             "fidelity of checkpoints"))
 
-    return results.stored("fidelity", preset, seed, {
+    return results.load_or_compute("fidelity", preset, seed, {
         "regression": as_dict(settings), "hessian": as_dict(chosen.hessian), "steps": STEPS},
         recompute, compute, page="13_fidelity")
 

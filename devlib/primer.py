@@ -90,11 +90,11 @@ class PrimerResults(Results):
 
 def primer(preset: str, seed: int, recompute=False) -> PrimerResults:
     """The page's tables: "volumes", "means", "estimates", "ends", "powers", "networks",
-    "network_estimates" and "sbc" (see `results.stored`)."""
+    "network_estimates" and "sbc" (see `results.load_or_compute`)."""
     presets.get(preset)
     settings = SETTINGS[preset]
-    found = results.stored("primer", preset, seed, asdict(settings), recompute,
-                           lambda _, timed: compute(settings, seed, timed), page="primer")
+    found = results.load_or_compute("primer", preset, seed, asdict(settings), recompute,
+                                    lambda _, timed: compute(settings, seed, timed), page="primer")
     return PrimerResults(**vars(found))
 
 

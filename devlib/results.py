@@ -41,8 +41,8 @@ CHECKPOINTS = project_root() / "data" / "checkpoints"
 DIGITS = "%.6g"  # in every table: enough for any reader, and the same text on every machine
 
 
-def stored(kind, preset, seed, settings: dict, recompute, compute, page="NOTEBOOK",
-           about="regression", changes=None) -> Results:
+def load_or_compute(kind, preset, seed, settings: dict, recompute, compute, page="NOTEBOOK",
+                    about="regression", changes=None) -> Results:
     """The tables of folder `kind-seedSEED`: the committed ones, or else those in the runs
     directory; with `recompute` the latter, made by `compute(place, timed)` -> {name: table}
     unless they are finished.
@@ -72,10 +72,10 @@ def stored(kind, preset, seed, settings: dict, recompute, compute, page="NOTEBOO
 def regression(preset: str, seed: int, recompute=False, residual=None, reuse=False,
                llc=None) -> Results:
     """Tables of one regression run: "evaluation" (loss, predictions, norms at each checkpoint)
-    and "llc" (the LLC curve). With `recompute` (see `stored`) training, evaluation and the LLC of
-    each checkpoint go on where they were; with `reuse` too, the committed checkpoints are measured
-    and nothing is trained. `llc` changes the sampler (see `regression_settings`): such tables have
-    a folder of their own, and share the checkpoints with those of the preset."""
+    and "llc" (the LLC curve). With `recompute` (see `load_or_compute`) training, evaluation and the
+    LLC of each checkpoint go on where they were; with `reuse` too, the committed checkpoints are
+    measured and nothing is trained. `llc` changes the sampler (see `regression_settings`): such
+    tables have a folder of their own, and share the checkpoints with those of the preset."""
     settings = regression_settings(preset, residual, llc)
     kind = _kind("regression", settings, recompute and reuse)
 
@@ -91,8 +91,8 @@ def regression(preset: str, seed: int, recompute=False, residual=None, reuse=Fal
                 "llc": timed("llc", lambda: llc_table(store, steps, settings, seed,
                                                       place / "llc"))}
 
-    return stored(with_changes(kind, llc), preset, seed, as_dict(settings), recompute, compute,
-                  page="02_stage_boundaries", changes=changed(llc))
+    return load_or_compute(with_changes(kind, llc), preset, seed, as_dict(settings), recompute,
+                           compute, page="02_stage_boundaries", changes=changed(llc))
 
 
 def finished_runs(preset: str) -> list[tuple[str, int]]:
@@ -118,9 +118,9 @@ def development(preset: str, seed: int, recompute=False, residual=None, reuse=Fa
                                                         place / "metrics"))
         return tables | timed("path", lambda: path_tables(store, steps, settings, metrics, seed))
 
-    return stored(_kind("development", settings, recompute and reuse), preset, seed,
-                  {"regression": as_dict(settings), "metrics": as_dict(metrics)}, recompute,
-                  compute)
+    return load_or_compute(_kind("development", settings, recompute and reuse), preset, seed,
+                           {"regression": as_dict(settings), "metrics": as_dict(metrics)},
+                           recompute, compute)
 
 
 def hessian(preset: str, seed: int, recompute=False, residual=None, reuse=False) -> Results:
@@ -134,9 +134,9 @@ def hessian(preset: str, seed: int, recompute=False, residual=None, reuse=False)
         return timed("Hessian", lambda: hessian_tables(store, settings, chosen, seed,
                                                        place / "hessian"))
 
-    return stored(_kind("hessian", settings, recompute and reuse), preset, seed,
-                  {"regression": as_dict(settings), "hessian": as_dict(chosen)}, recompute,
-                  compute, page="08_hessian_comparison")
+    return load_or_compute(_kind("hessian", settings, recompute and reuse), preset, seed,
+                           {"regression": as_dict(settings), "hessian": as_dict(chosen)},
+                           recompute, compute, page="08_hessian_comparison")
 
 
 def check(preset: str, seed: int, recompute=False, residual=None) -> Results | None:
@@ -155,9 +155,9 @@ def check(preset: str, seed: int, recompute=False, residual=None) -> Results | N
             store, nearest(store.loadable, chosen.steps), presets.replace(settings, llc=llc), seed,
             place / "llc"))}
 
-    return stored(_kind("check", settings, False), preset, seed,
-                  {"regression": as_dict(settings), "check": as_dict(chosen)}, recompute, compute,
-                  page="02_stage_boundaries")
+    return load_or_compute(_kind("check", settings, False), preset, seed,
+                           {"regression": as_dict(settings), "check": as_dict(chosen)}, recompute,
+                           compute, page="02_stage_boundaries")
 
 
 def by_the_paper(llc, chosen):
@@ -273,7 +273,7 @@ def save(place, tables, facts):
 
 
 def timer(place):
-    """`timed(part, work)` of a folder of tables (see `stored`)."""
+    """`timed(part, work)` of a folder of tables (see `load_or_compute`)."""
     return functools.partial(_timed, Path(place) / SECONDS)
 
 

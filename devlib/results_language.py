@@ -8,15 +8,15 @@ from devlib.claims import seeds_of
 from devlib.errors import UserError
 from devlib.files import runs_directory
 from devlib.presets import LanguageSettings, as_dict
-from devlib.results import Results, stored
+from devlib.results import Results, load_or_compute
 
 
 def language(preset: str, seed: int, recompute=False, layers=2, corpus=None) -> Results:
     """Tables of one language run: "behaviour", "structure", "heads", "positions" and, with two
     layers, "composition" (devlib.tables_language.metric_tables); "llc", and "check" by the
     paper's chains; "path" and "explained"; "changes" and "texts"; and "corpus", what the text is
-    made of. With `recompute` (see `results.stored`) training and each checkpoint's measurements go
-    on where they were."""
+    made of. With `recompute` (see `results.load_or_compute`) training and each checkpoint's
+    measurements go on where they were."""
     settings = language_settings(preset, layers, corpus)
 
     def compute(place, timed):
@@ -41,8 +41,9 @@ def language(preset: str, seed: int, recompute=False, layers=2, corpus=None) -> 
         found |= tables.change_tables(store, found["llc"], found["behaviour"], settings, seed)
         return found | {"corpus": facts(text)}
 
-    return stored(kind(preset, settings), preset, seed, as_dict(settings), recompute, compute,
-                  page="10_language_stages" if layers == 2 else "11_one_layer", about="language")
+    return load_or_compute(kind(preset, settings), preset, seed, as_dict(settings), recompute,
+                           compute, page="10_language_stages" if layers == 2 else "11_one_layer",
+                           about="language")
 
 
 def stored_seed(preset: str, seed: int, corpus=None) -> int:

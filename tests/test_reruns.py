@@ -129,7 +129,7 @@ def test_finished_is_what_was_computed_by_the_page_as_it_is(job, tmp_path):
     {"eps": 1e-4, "reuse": True}])
 def test_claims_are_measured_in_the_folders_that_results_write(settings, monkeypatch):
     asked = []
-    monkeypatch.setattr(results, "stored", lambda kind, *rest, **more: asked.append(kind))
+    monkeypatch.setattr(results, "load_or_compute", lambda kind, *rest, **more: asked.append(kind))
     residual, reuse = settings.get("residual"), settings.get("reuse", False)
     sampler = {name: settings.get(name) for name in ("eps", "nbeta", "gamma")}
     results.regression("smoke", 0, True, residual, reuse, sampler)
@@ -143,7 +143,8 @@ def test_another_corpus_has_folders_of_its_own(monkeypatch):
     from devlib import results_language
 
     asked = []
-    monkeypatch.setattr(results_language, "stored", lambda kind, *rest, **more: asked.append(kind))
+    monkeypatch.setattr(results_language, "load_or_compute",
+                        lambda kind, *rest, **more: asked.append(kind))
     for layers in (2, 1):
         results_language.language("laptop", 0, True, layers, "toy")
     kinds = reruns.table_kinds("laptop", {"corpus": "toy"})
