@@ -89,8 +89,8 @@ class Measured:
     value: float | None
     error: float | None
     verdict: str
-    half: str
-    double: str
+    verdict_at_half_tolerance: str
+    verdict_at_double_tolerance: str
     spread: tuple[float, ...] = ()  # the same value in other seeds
 
 
@@ -113,14 +113,12 @@ class Judged:
         return overall([row.verdict for row in self.rows])
 
     @property
-    def half(self):
-        """The verdict at half the tolerance."""
-        return overall([row.half for row in self.rows])
+    def verdict_at_half_tolerance(self):
+        return overall([row.verdict_at_half_tolerance for row in self.rows])
 
     @property
-    def double(self):
-        """The verdict at twice the tolerance."""
-        return overall([row.double for row in self.rows])
+    def verdict_at_double_tolerance(self):
+        return overall([row.verdict_at_double_tolerance for row in self.rows])
 
 
 def overall(verdicts) -> str:
@@ -171,11 +169,13 @@ def records(found: Judged) -> list[dict]:
     claim = found.claim
     return [{"id": claim.id, "what": m.row.what, "measured": _plain(m.value),
              "error": _plain(m.error), "expected": m.row.expected, "tolerance": m.row.tolerance,
-             "side": m.row.side, "verdict": m.verdict, "verdict_half": m.half,
-             "verdict_double": m.double, "unit": m.row.unit or claim.unit,
+             "side": m.row.side, "verdict": m.verdict,
+             "verdict_half": m.verdict_at_half_tolerance,
+             "verdict_double": m.verdict_at_double_tolerance, "unit": m.row.unit or claim.unit,
              "preset": found.preset, "seed": found.seed, "claim": claim.what,
-             "claim_verdict": found.verdict, "claim_verdict_half": found.half,
-             "claim_verdict_double": found.double} for m in found.rows]
+             "claim_verdict": found.verdict,
+             "claim_verdict_half": found.verdict_at_half_tolerance,
+             "claim_verdict_double": found.verdict_at_double_tolerance} for m in found.rows]
 
 
 def _plain(value):

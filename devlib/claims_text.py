@@ -58,8 +58,9 @@ def measured(m: Measured) -> str:
 
 def moves(m: Measured | Judged) -> str:
     """The verdict, and where half or double the tolerance changes it."""
-    return "; ".join([m.verdict, *(f"{other} at {name} tolerance" for name, other in
-                                   (("half", m.half), ("double", m.double)) if other != m.verdict)])
+    others = {"half": m.verdict_at_half_tolerance, "double": m.verdict_at_double_tolerance}
+    return "; ".join([m.verdict, *(f"{other} at {name} tolerance"
+                                   for name, other in others.items() if other != m.verdict)])
 
 
 def cells(m: Measured) -> tuple[str, str, str, str]:
