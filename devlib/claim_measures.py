@@ -7,7 +7,7 @@ finite where it looked and found nothing; or None if this run cannot tell.
 
 import numpy as np
 
-from devlib.readings import (
+from devlib.table_rows import (
     HESSIAN_ERRORS,
     brownian_share,
     classify,

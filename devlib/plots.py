@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from devlib import downloads
+from devlib import data_links
 
 # Okabe and Ito's eight colours, told apart by every kind of colour vision.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -35,16 +35,16 @@ def figure(rows=1, columns=1, height=4.2, **options):
 def show(fig: Figure, table: pd.DataFrame, name: str, words: str):
     """Displays a figure, then `words`, the table behind it as NAME.csv and the figure as NAME.svg.
 
-    Both files travel inside the page (devlib.downloads). The book adds NAME.png.
+    Both files travel inside the page (devlib.data_links). The book adds NAME.png.
     """
     from IPython.display import HTML, display
 
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=STYLE["figure.dpi"], metadata={"Software": None})
-    vector = downloads.svg_link(fig)
+    vector = data_links.svg_link(fig)
     plt.close(fig)
     display(_Picture(buffer.getvalue()))
-    display(HTML(downloads.line(name, words, csv=downloads.csv_link(table), svg=vector)))
+    display(HTML(data_links.line(name, words, csv=data_links.csv_link(table), svg=vector)))
 
 
 def show_data(table: pd.DataFrame, name: str, words: str):
@@ -52,7 +52,7 @@ def show_data(table: pd.DataFrame, name: str, words: str):
     table behind it."""
     from IPython.display import HTML, display
 
-    display(HTML(downloads.line(name, words, csv=downloads.csv_link(table))))
+    display(HTML(data_links.line(name, words, csv=data_links.csv_link(table))))
 
 
 class _Picture:

@@ -19,7 +19,7 @@ from devlib import notebooks, reruns
 from devlib.errors import UserError
 from devlib.files import make_directory, write_atomic
 
-MOST = 10_000  # cells; more is a slip of the finger
+MAX_CELLS = 10_000  # of one sweep; more is a slip of the finger
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ def cells(notebook, preset, seeds, settings, runs_dir=None, folder=notebooks.NOT
 
 
 def _check_size(cells):
-    if cells > MOST:
-        raise UserError(f"a sweep has at most {MOST:,} cells, not {cells:,}")
+    if cells > MAX_CELLS:
+        raise UserError(f"a sweep has at most {MAX_CELLS:,} cells, not {cells:,}")
 
 
 def _once(items, what):

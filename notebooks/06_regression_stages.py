@@ -54,8 +54,8 @@ from devlib import metrics_regression as metrics
 from devlib import plots, presets, results
 from devlib import plots_development as draw
 from devlib.claims import show
-from devlib.readings import classify
 from devlib.stages import find_stages
+from devlib.table_rows import classify
 from devlib.task_sets import task_sets
 from devlib.tasks import fixed_set
 from devlib.training import build_model

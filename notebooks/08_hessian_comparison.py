@@ -56,8 +56,8 @@ from devlib import plots, presets, results
 from devlib import plots_development as draw
 from devlib.claims import show
 from devlib.hessian import Density
-from devlib.readings import HESSIAN_ERRORS, near, plateaus_on
 from devlib.stages import find_stages
+from devlib.table_rows import HESSIAN_ERRORS, near, plateaus_on
 
 settings, chosen = results.regression_settings(preset), presets.get(preset).hessian
 run = results.regression(preset, seed, recompute, reuse=reuse)

@@ -52,8 +52,8 @@ from devlib.artefact import predicted_shift
 from devlib.claims import show
 from devlib.coloured_text import context_of, show_text
 from devlib.metrics_language import icl_windows
-from devlib.readings import brownian_share, composition_baseline
 from devlib.stages import PAPER_STAGE_ENDS, change, find_stages, smooth
+from devlib.table_rows import brownian_share, composition_baseline
 from devlib.verdicts import onset, say
 
 settings = results_language.language_settings(preset, layers=2, corpus=corpus)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from small_book import PAGE, ROOT, build, lay_out, page
 
-from devlib import downloads, figure_index, plots, presets
+from devlib import data_links, figure_index, plots, presets
 from devlib.errors import UserError
 from devlib.figure_index import Entry
 
@@ -32,14 +32,14 @@ def drawing(points=50, label="the paper's \"best\" < 5 & more"):
 
 
 def svg_of(link):
-    return ElementTree.fromstring(unquote_to_bytes(link.removeprefix(downloads.SVG)))
+    return ElementTree.fromstring(unquote_to_bytes(link.removeprefix(data_links.SVG)))
 
 
 def test_svg_keeps_its_text_and_is_the_same_every_time():
     links = []
     for _ in range(2):
         fig = drawing()
-        links.append(downloads.svg_link(fig))
+        links.append(data_links.svg_link(fig))
         plt.close(fig)
     assert links[0] == links[1] and links[0].startswith("data:image/svg+xml,")
     texts = [node.text for node in svg_of(links[0]).iter("{http://www.w3.org/2000/svg}text")]
@@ -51,7 +51,7 @@ def test_dense_axes_become_pixels_and_their_labels_do_not():
     images, sizes = [], []
     for points in (50, 100_000):
         fig = drawing(points)
-        link = downloads.svg_link(fig)
+        link = data_links.svg_link(fig)
         plt.close(fig)
         drawn = svg_of(link)
         images.append(len(list(drawn.iter("{http://www.w3.org/2000/svg}image"))))
@@ -63,10 +63,10 @@ def test_dense_axes_become_pixels_and_their_labels_do_not():
 
 def test_the_line_under_a_figure_gives_its_files_back():
     fig = drawing()
-    links = {"csv": downloads.csv_link(pd.DataFrame({"x": [1.0, 1 / 3]})),
-             "svg": downloads.svg_link(fig)}
+    links = {"csv": data_links.csv_link(pd.DataFrame({"x": [1.0, 1 / 3]})),
+             "svg": data_links.svg_link(fig)}
     plt.close(fig)
-    line = downloads.line("name", "a & b", **links)
+    line = data_links.line("name", "a & b", **links)
     assert re.findall(r'download="([^"]*)"', line) == ["name.csv", "name.svg"]
     found = [re.sub("&quot;", '"', href).replace("&amp;", "&")
              for href in re.findall(r'href="([^"]*)"', line)]
@@ -209,7 +209,7 @@ def test_names_of_stages_do_not_touch():
         ax.set_xlim(0, 120_000)
         plots.log_steps(ax)
         plots.stage_bands(ax, stages)
-    drawn = re.findall(r">([LR\d]+)</text>", unquote_to_bytes(downloads.svg_link(fig)).decode())
+    drawn = re.findall(r">([LR\d]+)</text>", unquote_to_bytes(data_links.svg_link(fig)).decode())
     plt.close(fig)
     assert [name for name in drawn if name in ("LR1", "LR2", "LR3", "LR4", "2", "4")] == [
         "LR1", "2", "LR3"] * 3

@@ -43,8 +43,8 @@ from devlib.models.language import LanguageTransformer
 from devlib.models.language_loss import token_losses
 from devlib.models.language_parameters import initial_parameters
 from devlib.presets import LanguageMetrics, LanguageModel, describe, replace
-from devlib.readings import brownian_share, composition_baseline
 from devlib.rng import generator
+from devlib.table_rows import brownian_share, composition_baseline
 from devlib.token_counts import bigram_counts, bigram_distribution
 
 MODEL = LanguageModel(layers=2, heads=2, embed_dim=16, head_dim=5, context=24, vocabulary=11,

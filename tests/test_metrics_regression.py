@@ -24,8 +24,8 @@ from devlib.metrics_regression import (
     structure,
 )
 from devlib.presets import RegressionModel, RegressionSettings, RegressionTask
-from devlib.readings import classify
 from devlib.rng import generator
+from devlib.table_rows import classify
 from devlib.tasks import fixed_set, sample_contexts
 from devlib.training import build_model
 

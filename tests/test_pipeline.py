@@ -9,7 +9,7 @@ from devlib import parallel, pipeline, presets, results, results_language, table
 from devlib.hessian import hessian_row
 from devlib.models.regression import MICROBATCH
 from devlib.packed import open_run
-from devlib.readings import HESSIAN_ERRORS, plateaus_on
+from devlib.table_rows import HESSIAN_ERRORS, plateaus_on
 from devlib.tasks import fixed_set
 from devlib.training import build_model, per_sample_loss
 

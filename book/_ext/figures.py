@@ -1,6 +1,6 @@
 """Files under each figure, and anchors to it.
 
-1. The data: links under a figure (devlib.downloads) become files of the book, and its PNG joins
+1. The data: links under a figure (devlib.data_links) become files of the book, and its PNG joins
    them. They open from disk, and pages stay small.
 2. Each figure gets the anchor figure-NAME.
 3. `store(env)` knows of every page its figures, its anchors and the preset that made it.
