@@ -107,13 +107,13 @@ def parser() -> Parser:
 
 
 def run(args):
-    from devlib import notebooks
+    from devlib import page_runs
 
     extra = dict(args.extra)
     if len(extra) < len(args.extra):
         raise UserError("a parameter is given twice with -p")
     _choose_cluster(args)
-    print(notebooks.run(args.notebook, args.preset, args.seed, extra, args.runs))
+    print(page_runs.run(args.notebook, args.preset, args.seed, extra, args.runs))
 
 
 def sweep(args):
@@ -144,7 +144,7 @@ def adopt(args):
 
 
 def refresh(args):
-    from devlib import fixed_cells, notebooks
+    from devlib import fixed_cells, notebooks, page_runs
 
     if args.address and args.names:
         raise UserError("--address takes all pages; leave the names out")
@@ -152,19 +152,19 @@ def refresh(args):
         print(path)
     if args.address:
         return
-    print(*notebooks.refresh(args.names), sep="\n")
+    print(*page_runs.refresh(args.names), sep="\n")
     notebooks.picture(notebooks.find("stage_boundaries"), project_root() / "data" / "llc.png")
 
 
 def reproduce(args):
-    from devlib import notebooks, pipeline
+    from devlib import book_copy, pipeline
 
     _choose_runs(args)
-    notebooks.check_all(args.preset, args.seed)
+    book_copy.check_all(args.preset, args.seed)
     _choose_cluster(args)
     pipeline.compute_tables(args.preset, args.seed, args.corpus)
-    with notebooks.book_lock(args.preset, args.seed, args.runs):
-        copy = notebooks.build_copy(args.preset, args.seed, args.runs,
+    with book_copy.book_lock(args.preset, args.seed, args.runs):
+        copy = book_copy.build_copy(args.preset, args.seed, args.runs,
                                     {"corpus": args.corpus} if args.corpus else {})
         build = "from jupyter_book.cli.main import main; main()"
         # local extensions are found from the working directory

@@ -52,7 +52,7 @@ def _slug(value) -> str:
 
 
 def record(job, seconds, failed=None) -> Path:
-    """Adds a page that was run (devlib.notebooks.PageRun) to its run's `metrics.json`, with the
+    """Adds a page that was run (devlib.page_runs.PageRun) to its run's `metrics.json`, with the
     claims as they now stand, and returns the path; `failed` says why the page did not end. A
     damaged file gives way to a new one."""
     from filelock import FileLock

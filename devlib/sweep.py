@@ -1,7 +1,7 @@
 """A page over a grid of seeds and settings: checked whole before anything starts, in parallel, and
 no finished cell twice.
 
-Each cell is a run of the page (devlib.notebooks.run) with a folder of its own in the runs
+Each cell is a run of the page (devlib.page_runs.run) with a folder of its own in the runs
 directory, so that a sweep that was killed goes on where it was, and two sweeps share their cells.
 """
 
@@ -15,9 +15,10 @@ from collections import Counter
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 
-from devlib import notebooks, reruns
+from devlib import page_runs, reruns
 from devlib.errors import UserError
 from devlib.files import make_directory, write_atomic
+from devlib.notebooks import NOTEBOOKS
 
 MAX_CELLS = 10_000  # of one sweep; more is a slip of the finger
 
@@ -71,8 +72,8 @@ def settings(texts) -> dict[str, list[str]]:
     return found
 
 
-def cells(notebook, preset, seeds, settings, runs_dir=None, folder=notebooks.NOTEBOOKS) -> list:
-    """Every seed with every combination of the settings' values, as jobs of devlib.notebooks.
+def cells(notebook, preset, seeds, settings, runs_dir=None, folder=NOTEBOOKS) -> list:
+    """Every seed with every combination of the settings' values, as jobs of devlib.page_runs.
     Raises UserError if one of them is wrong."""
     size = len(seeds)
     for values in settings.values():
@@ -80,7 +81,7 @@ def cells(notebook, preset, seeds, settings, runs_dir=None, folder=notebooks.NOT
     _check_size(size)
     grid = [(preset, seed, dict(zip(settings, values, strict=True)))
             for seed, *values in itertools.product(seeds, *settings.values())]
-    found = notebooks.jobs(notebook, grid, runs_dir, folder)
+    found = page_runs.jobs(notebook, grid, runs_dir, folder)
     _once([job.name for job in found], "cell")
     return found
 
@@ -136,7 +137,7 @@ def _run_all(wave, jobs):
 def _run(cores, job):
     """One cell, on its share of the cores."""
     try:
-        notebooks.run_job(job, bar=False, LOKY_MAX_CPU_COUNT=str(cores))
+        page_runs.run_job(job, bar=False, LOKY_MAX_CPU_COUNT=str(cores))
         log(job).unlink(missing_ok=True)
     except Exception as error:  # whatever it is, the other cells go on
         text = f"{error}\n" if isinstance(error, UserError) else traceback.format_exc()

@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from devlib import notebooks, presets, reruns
+from devlib import book_copy, notebooks, page_runs, presets, reruns
 from devlib.__main__ import main
 
 CASES = Path(__file__).parent / "notebook_cases"
@@ -121,7 +121,7 @@ def test_run_writes_a_copy_and_leaves_the_page(tmp_path):
 
 
 def test_recompute_can_be_switched_off(tmp_path):
-    notebooks.run(SUM, extra={"recompute": "False"}, runs_dir=tmp_path)
+    page_runs.run(SUM, extra={"recompute": "False"}, runs_dir=tmp_path)
     assert not (tmp_path / "case.json").exists()
 
 
@@ -143,7 +143,7 @@ def test_a_run_that_succeeds_removes_the_failed_one(tmp_path):
     failed = tmp_path / "laptop-seed0" / "notebooks" / "01_sum.failed.ipynb"
     failed.parent.mkdir(parents=True)
     failed.write_text("{}")
-    out = notebooks.run(SUM, runs_dir=tmp_path)
+    out = page_runs.run(SUM, runs_dir=tmp_path)
     assert list(failed.parent.iterdir()) == [out]
 
 
@@ -159,7 +159,7 @@ def test_an_interrupted_run_says_that_it_goes_on(tmp_path):
 
 
 def test_reproduce_builds_the_book_and_prints_its_place(tmp_path, monkeypatch, capfd):
-    root, build_copy = tmp_path / "root", notebooks.build_copy
+    root, build_copy = tmp_path / "root", book_copy.build_copy
     (root / "book").mkdir(parents=True)
     (root / "notebooks").mkdir()
     (root / "book" / "intro.md").write_text("# Intro\n")
@@ -167,7 +167,7 @@ def test_reproduce_builds_the_book_and_prints_its_place(tmp_path, monkeypatch, c
         "format: jb-book\nroot: book/intro\nchapters:\n- file: notebooks/01_sum\n")
     (root / "_config.yml").write_text('title: T\nexecute: {execute_notebooks: "off"}\n')
     shutil.copy(CASES / "01_sum.py", root / "notebooks")
-    monkeypatch.setattr(notebooks, "build_copy",
+    monkeypatch.setattr(book_copy, "build_copy",
                         lambda *scale: build_copy(*scale, root=root))
     asked = []  # the tables themselves take a quarter of an hour
     monkeypatch.setattr("devlib.pipeline.compute_tables", lambda *scale: asked.append(scale))
@@ -183,7 +183,7 @@ def test_reproduce_builds_the_book_and_prints_its_place(tmp_path, monkeypatch, c
     assert 'alt="One &quot;grey&quot; = pixel"' in page
     copy = tmp_path / "runs/laptop-seed2/book"
     (copy / "book" / "intro.md").write_text("# Intro\n\n{ref}`nowhere`\n")
-    monkeypatch.setattr(notebooks, "build_copy", lambda *scale: copy)
+    monkeypatch.setattr(book_copy, "build_copy", lambda *scale: copy)
     with pytest.raises(SystemExit) as end:  # a warning is an error
         main(["reproduce", "--runs", str(tmp_path / "runs")])
     assert end.value.code == 2

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from devlib import colab, notebooks
+from devlib import colab, notebooks, page_parameters
 from devlib.files import project_root
 
 ROOT = project_root()
@@ -97,7 +97,7 @@ def test_the_real_pip_finds_the_requirements_met_without_an_index(tmp_path):
 def test_a_page_asks_for_a_gpu_and_fits_a_session_as_it_is(name):
     nb = json.loads(notebooks.find(name).read_text())
     assert nb["metadata"]["accelerator"] == "GPU"
-    known = notebooks.parameters(notebooks.find(name))
+    known = page_parameters.parameters(notebooks.find(name))
     assert known["recompute"].default is False  # it reads tables, of a preset that has them
     assert any((ROOT / "data" / "results" / known["preset"].default).iterdir())
 

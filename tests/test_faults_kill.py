@@ -112,10 +112,10 @@ def book(place):
         "format: jb-book\nroot: book/intro\nchapters:\n- file: notebooks/01_sum\n")
     (root / "_config.yml").write_text('title: T\nexecute: {execute_notebooks: "off"}\n')
     shutil.copy(CASES / "01_sum.py", root / "notebooks")
-    from devlib import notebooks, pipeline
+    from devlib import book_copy, pipeline
 
-    build_copy = notebooks.build_copy
-    with (patch.object(notebooks, "build_copy", lambda *scale: build_copy(*scale, root=root)),
+    build_copy = book_copy.build_copy
+    with (patch.object(book_copy, "build_copy", lambda *scale: build_copy(*scale, root=root)),
           patch.object(pipeline, "compute_tables", lambda *scale: tables(place))):
         main(["reproduce", "--preset", "smoke", "--runs", str(place)])
 

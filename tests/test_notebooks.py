@@ -15,7 +15,7 @@ import nbformat
 import pytest
 import yaml
 
-from devlib import notebooks
+from devlib import book_copy, fixed_cells, notebooks, page_contract, page_parameters, page_runs
 from devlib.errors import UserError
 from devlib.files import project_root
 
@@ -35,7 +35,7 @@ def snapshot(folder):
 
 @pytest.mark.parametrize("name", notebooks.names())
 def test_page_keeps_the_contract(name):
-    assert notebooks.check(notebooks.find(name), notebooks.BOOTSTRAP) == []
+    assert page_contract.check(notebooks.find(name), fixed_cells.bootstrap()) == []
 
 
 def test_the_book_lists_exactly_these_pages():
@@ -53,14 +53,14 @@ def good(tmp_path_factory):
     folder = tmp_path_factory.mktemp("good")
     text = (CASES / "01_sum.py").read_text().replace(
         '# %% tags=["parameters"]',
-        f'# %% tags=["hide-input"]\n{notebooks.BOOTSTRAP}\n\n# %% tags=["parameters"]')
+        f'# %% tags=["hide-input"]\n{fixed_cells.bootstrap()}\n\n# %% tags=["parameters"]')
     (folder / "01_sum.py").write_text(text)
-    assert notebooks.refresh(folder=folder) == [folder / "01_sum.ipynb"]
+    assert page_runs.refresh(folder=folder) == [folder / "01_sum.ipynb"]
     return folder
 
 
 def test_a_refreshed_page_keeps_the_contract(good):
-    assert notebooks.check(good / "01_sum.ipynb", notebooks.BOOTSTRAP) == []
+    assert page_contract.check(good / "01_sum.ipynb", fixed_cells.bootstrap()) == []
     assert nbformat.read(good / "01_sum.ipynb", 4).metadata["accelerator"] == "GPU"
 
 
@@ -99,7 +99,8 @@ def test_each_break_of_the_contract_is_named(good, tmp_path, problem):
     nb = nbformat.read(good / "01_sum.ipynb", 4)
     BREAKS[problem]([cell for cell in nb.cells if cell.cell_type == "code"])
     notebooks.write(nb, tmp_path / "01_sum.ipynb")
-    assert problem.strip() in notebooks.check(tmp_path / "01_sum.ipynb", notebooks.BOOTSTRAP)
+    assert problem.strip() in page_contract.check(tmp_path / "01_sum.ipynb",
+                                                  fixed_cells.bootstrap())
 
 
 def test_canonical_drops_what_a_run_leaves_and_is_a_fixed_point():
@@ -136,9 +137,9 @@ def test_find_names_the_pages_there_are(name):
 
 
 def test_parameters_have_type_default_and_help():
-    found = notebooks.parameters(CASES / "01_sum.ipynb")
+    found = page_parameters.parameters(CASES / "01_sum.ipynb")
     assert list(found) == ["preset", "seed", "recompute", "count", "scale", "label", "terms", "end"]
-    assert found["scale"] == notebooks.Parameter("scale", "float", 0.5, "factor")
+    assert found["scale"] == page_parameters.Parameter("scale", "float", 0.5, "factor")
 
 
 @pytest.mark.parametrize("line", ["lr: float = 1e-3  # with = sign", "lr: int = 3 * 4  # product"])
@@ -146,7 +147,7 @@ def test_a_parameter_that_papermill_would_leave_out_is_refused(tmp_path, line):
     text = (CASES / "02_unsteady.py").read_text()
     (tmp_path / "02_unsteady.py").write_text(text.replace("seed: int", f"{line}\nseed: int"))
     with pytest.raises(UserError, match="definition of lr"):
-        notebooks.parameters(tmp_path / "02_unsteady.ipynb")
+        page_parameters.parameters(tmp_path / "02_unsteady.ipynb")
 
 
 def test_a_page_whose_two_files_differ_is_refused(tmp_path):
@@ -154,7 +155,7 @@ def test_a_page_whose_two_files_differ_is_refused(tmp_path):
         shutil.copy(CASES / name, tmp_path)
     (tmp_path / "01_sum.py").write_text((CASES / "01_sum.py").read_text().replace("total", "sum_"))
     with pytest.raises(UserError, match="devlib refresh 01_sum"):
-        notebooks.run("sum", folder=tmp_path, runs_dir=tmp_path / "runs")
+        page_runs.run("sum", folder=tmp_path, runs_dir=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
@@ -166,7 +167,7 @@ def test_a_failing_refresh_keeps_the_old_page(tmp_path, monkeypatch):
     source.write_text(source.read_text().replace("import sys", "import sys\n1 / 0"))
     before = (tmp_path / "02_unsteady.ipynb").read_bytes()
     with pytest.raises(UserError, match="ZeroDivisionError"):
-        notebooks.refresh(["unsteady"], tmp_path)
+        page_runs.refresh(["unsteady"], tmp_path)
     assert (tmp_path / "02_unsteady.ipynb").read_bytes() == before
     assert (tmp_path / "runs" / "refresh" / "02_unsteady.failed.ipynb").exists()
 
@@ -195,7 +196,7 @@ def test_build_copy_holds_recomputed_pages(checkout, tmp_path, seed, hidden):
     stale = tmp_path / f"runs/laptop-seed{seed}/book/book/old.md"
     stale.parent.mkdir(parents=True)
     stale.write_text("# Old")
-    made = notebooks.build_copy("laptop", seed, tmp_path / "runs", root=checkout)
+    made = book_copy.build_copy("laptop", seed, tmp_path / "runs", root=checkout)
     assert made == tmp_path / f"runs/laptop-seed{seed}/book"
     assert sorted(map(str, snapshot(made))) == [
         "_config.yml", "_toc.yml", "book/intro.md", "notebooks/01_sum.ipynb"]
@@ -210,7 +211,7 @@ def test_build_copy_holds_recomputed_pages(checkout, tmp_path, seed, hidden):
 
 
 def test_a_copied_book_s_pages_get_the_parameters_they_have(checkout, tmp_path):
-    made = notebooks.build_copy("laptop", 0, tmp_path, {"count": "4", "corpus": "toy"}, checkout)
+    made = book_copy.build_copy("laptop", 0, tmp_path, {"count": "4", "corpus": "toy"}, checkout)
     nb = nbformat.read(made / "notebooks" / "01_sum.ipynb", 4)
     injected, = [cell for cell in nb.cells if notebooks.INJECTED in cell.metadata.get("tags", [])]
     assert "count = 4" in injected.source and "corpus" not in injected.source
@@ -262,12 +263,12 @@ def test_nbval_compares_the_words_under_a_figure_and_not_its_csv(tmp_path):
 
 
 def test_bootstrap_carries_the_address_of_the_config():
-    assert f'"{CONFIG["repository"]["url"]}"' in notebooks.BOOTSTRAP
+    assert f'"{CONFIG["repository"]["url"]}"' in fixed_cells.bootstrap()
 
 
 def test_bootstrap_follows_the_config(tmp_path):
     (tmp_path / "_config.yml").write_text("repository: {url: 'https://example.org/a/book.git/'}")
-    text = notebooks.bootstrap(tmp_path)
+    text = fixed_cells.bootstrap(tmp_path)
     assert '"https://example.org/a/book.git"' in text
     assert 'os.path.abspath("book")' in text
 
@@ -303,7 +304,7 @@ def colab(tmp_path):
 
     def start(colab, numpy=None):
         facts = {"python": str(shims / "python"), "colab": colab, "numpy": numpy,
-                 "text": notebooks.BOOTSTRAP, "folder": folder}
+                 "text": fixed_cells.bootstrap(), "folder": folder}
         result = subprocess.run(
             [sys.executable, "-c", PROGRAM, json.dumps(facts)], cwd=tmp_path, text=True,
             capture_output=True, env=os.environ | {"PATH": f"{shims}:{os.environ['PATH']}"})

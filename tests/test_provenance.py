@@ -14,7 +14,18 @@ import nbformat
 import pytest
 from small_book import PAGE, build, lay_out, page
 
-from devlib import cards, costs, fixed_cells, notebooks, presets, results, sources
+from devlib import (
+    cards,
+    costs,
+    fixed_cells,
+    notebooks,
+    page_contract,
+    page_parameters,
+    page_runs,
+    presets,
+    results,
+    sources,
+)
 from devlib.__main__ import parser
 from devlib.address import Repository, repository
 from devlib.errors import UserError
@@ -150,7 +161,7 @@ def test_the_rerun_line_is_a_command_that_devlib_takes(name):
     assert words[:3] == ["python", "-m", "devlib"]
     given = parser().parse_args(words[3:])
     assert notebooks.find(given.notebook).stem == name
-    known = notebooks.parameters(notebooks.find(name))
+    known = page_parameters.parameters(notebooks.find(name))
     assert (given.preset, given.seed) == (known["preset"].default, known["seed"].default)
 
 
@@ -158,15 +169,15 @@ def test_the_rerun_line_of_a_run_makes_the_same_page_again(tmp_path):
     """Of a case of the tests, given parameters of its own: the same notebook, to the byte."""
     source = (CASES / "01_sum.py").read_text().replace(
         '# %% tags=["parameters"]',
-        f'# %% tags=["remove-cell"]\n{notebooks.BOOTSTRAP}\n\n# %% tags=["parameters"]')
+        f'# %% tags=["remove-cell"]\n{fixed_cells.bootstrap()}\n\n# %% tags=["parameters"]')
     (tmp_path / "01_sum.py").write_text(source)
-    notebooks.refresh(folder=tmp_path)
-    first = notebooks.run("01_sum", "smoke", 4, {"count": "5", "label": "the sum"},
+    page_runs.refresh(folder=tmp_path)
+    first = page_runs.run("01_sum", "smoke", 4, {"count": "5", "label": "the sum"},
                           tmp_path / "one", tmp_path)
     card = cards.read(first)
     assert card.changed == {"count": 5, "label": "the sum"}
     given = parser().parse_args(shlex.split(card.rerun)[3:])
-    again = notebooks.run(given.notebook, given.preset, given.seed, dict(given.extra),
+    again = page_runs.run(given.notebook, given.preset, given.seed, dict(given.extra),
                           tmp_path / "two", tmp_path)
     assert again.read_bytes() == first.read_bytes()
     assert card.runs == [("smoke preset, seed 4", "")]
@@ -234,7 +245,7 @@ def test_a_changed_address_reaches_every_page_and_nothing_else(fork):
                                             strict=True) if a != b]
         assert len(differing) == 2  # the address, and the folder that is cloned into
         assert all(old in a or old_folder in a for a, _ in differing)
-    assert notebooks.check(fork / "notebooks" / f"{PAGES[0]}.ipynb",
+    assert page_contract.check(fork / "notebooks" / f"{PAGES[0]}.ipynb",
                            fixed_cells.bootstrap(fork)) == []
     assert fixed_cells.settle(fork / "notebooks", fork) == []
 

@@ -106,12 +106,12 @@ def test_slider_shows_the_largest_run_with_its_tables(book):
     attention by a second way, context by context."""
     import torch
 
-    from devlib import notebooks, presets, results
+    from devlib import notebooks, page_parameters, presets, results
     from devlib.stages import find_stages
     from devlib.tasks import fixed_set
     from devlib.training import build_model
 
-    page = notebooks.parameters(notebooks.find("stage_slider"))
+    page = page_parameters.parameters(notebooks.find("stage_slider"))
     shown, seed = page["preset"].default, page["seed"].default
     stored = [name for name in presets.PRESETS
               if list((results.CHECKPOINTS / name).glob("regression-doubled-seed*.safetensors"))]

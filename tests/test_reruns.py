@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from devlib import claims, notebooks, presets, reruns, results
+from devlib import claims, page_runs, presets, reruns, results
 from devlib.errors import UserError
 from devlib.files import project_root
 
@@ -80,7 +80,7 @@ def test_a_file_is_read_back_and_no_changed_bit_is_believed(tmp_path):
 @pytest.fixture
 def job(tmp_path):
     """A page that was run."""
-    found, = notebooks.jobs(SUM, [("smoke", 2, {"count": "4"})], tmp_path)
+    found, = page_runs.jobs(SUM, [("smoke", 2, {"count": "4"})], tmp_path)
     found.out.parent.mkdir(parents=True)
     found.out.write_text("{}")
     reruns.record(found, 1.26)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from devlib import notebooks, parallel, presets, reruns, results, sweep
+from devlib import page_runs, parallel, presets, reruns, results, sweep
 from devlib.__main__ import main
 from devlib.errors import UserError
 from devlib.presets import replace
@@ -24,7 +24,7 @@ PAGE = '''\
 preset: str = "smoke"  # the scale of the page
 seed: int = 0  # of the page
 recompute: bool = False  # compute anew
-scale: float = 1.0  # above 0
+scale: float = 1.0  # factor
 
 # %%
 import os
@@ -105,9 +105,9 @@ def test_a_bad_grid_is_one_line_and_starts_nothing(case, tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize("value", ["0", "-2"])
-def test_a_parameter_is_held_to_the_range_of_its_comment(page, value, tmp_path):
-    with pytest.raises(UserError, match=f"scale takes a finite number above 0, not '{value}'"):
-        sweep.cells(page, "smoke", [0], {"scale": ["1", value]}, tmp_path)
+def test_a_parameter_is_held_to_its_bounds(value, tmp_path):
+    with pytest.raises(UserError, match=f"eps takes a finite number above 0, not '{value}'"):
+        sweep.cells("stage_boundaries", "smoke", [0], {"eps": ["1", value]}, tmp_path)
 
 
 def test_the_first_cell_of_a_seed_goes_before_those_that_share_its_checkpoints(
@@ -125,7 +125,7 @@ def test_the_first_cell_of_a_seed_goes_before_those_that_share_its_checkpoints(
 
     monkeypatch.setattr(parallel, "each", each)
     monkeypatch.setattr(parallel, "cores", lambda: 4)
-    monkeypatch.setattr(notebooks, "run_job", run_job)
+    monkeypatch.setattr(page_runs, "run_job", run_job)
     monkeypatch.setattr(reruns, "finished", lambda job: any(job.name == name for name, _ in done))
     outcome = sweep.sweep(cells)
     first, others = ["smoke-seed0", "smoke-seed1"], ["smoke-seed0-count=4", "smoke-seed1-count=4"]

@@ -39,7 +39,8 @@ GROUPS = (
      "tables_fidelity pipeline parallel files"),
     ("Pages and figures", "Tables in, pages out.",
      "plots plots_development plots_calibration plots_primer plots_costs coloured_text verdicts "
-     "fidelity costs notebooks"))
+     "fidelity costs notebooks page_parameters bounds page_contract page_execution page_runs "
+     "book_copy"))
 
 # Where this book writes an equation out, or deals with a section; the longest match counts.
 PLACES = {

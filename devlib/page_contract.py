@@ -1,0 +1,52 @@
+"""What a committed page of the book has to keep to.
+
+Its first code cell and its last one are those of every page (devlib.fixed_cells); a cell tagged
+`parameters` holds at least `preset`, `seed` and `recompute`, each annotated and commented; the
+stored outputs come from one run in order, without an error, and every picture has words for those
+who cannot see it.
+"""
+
+from pathlib import Path
+
+from devlib.bounds import BOUNDS
+from devlib.errors import UserError
+from devlib.fixed_cells import LAST_CELL
+from devlib.notebooks import canonical, inputs, read, read_source
+from devlib.page_parameters import STANDARD, parameters
+
+
+def check(page, first_cell) -> list[str]:
+    """What keeps a committed page from the contract above, in words; empty if nothing does."""
+    import nbformat
+
+    page, nb = Path(page), read(page)
+    code = [cell for cell in nb.cells if cell.cell_type == "code"]
+    problems = []
+    if canonical(nb) != nb or page.read_text() != nbformat.writes(nb, indent=1) + "\n":
+        problems.append("is not in the canonical form")
+    if not page.with_suffix(".py").exists() or inputs(nb) != read_source(
+            page.with_suffix(".py")):
+        problems.append("differs from its .py")
+    if not code or code[0].source != first_cell:
+        problems.append("does not begin with BOOTSTRAP")
+    if not code or code[-1].source != LAST_CELL:
+        problems.append("does not end with LAST_CELL")
+    try:
+        found = parameters(inputs(nb))
+        problems += [f"has no parameter {name}: {BOUNDS[name].type}" for name in STANDARD
+                     if name not in found or found[name].type != BOUNDS[name].type]
+        problems += [f"has no comment on parameter {p.name}" for p in found.values() if not p.help]
+    except (UserError, SyntaxError) as error:
+        problems.append(str(error))
+    for number, cell in enumerate(code, 1):
+        if cell.execution_count != number:
+            problems.append(f"code cell {number} was not run, or not in order")
+        kinds = {output.output_type for output in cell.outputs}
+        streams = {output.get("name") for output in cell.outputs}
+        pictures = any(mime.startswith("image/") for output in cell.outputs
+                       for mime in output.get("data", ()))
+        alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+        problems += [f"code cell {number} {what}" for what, bad in (
+            ("shows an error", "error" in kinds), ("writes to stderr", "stderr" in streams),
+            ("has a picture without alternative text", pictures and not alt.strip())) if bad]
+    return problems
