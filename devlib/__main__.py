@@ -232,7 +232,7 @@ def _choose_cluster(args):
 
 def list_presets(args):
     for preset in presets.PRESETS.values():
-        print(f"{preset.name:10} {preset.words}")
+        print(f"{preset.name:10} {preset.description}")
 
 
 def main(arguments=None):

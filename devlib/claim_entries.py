@@ -121,9 +121,9 @@ def _row(label, row, seen_from) -> Row:
         "scale": (_text, "a preset"),
         "at": (lambda value: isinstance(value, dict), "a mapping")}
     for key, value in row.items():
-        fits, words = checks[key]
+        fits, wanted = checks[key]
         if not fits(value):
-            raise UserError(f"{label}: {key} must be {words}, not {value!r}")
+            raise UserError(f"{label}: {key} must be {wanted}, not {value!r}")
     row["seen_from"] = row.pop("from")
     return Row(**row)
 

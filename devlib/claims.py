@@ -101,7 +101,7 @@ class Judged:
     claim: Claim
     preset: str | None
     seed: int | None
-    words: str
+    description: str
     rows: tuple[Measured, ...]
 
     def __getitem__(self, what) -> Measured:
@@ -190,9 +190,9 @@ def judged(claim: Claim, run: Run | None, needs, spread=()) -> Judged:
         return Judged(claim, run and run.preset, run and run.seed, "", tuple(rows))
     wanted = [row for row in claim.rows if row.scale in (None, run.preset)]
     rows = [_measured(claim, row, run, needs[0], spread) for row in wanted]
-    words = run[needs[0]].words if needs[0] in LENGTHS else (
+    description = run[needs[0]].description if needs[0] in LENGTHS else (
         f"{run.preset} preset, seed {run.seed}: examples with exact answers; nothing is trained")
-    return Judged(claim, run.preset, run.seed, words, tuple(rows))
+    return Judged(claim, run.preset, run.seed, description, tuple(rows))
 
 
 def _measured(claim, row, run, kind, spread) -> Measured:

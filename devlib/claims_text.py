@@ -82,7 +82,7 @@ def head(found: Judged) -> str:
 def facts(found: Judged) -> list[str]:
     """Where claim, values and tolerance come from, and what was measured."""
     claim = found.claim
-    where = found.words or "no tables of it yet"
+    where = found.description or "no tables of it yet"
     return [f"In the paper: {claim.where}. Values: {_ended(claim.source)} Unit: {claim.unit}.",
             f"Tolerance: {_ended(claim.basis)}", f"Measured on: {_ended(where)}",
             f"Page: {page(claim)}."]

@@ -32,7 +32,7 @@ def measured(name) -> bool:
     return (DATA / f"{name}.json").exists()
 
 
-def words(facts) -> str:
+def description(facts) -> str:
     """What made a measurement, for the line under a figure."""
     made, load_average = facts["made with"], facts["load average"]
     return (f"bench of {facts['date']} on one thread of {made['processor']}, torch "

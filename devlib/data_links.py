@@ -42,12 +42,12 @@ def svg_link(fig) -> str:
     return SVG + quote(body, safe=PLAIN)
 
 
-def line(name, words, **links) -> str:
+def line(name, description, **links) -> str:
     """The line under a figure: its origin, and each link as a file NAME.kind."""
     files = ", ".join(f'<a download="{name}.{kind}" href="{_attribute(link)}">{name}.{kind}</a>'
                       for kind, link in links.items())
-    return (f'<p class="figure-source" data-figure="{name}">Made by the {html.escape(words)}. '
-            f'{files}</p>')
+    return (f'<p class="figure-source" data-figure="{name}">Made by the '
+            f'{html.escape(description)}. {files}</p>')
 
 
 def _swap_quotes(tag):

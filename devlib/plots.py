@@ -32,8 +32,9 @@ def figure(rows=1, columns=1, height=4.2, **options):
         return plt.subplots(rows, columns, figsize=(7.5, height), layout="constrained", **options)
 
 
-def show(fig: Figure, table: pd.DataFrame, name: str, words: str):
-    """Displays a figure, then `words`, the table behind it as NAME.csv and the figure as NAME.svg.
+def show(fig: Figure, table: pd.DataFrame, name: str, description: str):
+    """Displays a figure, then `description`, the table behind it as NAME.csv and the figure as
+    NAME.svg.
 
     Both files travel inside the page (devlib.data_links). The book adds NAME.png.
     """
@@ -44,15 +45,15 @@ def show(fig: Figure, table: pd.DataFrame, name: str, words: str):
     vector = data_links.svg_link(fig)
     plt.close(fig)
     display(_Picture(buffer.getvalue()))
-    display(HTML(data_links.line(name, words, csv=data_links.csv_link(table), svg=vector)))
+    display(HTML(data_links.line(name, description, csv=data_links.csv_link(table), svg=vector)))
 
 
-def show_data(table: pd.DataFrame, name: str, words: str):
-    """The same line under a figure that is no picture, such as coloured text: `words` and the
+def show_data(table: pd.DataFrame, name: str, description: str):
+    """The same line under a figure that is no picture, such as coloured text: `description` and the
     table behind it."""
     from IPython.display import HTML, display
 
-    display(HTML(data_links.line(name, words, csv=data_links.csv_link(table))))
+    display(HTML(data_links.line(name, description, csv=data_links.csv_link(table))))
 
 
 class _Picture:

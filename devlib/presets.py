@@ -310,11 +310,11 @@ ONE_LAYER = LanguageSettings().one_layer()
 
 @dataclass(frozen=True)
 class Preset:
-    """One scale of the whole book. `words` is what a figure of the regression model says of it,
-    `language_words` what one of a language model says."""
+    """One scale of the whole book. `description` is what a figure of the regression model says of
+    it, `language_description` what one of a language model says."""
 
     name: str
-    words: str
+    description: str
     regression: RegressionSettings = RegressionSettings()
     language: LanguageSettings = LanguageSettings()
     one_layer: LanguageSettings = ONE_LAYER
@@ -324,7 +324,7 @@ class Preset:
     hessian: HessianSettings = HessianSettings()
     check: CheckSettings = CheckSettings()
     kept: int = 30  # checkpoints of a run that the repository holds for readers
-    language_words: str = "the paper's settings throughout"
+    language_description: str = "the paper's settings throughout"
 
 
 PAPER = Preset("paper", "the paper's settings throughout")
@@ -365,8 +365,8 @@ LAPTOP = Preset(
     check=CheckSettings(steps=()),
     language=LAPTOP_LANGUAGE,
     one_layer=LAPTOP_LANGUAGE.one_layer(),
-    language_words="a model a twentieth of the paper's in size, on another text, for 1/625 of the "
-                   "paper's tokens",
+    language_description="a model a twentieth of the paper's in size, on another text, for 1/625 "
+                         "of the paper's tokens",
     kept=8)
 
 # The paper's model in contexts of a quarter and batches of a twenty-fifth of its tokens: steps, not
@@ -393,9 +393,9 @@ PUBLISHED = Preset(
         evaluation=RegressionEvaluation(samples=2**16)),
     language=PUBLISHED_LANGUAGE,
     one_layer=PUBLISHED_LANGUAGE.one_layer(stop=6_000, checkpoints=34),
-    language_words="the paper's model on another text, in contexts of a quarter and batches of a "
-                   "twenty-fifth of the paper's tokens, at three times its rate, for half of its "
-                   "steps (one layer: an eighth)")
+    language_description="the paper's model on another text, in contexts of a quarter and batches "
+                         "of a twenty-fifth of the paper's tokens, at three times its rate, for "
+                         "half of its steps (one layer: an eighth)")
 
 SMOKE_LANGUAGE = LanguageSettings(
     model=LanguageModel(heads=2, embed_dim=32, head_dim=16, context=64, vocabulary=64),
@@ -412,12 +412,13 @@ SMOKE_LANGUAGE = LanguageSettings(
                                   change_contexts=20, changes=5, text_tokens=40),
     stages=StageSettings(tolerance=2.0, restarts=0))
 
-SMOKE_WORDS = "a few steps of a tiny model: it shows that the page runs, and nothing of the paper"
+SMOKE_DESCRIPTION = (
+    "a few steps of a tiny model: it shows that the page runs, and nothing of the paper")
 
 # Too small to show a stage: it keeps every line of the computation alive in a test.
 SMOKE = Preset(
     "smoke",
-    SMOKE_WORDS,
+    SMOKE_DESCRIPTION,
     RegressionSettings(
         task=RegressionTask(examples=4),
         model=RegressionModel(embed_dim=16, mlp_dim=16),
@@ -437,7 +438,7 @@ SMOKE = Preset(
     check=CheckSettings(steps=(100, 599), chains=2, draws=30),
     language=SMOKE_LANGUAGE,
     one_layer=SMOKE_LANGUAGE.one_layer(),
-    language_words=SMOKE_WORDS,
+    language_description=SMOKE_DESCRIPTION,
     kept=4)
 
 PRESETS = {preset.name: preset for preset in (SMOKE, LAPTOP, PUBLISHED, PAPER)}

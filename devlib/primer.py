@@ -83,7 +83,7 @@ class PrimerResults(Results):
     """Results whose words are the primer's own: the presets' are about training runs."""
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return (f"{self.manifest['preset']} preset, seed {self.manifest['seed']}: losses whose "
                 "LLC is known")
 

@@ -24,10 +24,11 @@ def note_tables(place, manifest):
     """Notes a folder of result tables, by its manifest."""
     settings, tables = manifest.get("settings", {}), manifest["tables"]
     model, preset = model_of(settings), presets.PRESETS.get(manifest.get("preset"))
-    words = preset and {None: "", "regression": preset.words}.get(model, preset.language_words)
+    description = preset and {None: "", "regression": preset.description}.get(
+        model, preset.language_description)
     _note(place, {
         "model": NAMES[model], "preset": manifest.get("preset"), "seed": manifest.get("seed"),
-        "words": words or "", "scale": scale(settings, tables),
+        "words": description or "", "scale": scale(settings, tables),
         "seconds": manifest.get("seconds", {}), "made with": manifest.get("made with", {}),
         **({"pieces": True} if manifest.get("pieces") else {}),
         "sha256": dict(tables), **_corpus(settings)})
@@ -82,8 +83,8 @@ def of_run(source) -> str:
     """Model, preset and seed in words."""
     if source.get("preset") is None:
         return ""
-    words = f": {source['words']}" if source["words"] else ""
-    return f"{source['model']}, {source['preset']} preset, seed {source['seed']}{words}"
+    description = f": {source['words']}" if source["words"] else ""
+    return f"{source['model']}, {source['preset']} preset, seed {source['seed']}{description}"
 
 
 def spent(source) -> str:

@@ -28,14 +28,15 @@ class Results:
         return self.tables[name]
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """What a figure says of its origin."""
         preset = presets.get(self.manifest["preset"])
-        words = preset.language_words if self.manifest.get("about") == "language" else preset.words
+        what = (preset.language_description if self.manifest.get("about") == "language"
+                else preset.description)
         changes = ", ".join(f"{name} {value:g}"
                             for name, value in self.manifest.get("changes", {}).items())
         name = f"{preset.name} preset with {changes}" if changes else f"{preset.name} preset"
-        return f"{name}, seed {self.manifest['seed']}: {words}"
+        return f"{name}, seed {self.manifest['seed']}: {what}"
 
 
 def changed(settings) -> dict:

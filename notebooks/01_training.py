@@ -111,7 +111,7 @@ fig = plots.curve_with_levels(
     "test loss (squared target units)",
     errors={"transformer": evaluation.loss_se})
 plots.show(fig, evaluation[["step", "loss", "loss_se", "train_loss"]],
-           "loss", run.words)
+           "loss", run.description)
 
 # %% [markdown]
 # The band is two standard errors of the test loss, all of it shared from checkpoint to checkpoint, since the
@@ -139,7 +139,7 @@ by_position = by_position.set_axis(positions, axis=1)
 fig = plots.per_position(evaluation.step, by_position, floors,
                          "test loss (squared target units)")
 plots.show(fig, by_position.assign(step=evaluation.step),
-           "loss_by_position", run.words)
+           "loss_by_position", run.description)
 
 # %%
 print("k   loss   ridge floor +- its error")

@@ -81,7 +81,7 @@ print(f"{len(llc)} checkpoints up to step {reached:,}, each with {settings.llc.c
 # %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps, with the stages found as coloured bands and the paper's boundaries dashed"}}
 smoothed, boundaries, stages = find_stages(llc, evaluation, rule)
 fig = plots.llc_curve(llc, smoothed, stages, paper, evaluation)
-plots.show(fig, llc, "llc", run.words)
+plots.show(fig, llc, "llc", run.description)
 
 # %%
 def spell(steps):
@@ -147,7 +147,7 @@ for name, column, errors in (("test loss", "loss", evaluation.loss_se),
     panels.append((name, evaluation.step, values,
                    smooth(evaluation.step, values, rule, errors)))
 fig = plots.curves_and_slopes(panels, stages, rule.tolerance)
-plots.show(fig, plots.slope_table(panels), "slopes", run.words)
+plots.show(fig, plots.slope_table(panels), "slopes", run.description)
 
 # %% [markdown]
 # ## What the first boundary is
@@ -164,7 +164,7 @@ fig = plots.curve_with_levels(
 fig.axes[0].set_yscale("log")
 plots.stage_bands(fig.axes[0], stages)
 plots.show(fig, evaluation[["step", "msp", "msp_se"]],
-           "mean_square_prediction", run.words)
+           "mean_square_prediction", run.description)
 
 # %%
 found = on_tables("LR-4", regression=run)

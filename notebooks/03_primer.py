@@ -73,7 +73,7 @@ settings = SETTINGS[preset]
 # %% mystnb={"image": {"alt": "Volume of low loss against the loss level for five potentials, in double logarithmic scale, and its local slope, which comes to the LLC of each potential"}}
 volumes = run["volumes"]
 fig = plots_primer.volumes(volumes, RADIUS)
-plots.show(fig, volumes, "volumes", run.words)
+plots.show(fig, volumes, "volumes", run.description)
 
 # %%
 lowest = volumes[volumes.eps <= 1e-14].groupby("potential", sort=False)
@@ -109,7 +109,7 @@ assert 0.01 < double.llc - double.slope < 0.05
 # %% mystnb={"image": {"alt": "Mean of n beta times the loss against n beta for five potentials: each curve rises to the LLC, the one of multiplicity 2 slowest"}}
 means = run["means"]
 fig = plots_primer.means(means)
-plots.show(fig, means, "means", run.words)
+plots.show(fig, means, "means", run.description)
 
 # %%
 table = means.pivot_table("mean", ["potential", "llc"], "nbeta", sort=False)
@@ -166,7 +166,7 @@ for power in (1, 2):
 
 # %% mystnb={"image": {"alt": "Level lines of the four potentials of Figure 2, with the points where chains ended spread along the directions of low loss"}}
 fig = plots_primer.contours(FIGURE_2, run["ends"])
-plots.show(fig, run["ends"], "chain_ends", run.words)
+plots.show(fig, run["ends"], "chain_ends", run.description)
 
 # %%
 ends = run["ends"]
@@ -184,7 +184,7 @@ print(f"fourth potential: {away} of {len(fourth)} chains ended by the line")
 found = run["estimates"]
 labels = [f"{row.potential}\n${row.formula}$" for row in found.itertuples()]
 fig = plots_primer.estimates(found, labels)
-plots.show(fig, found, "estimates", run.words)
+plots.show(fig, found, "estimates", run.description)
 
 # %%
 toys = settings.toys
@@ -226,7 +226,7 @@ for claim in claims.values():
 # %% mystnb={"image": {"alt": "Profiles of w squared, ten w squared, w to the fourth and sixth; their Hessian eigenvalues 2, 20, 0, 0; their LLCs 1/2, 1/2, 1/4, 1/6"}}
 powers = run["powers"]
 fig = plots_primer.hessian_and_llc(powers)
-plots.show(fig, powers, "powers", run.words)
+plots.show(fig, powers, "powers", run.description)
 
 # %%
 columns = ["potential", "eigenvalue", "llc",
@@ -253,7 +253,7 @@ if reached:
 # %% mystnb={"image": {"alt": "Mean of n beta times the loss of seven linear networks as a share of Aoyagi's LLC against n beta: all rise towards 1, with SGLD estimates as circles on the curves"}}
 networks, sgld = run["networks"], run["network_estimates"]
 fig = plots_primer.networks(networks, sgld)
-plots.show(fig, networks, "networks", run.words)
+plots.show(fig, networks, "networks", run.description)
 
 # %%
 columns = ["network", "rank", "llc", "reference", "estimate", "mcse"]
@@ -286,7 +286,7 @@ if reached:
 # %% mystnb={"image": {"alt": "Rank histograms of three coordinates and the loss, flat within the band that chance allows"}}
 sbc = run["sbc"]
 fig = plots_primer.rank_histograms(sbc)
-plots.show(fig, sbc, "sbc", run.words)
+plots.show(fig, sbc, "sbc", run.description)
 
 # %%
 from devlib.sbc import uniformity

@@ -116,7 +116,7 @@ print(f"In use: eps {llc.eps:g}, n beta {llc.nbeta:.1f}, gamma "
 sweep = part("sweep")
 fig = draw.heat_maps(sweep, run["curvature"])
 columns = ["step", "eps", "nbeta", "gamma", "llc", "mcse", "rhat", "status"]
-plots.show(fig, sweep[columns], "sweep", run.words)
+plots.show(fig, sweep[columns], "sweep", run.description)
 
 # %%
 bound = sweep.step.map(curvature) * sweep.eps * sweep.nbeta / 2 \
@@ -151,7 +151,7 @@ seeded, unseeded = part("seeded"), part("unseeded")
 fig = draw.baselines(seeded)
 columns = ["step", "llc", "mcse", "ess",
            "llc_whole", "mcse_whole", "ess_whole"]
-plots.show(fig, seeded[columns], "baselines", run.words)
+plots.show(fig, seeded[columns], "baselines", run.description)
 
 # %%
 gain = (seeded.mcse_whole / seeded.mcse) ** 2
@@ -183,7 +183,7 @@ print(f"a ratio below 1: {len(falsely)} of all {len(everywhere)} runs "
 fig = draw.seeded_curves(seeded, unseeded)
 table = pd.concat([seeded, unseeded])
 columns = ["part", "step", "llc", "mcse", *table.filter(regex=r"chain_\d")]
-plots.show(fig, table[columns], "seeded", run.words)
+plots.show(fig, table[columns], "seeded", run.description)
 
 # %%
 noise, own = {}, "noise of its own"
@@ -220,7 +220,7 @@ titles = {name: f"{name}: step {row.step:,}, $\\epsilon$ {row.eps:g}, "
           for name, row in four.iterrows()}
 four_lines = lines[lines.part == "traces"]
 fig = draw.traces(four_lines, titles)
-plots.show(fig, four_lines, "traces", run.words)
+plots.show(fig, four_lines, "traces", run.description)
 
 # %%
 failures = {"divergent": "diverged", "not converged": "not converged",
@@ -251,7 +251,7 @@ assert named != "differs"
 accepted = part("acceptance")
 fig = draw.acceptance(accepted, llc.eps)
 columns = ["step", "eps", "acceptance", "acceptance_mcse", "status"]
-plots.show(fig, accepted[columns], "acceptance", run.words)
+plots.show(fig, accepted[columns], "acceptance", run.description)
 
 # %%
 table = accepted.assign(eps_kappa=accepted.eps * (
@@ -284,7 +284,7 @@ fig = draw.two_losses(both, seeded, likelihood)
 loss = seeded[seeded.step.isin(likelihood.step)].reset_index(drop=True)
 columns = ["part", "step", "llc", "mcse", "rhat", "status"]
 table = pd.concat([loss, likelihood])[columns]
-plots.show(fig, table, "two_losses", run.words)
+plots.show(fig, table, "two_losses", run.description)
 
 # %%
 for a, b in zip(loss.itertuples(), likelihood.itertuples(), strict=True):
@@ -309,7 +309,7 @@ near = sweep[off < off.min() + 1e-6]  # the settings in use, or nearest
 fig = draw.away_from_minima(seeded, descent, near)
 columns = ["part", "step", "gamma", "llc", "mcse", "status", "distance"]
 table = pd.concat([seeded, descent, near])[columns]
-plots.show(fig, table, "away", run.words)
+plots.show(fig, table, "away", run.description)
 
 # %%
 gain = (-descent.llc).clip(lower=0)
@@ -343,7 +343,7 @@ print("escaping:", (seeded.status == "escaping").sum(), "of", len(seeded),
 heat = part("temperature")
 fig = draw.temperature(heat, llc.nbeta, default_nbeta(settings.batch))
 columns = ["step", "eps", "nbeta", "llc", "mcse", "rhat", "status"]
-plots.show(fig, heat[columns], "temperature", run.words)
+plots.show(fig, heat[columns], "temperature", run.description)
 
 # %%
 for step, table in heat.groupby("step"):
@@ -460,7 +460,7 @@ assert abs(proposed.llc - 1.5) < 0.2 + 4 * proposed.mcse
 trials, proposal = run["trials"], run["proposal"].iloc[0]
 found = "eps" in proposal
 fig = draw.trials(trials, (proposal.eps, proposal.gamma) if found else None)
-plots.show(fig, trials, "trials_regression", run.words)
+plots.show(fig, trials, "trials_regression", run.description)
 
 # %%
 print("\n".join(textwrap.wrap(proposal.words, 70)))

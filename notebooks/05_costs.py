@@ -43,10 +43,10 @@ recompute: bool = False  # changes nothing here: `make bench` measures anew
 
 # %% tags=["hide-input"]
 from devlib import budget, costs, plots, plots_costs, presets
-from devlib.costs import load, words
+from devlib.costs import description, load
 from devlib.tables import COMMITTED
 
-print(words(load("sgld")))
+print(description(load("sgld")))
 
 # %% [markdown]
 # ## Training
@@ -72,7 +72,7 @@ print(f"share of the machine's matrix-multiply rate: {share['median']:.0%}; "
 
 # %%
 language = load("language")
-print(words(language))
+print(description(language))
 for name, value in language["tokens a second"].items():
     print(f"{name:15} {value['median']:6,.0f} tokens a second ({value['min']:,.0f} to "
           f"{value['max']:,.0f}), at most {language['peak MB'][name]} MB")
@@ -92,7 +92,7 @@ for name, value in language["times as fast"].items():
 sgld = load("sgld")
 table = costs.steps(sgld)
 fig = plots_costs.steps(table, "devlib", 2)
-plots.show(fig, table, "sgld_step", words(sgld))
+plots.show(fig, table, "sgld_step", description(sgld))
 
 # %%
 ratio = sgld["speed-up"]["devinterp"]
@@ -112,7 +112,7 @@ print(f"devinterp / devlib, round by round: {ratio['median']:.2f} ({ratio['min']
 precision = load("precision")
 totals = costs.totals(precision)
 fig = plots_costs.totals(totals)
-plots.show(fig, totals, "estimate_cost", words(precision))
+plots.show(fig, totals, "estimate_cost", description(precision))
 
 # %%
 print(totals.round({"llc": 1, "error %": 2, "seconds": 1, "times": 0})
@@ -135,7 +135,7 @@ print(f"compiling, once a process: {precision['compile seconds']:.0f} CPU second
 # %% mystnb={"image": {"alt": "Difference of the LLC at batches of 32, 64 and 128 from batch 1,024, in per cent, at three checkpoints, with error bars and a band of two per cent"}}
 table = costs.batches(precision)
 fig = plots_costs.batch_differences(table, table.batch.max())
-plots.show(fig, table, "batch_differences", words(precision))
+plots.show(fig, table, "batch_differences", description(precision))
 
 # %%
 columns = ["step", "batch", "llc", "mcse", "difference", "difference error"]
@@ -164,7 +164,7 @@ for row in clear.itertuples():
 
 # %%
 hessian = load("hessian")
-print(words(hessian))
+print(description(hessian))
 table = costs.hessians(hessian)
 print(table.astype({"probes": int}).round(1).to_string(index=False))
 print(f"\ndevlib: CPU seconds in all; then PyHessian's by part. Wanted: 2 times; least here: "
@@ -177,7 +177,7 @@ print(f"\ndevlib: CPU seconds in all; then PyHessian's by part. Wanted: 2 times;
 
 # %%
 trace = load("trace")
-print(words(trace))
+print(description(trace))
 table = costs.traces(trace)
 print(table.round(2).to_string(index=False))
 known = (2 * trace["repetitions"]) ** -0.5
@@ -200,7 +200,7 @@ scaling = load("scaling")
 ladders = costs.ladders(scaling)
 fig = plots_costs.ladders(ladders)
 data = costs.long(ladders)
-plots.show(fig, data, "scaling", words(scaling))
+plots.show(fig, data, "scaling", description(scaling))
 
 # %%
 print(costs.exponents(scaling).round(2).to_string(index=False))

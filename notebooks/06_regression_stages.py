@@ -91,7 +91,7 @@ positions = range(1, task.examples + 1)
 msp = pick(evaluation, {f"msp_{k}": f"k = {k}" for k in positions})
 fig = draw.curves({"mean-square prediction": msp}, stages, "squared target units", columns=1,
                   height=4.2, log=True, levels={"noise variance": task.noise_variance})
-plots.show(fig, msp, "mean_square_prediction", run.words)
+plots.show(fig, msp, "mean_square_prediction", run.description)
 
 # %%
 show("LR-4", regression=run)
@@ -109,7 +109,7 @@ panels = {title: sets["distances"].pivot(index="step", columns="tasks", values=n
           .add_prefix("M = ").reset_index()
           for name, title in (("zero", "distance to zero"), ("prior", "to the task prior"))}
 fig = draw.curves(panels, stages.iloc[:0], "squared target units", log=True)
-plots.show(fig, sets["distances"], "task_prior", sets.words)
+plots.show(fig, sets["distances"], "task_prior", sets.description)
 
 # %%
 closest = sets["distances"].groupby("tasks")[["zero", "prior"]].min()
@@ -133,7 +133,7 @@ fig = draw.curves({"in-context learning": scores}, stages, "score (squared targe
                   columns=1, height=4.0, levels={"no gain": 0.0},
                   errors={names[key]: behaviour[f"{key}_se"] for key in names})
 plots.show(fig, behaviour[["step", *(name for key in names for name in (key, f"{key}_se"))]],
-           "icl", run.words)
+           "icl", run.description)
 
 # %%
 show("LR-5", "LR-6", development=development)
@@ -159,7 +159,7 @@ panels = {f"{title}, {family}s": gains(kind, family)
           for family in ("input", "task")}
 fig = draw.curves(panels, stages, "squared target units", levels={"zero output": task.task_dim})
 plots.show(fig, pd.concat([table.assign(panel=name) for name, table in panels.items()]), "ood",
-           run.words)
+           run.description)
 
 # %%
 show("LR-7", "LR-8", development=development)
@@ -182,7 +182,7 @@ panels = {"token embedding": numbered("embed", count, ""),
           "cosines between the two": numbered("cosine", count, "")}
 fig = draw.curves(panels, stages, "share of the variance; cosine", columns=3)
 plots.show(fig, structure[["step", *(f"{name}_{i}" for name in ("embed", "position", "cosine")
-                                     for i in range(1, count + 1))]], "embedding", run.words)
+                                     for i in range(1, count + 1))]], "embedding", run.description)
 
 # %%
 show("LR-9", development=development)
@@ -204,12 +204,12 @@ def half_heads(value):
 
 fig = draw.curves(half_heads("entropy"), stages, "normalised entropy", top=1.02)
 plots.show(fig, heads[["step", "block", "head", "part", "entropy"]], "attention_entropy",
-           run.words)
+           run.description)
 
 # %% mystnb={"image": {"alt": "Attention variability over training, a panel for each block and part, a curve for each head"}}
 fig = draw.curves(half_heads("variability"), stages, "variability")
 plots.show(fig, heads[["step", "block", "head", "part", "variability"]],
-           "attention_variability", run.words)
+           "attention_variability", run.description)
 
 # %% [markdown]
 # ### Which heads are of a kind
@@ -239,7 +239,7 @@ flat = attention.flatten(0, 2).numpy().round(4)
 index = pd.MultiIndex.from_product([range(1, n + 1) for n in attention.shape[:2]] + [tokens],
                                    names=["block", "head", "query"])
 plots.show(fig, pd.DataFrame(flat, index=index, columns=tokens).reset_index(), "patterns",
-           run.words)
+           run.description)
 print(f"mean over {chosen.attention_samples:,} contexts at step {kept.steps[-1]:,}")
 
 # %% [markdown]
@@ -267,7 +267,7 @@ panels = {
     "unembedding bias $b_0$": vectors(lambda w: w["unembed.bias"][0]),
     r"effective bias $b_{\mathrm{eff}}$": vectors(lambda w: metrics.effective_unembedding(w)[1])}
 fig = draw.threads(panels, kept.steps, stages, "weight (no unit) or bias (target units)")
-plots.show(fig, draw.thread_table(panels, kept.steps), "unembedding", run.words)
+plots.show(fig, draw.thread_table(panels, kept.steps), "unembedding", run.description)
 
 # %% [markdown]
 # D.2.5: the weights (above) and biases (below) of the other four LayerNorms, drawn alike.
@@ -278,14 +278,14 @@ places = {"blocks.0.ln1": "attention 1", "blocks.0.ln2": "MLP 1",
 panels = {f"{kind}, {place}": vectors(lambda w, name=f"{norm}.{kind}": w[name])
           for kind in ("weight", "bias") for norm, place in places.items()}
 fig = draw.threads(panels, kept.steps, stages, "weight or bias (no unit)", columns=4)
-plots.show(fig, draw.thread_table(panels, kept.steps), "layer_norms", run.words)
+plots.show(fig, draw.thread_table(panels, kept.steps), "layer_norms", run.description)
 
 # %% mystnb={"image": {"alt": "Fraction of weights below a tenth in size over training, for every LayerNorm and for the effective read-out"}}
 norms = {f"{norm}_collapsed": f"before {place}" for norm, place in places.items()}
 norms |= {"unembed_ln_collapsed": "unembedding", "effective_collapsed": "effective read-out"}
 fig = draw.curves({f"|weight| < {chosen.collapse:g}": pick(structure, norms)}, stages,
                   "fraction of the weights", columns=1, height=4.0)
-plots.show(fig, pick(structure, norms), "collapsed", run.words)
+plots.show(fig, pick(structure, norms), "collapsed", run.description)
 
 # %%
 show("LR-10", "LR-11", development=development)
@@ -298,7 +298,7 @@ show("LR-10", "LR-11", development=development)
 # %% mystnb={"image": {"alt": "Norm of all weights over training, on a logarithmic scale, with the stage bands"}}
 fig = draw.curves({"norm of all weights": pick(evaluation, {"weight_norm": "norm"})}, stages,
                   "norm (no unit)", columns=1, height=3.4, log=True)
-plots.show(fig, evaluation[["step", "weight_norm"]], "weight_norm", run.words)
+plots.show(fig, evaluation[["step", "weight_norm"]], "weight_norm", run.description)
 
 # %%
 show("LR-12", regression=run)

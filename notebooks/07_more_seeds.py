@@ -80,13 +80,13 @@ def joined(table, column):
     return pd.concat(tables, axis=1).reset_index()
 
 
-words = f"{preset} preset, all runs"
+description = f"{preset} preset, all runs"
 stages = found[next(iter(found))][2]
 for name, table, column in (("LLC", "llc", "llc"), ("test loss", "evaluation", "loss")):
     both = joined(table, column)
     fig = draw.curves({name: both}, stages, {"LLC": "LLC (no unit)"}.get(
         name, "squared target units"), columns=1, height=3.6)
-    plots.show(fig, both, column, words)
+    plots.show(fig, both, column, description)
 
 # %% [markdown]
 # ## Boundaries

@@ -77,10 +77,10 @@ trace = statistics[["step", "trace"]]
 top = statistics[["step", *(f"eig_{i}" for i in range(1, chosen.eigenvalues + 1))]]
 fig = draw.curves({"trace": trace}, stages, "curvature (loss units)", columns=1, height=3.4,
                   log=True, errors={"trace": statistics.trace_se})
-plots.show(fig, statistics[["step", "trace", "trace_se"]], "hessian_trace", run.words)
+plots.show(fig, statistics[["step", "trace", "trace_se"]], "hessian_trace", run.description)
 fig = draw.curves({"largest eigenvalues": top.rename(columns=lambda n: n.replace("eig_", "no. "))},
                   stages, "curvature (loss units)", columns=1, height=3.4, log=True)
-plots.show(fig, top, "hessian_eigenvalues", run.words)
+plots.show(fig, top, "hessian_eigenvalues", run.description)
 
 # %% [markdown]
 # The authors' code adds the probes of a trace up where their mean is meant; what is quoted here is the mean.
@@ -129,7 +129,7 @@ ax.set_ylim(1e-5, 10)
 ax.set_xlabel("eigenvalue (linear within 1)")
 ax.set_ylabel("density on this scale")
 ax.legend(fontsize=8)
-plots.show(fig, pd.DataFrame({"eigenvalue": grid, **shown}), "spectrum", run.words)
+plots.show(fig, pd.DataFrame({"eigenvalue": grid, **shown}), "spectrum", run.description)
 
 # %% tags=["remove-cell"]
 from devlib import sources

@@ -77,13 +77,13 @@ print("variance explained:", ", ".join(f"component {row.component:.0f} {row.expl
 
 # %% mystnb={"image": {"alt": "The path of the predictions in the plane of components one and two, and one and three, each stage in its colour"}}
 fig = draw.path_plane(path, stages, explained.explained)
-plots.show(fig, path, "path", run.words)
+plots.show(fig, path, "path", run.description)
 
 # %% mystnb={"image": {"alt": "Scores of the first components over training with the stage bands"}}
 components = [name for name in path.columns if name.startswith("pc_")]
 scores = path[["step", *components]].rename(columns=lambda name: name.replace("pc_", "component "))
 fig = draw.curves({"scores": scores}, stages, "score (target units)", columns=1, height=4.2)
-plots.show(fig, scores, "scores", run.words)
+plots.show(fig, scores, "scores", run.description)
 
 # %% [markdown]
 # ## Turning points and boundaries
@@ -117,12 +117,12 @@ rule = results_language.language_settings(preset).stages
 words, shares = language["path"], language["explained"].explained
 _, ends, spans = find_stages(language["llc"], language["behaviour"], rule, "LM")
 fig = draw.path_plane(words, spans, shares)
-plots.show(fig, words, "language_path", language.words)
+plots.show(fig, words, "language_path", language.description)
 
 # %% mystnb={"image": {"alt": "Scores of the first components of the language model over training with the stage bands"}}
 scores = words.rename(columns=lambda name: name.replace("pc_", "component "))
 fig = draw.curves({"scores": scores}, spans, "score (nats)", columns=1, height=4.2)
-plots.show(fig, scores, "language_scores", language.words)
+plots.show(fig, scores, "language_scores", language.description)
 
 # %%
 table = nearest_boundaries(words, ends, rule)

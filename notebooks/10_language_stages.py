@@ -102,7 +102,7 @@ print(run["corpus"].fillna("").round(3).to_string(index=False))
 # %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps, with the stages found as coloured bands and the paper's boundaries dashed"}}
 paper = {name: end for name, end in PAPER_STAGE_ENDS["LM"].items() if end < reached}
 fig = plots.llc_curve(llc, smoothed, stages, paper, behaviour, loss_unit="nats a token")
-plots.show(fig, llc, "llc", run.words)
+plots.show(fig, llc, "llc", run.description)
 
 # %%
 say("boundaries found:", ", ".join(f"{step:,}" for step in boundaries) or "none",
@@ -138,7 +138,7 @@ panels = [("LLC", llc.step, llc.llc, smoothed),
            smooth(behaviour.step, behaviour.loss, settings.stages, behaviour.loss_se)),
           ("weight norm", behaviour.step, norm, smooth(behaviour.step, norm, settings.stages))]
 fig = plots.curves_and_slopes(panels, stages, settings.stages.tolerance)
-plots.show(fig, plots.slope_table(panels), "slopes", run.words)
+plots.show(fig, plots.slope_table(panels), "slopes", run.description)
 
 # %% [markdown]
 # The paper's Table 1 for this model, as released: LM1 LLC +26.3, LM2 +22.5, LM3 -1.6, LM4 +8.7, LM5 +1.7; with
@@ -188,7 +188,7 @@ artefact = pd.DataFrame({
     "true, and the predicted shift": llc.llc_plain + shift * llc.init_loss})
 fig = draw.curves({"LLC from the same draws": artefact}, stages, "LLC (no unit)", columns=1,
                   height=4.2)
-plots.show(fig, artefact.assign(sd_running=llc.sd_running), "artefact", run.words)
+plots.show(fig, artefact.assign(sd_running=llc.sd_running), "artefact", run.description)
 
 # %%
 ratio = llc.sd_running / (spread * llc.init_loss)
@@ -214,7 +214,7 @@ fig = draw.curves({"bigram score": pick(behaviour, {"bigram": "bigram score"})},
                   levels={"entropy of bigrams": behaviour.bigram_floor.iloc[0]},
                   errors={"bigram score": behaviour.bigram_excess_se})
 plots.show(fig, behaviour[["step", "bigram", "bigram_se", "bigram_floor", "bigram_excess",
-                           "bigram_excess_se"]], "bigram", run.words)
+                           "bigram_excess_se"]], "bigram", run.description)
 
 # %%
 least = behaviour.loc[behaviour.bigram.idxmin()]
@@ -233,7 +233,7 @@ places = [p for p in chosen.positions if p < model.context]
 panels = {"on average": pick(gap, {"loss": "as it is", "ablated": "positions zeroed"})}
 fig = draw.curves(panels, stages, "test loss (nats)", columns=1, height=4.0)
 plots.show(fig, gap[["step", "loss", "loss_se", "ablated", "ablation", "ablation_se"]],
-           "positions_ablated", run.words)
+           "positions_ablated", run.description)
 
 # %% mystnb={"image": {"alt": "Loss at several positions in the context over training, with positional embeddings and without"}}
 panels = {title: pick(table, {f"loss_at_{p}": f"after {p}" for p in places}) for title, table in (
@@ -243,7 +243,7 @@ panels = {title: pick(table, {f"loss_at_{p}": f"after {p}" for p in places}) for
         for p in places})))}
 fig = draw.curves(panels, stages, "loss after so many tokens (nats)", height=4.0)
 plots.show(fig, behaviour[["step", *(f"{kind}_at_{p}" for kind in ("loss", "ablation")
-                                     for p in places)]], "loss_at_positions", run.words)
+                                     for p in places)]], "loss_at_positions", run.description)
 
 # %%
 begins = onset(behaviour.ablation, behaviour.step)
@@ -262,7 +262,7 @@ fig = draw.curves({"n-gram score": pick(behaviour, names)}, stages, "ratio of lo
                   height=4.0, levels={"no better than any text": 1.0},
                   errors={names[key]: behaviour[f"{key}_se"] for key in names})
 plots.show(fig, behaviour[["step", *(name for key in names for name in (key, f"{key}_se"))]],
-           "ngrams", run.words)
+           "ngrams", run.description)
 
 # %%
 say("n = 2, 3, 4 at the bigram minimum:",
@@ -279,7 +279,7 @@ show("LM-3", two_layers=run)
 
 # %% mystnb={"image": {"alt": "Paths of the positional embedding in its first two principal components at several checkpoints: noise at first, then smooth arcs"}}
 fig = draw.position_paths(run["positions"])
-plots.show(fig, run["positions"], "positions", run.words)
+plots.show(fig, run["positions"], "positions", run.description)
 
 # %%
 structure = run["structure"]
@@ -296,14 +296,15 @@ show("LM-8", two_layers=run)
 
 # %% mystnb={"image": {"alt": "Norm of the positional embedding against position in the context, one line for each of several checkpoints"}}
 fig = draw.position_norms(run["positions"])
-plots.show(fig, run["positions"][["step", "position", "norm"]], "position_magnitudes", run.words)
+plots.show(fig, run["positions"][["step", "position", "norm"]], "position_magnitudes",
+           run.description)
 
 # %% mystnb={"image": {"alt": "Mean norm of the positional embeddings over training with a band of one standard deviation over positions"}}
 norms = pick(structure, {"position_norm": "mean over positions"})
 fig = draw.curves({"norm of the positional embeddings": norms}, stages, "norm (no unit)",
                   columns=1, height=3.4,
                   errors={"mean over positions": structure.position_norm_sd / 2})
-plots.show(fig, structure, "position_norm", run.words)
+plots.show(fig, structure, "position_norm", run.description)
 
 # %% [markdown]
 # ## LM3 and LM4: the induction circuit
@@ -318,7 +319,7 @@ panels = {f"layer {layer}, {title}": table.pivot(index="step", columns="head", v
           for name, title in (("previous", "previous token"), ("prefix", "prefix matching"))
           for layer, table in heads.groupby("layer")}
 fig = draw.curves(panels, stages, "mean attention", each_scale=True)
-plots.show(fig, heads, "heads", run.words)
+plots.show(fig, heads, "heads", run.description)
 
 # %%
 final = heads[heads.step == reached].set_index(["layer", "head"])
@@ -336,7 +337,7 @@ early, late = icl_windows(chosen, model.context)
 fig = draw.curves({f"loss on tokens {late[0]} to {late[1]} minus tokens {early[0]} to {early[1]}":
                    pick(behaviour, {"icl": "ICL score"})}, stages, "nats", columns=1, height=4.0,
                   errors={"ICL score": behaviour.icl_se}, levels={"no gain": 0.0})
-plots.show(fig, behaviour[["step", "icl", "icl_se"]], "icl", run.words)
+plots.show(fig, behaviour[["step", "icl", "icl_se"]], "icl", run.description)
 
 # %%
 say(f"ICL score {at(behaviour, first).icl:+.3f} +- {at(behaviour, first).icl_se:.3f} at the "
@@ -356,7 +357,7 @@ pairs = composition.assign(pair=composition.earlier_head.astype(str) + compositi
 fig = draw.threads({f"{kind.upper()}-composition": pairs.pivot(
     index="step", columns="pair", values=kind).to_numpy() for kind in "qkv"},
     sorted(pairs.step.unique()), stages, "score (eq. 17)")
-plots.show(fig, composition, "composition", run.words)
+plots.show(fig, composition, "composition", run.description)
 
 # %%
 baseline = composition_baseline(composition)
@@ -377,7 +378,7 @@ show("LM-7", two_layers=run)
 for stage, table in run["texts"].groupby("stage"):
     for number, text in table.groupby("text"):
         show_text(f"{stage}, text {number + 1}", text, model.vocabulary, training.corpus)
-plots.show_data(run["texts"], "texts", run.words)
+plots.show_data(run["texts"], "texts", run.description)
 
 # %% [markdown]
 # The tokens that changed most in each stage, over many contexts, with what stood before them:

@@ -68,7 +68,7 @@ say(f"{len(behaviour)} checkpoints up to step {reached:,}, of {training.batch * 
 
 # %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps of the one-layer model, with the stages found as coloured bands"}}
 fig = plots.llc_curve(llc, smoothed, stages, {}, behaviour, loss_unit="nats a token")
-plots.show(fig, llc, "llc_one_layer", run.words)
+plots.show(fig, llc, "llc_one_layer", run.description)
 
 # %%
 say("boundaries found:", ", ".join(f"{step:,}" for step in boundaries) or "none")
@@ -91,7 +91,7 @@ panels = {"bigram score (nats)": behaviour[["step", "bigram"]],
 fig = draw.curves(panels, stages, "see the titles", columns=3, each_scale=True)
 plots.show(fig, behaviour[["step", "bigram", "bigram_excess_se", "ablation", "ablation_se",
                            *(n for key in names for n in (key, f"{key}_se"))]],
-           "one_layer", run.words)
+           "one_layer", run.description)
 
 # %%
 def moments(table):
@@ -134,7 +134,7 @@ panels = {title: heads.pivot(index="step", columns="head", values=name).add_pref
           .reset_index() for name, title in (("previous", "previous token"),
                                              ("prefix", "prefix matching"))}
 fig = draw.curves(panels, stages, "mean attention", each_scale=True)
-plots.show(fig, heads, "heads_one_layer", run.words)
+plots.show(fig, heads, "heads_one_layer", run.description)
 
 # %%
 final, untrained = heads[heads.step == reached], heads[heads.step == 0]

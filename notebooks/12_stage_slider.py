@@ -71,7 +71,7 @@ ends = nearest(steps, [0, *stages.end])
 at_ends = attention[[steps.index(step) for step in ends]]
 fig = draw.stage_ends(evaluation, llc, stages, ends, at_ends)
 curves = llc[["step", "llc", "mcse"]].merge(evaluation[["step", "loss", "loss_se"]])
-plots.show(fig, curves, "slider", run.words)
+plots.show(fig, curves, "slider", run.description)
 slider(slider_data(evaluation, llc, stages, steps, attention))
 
 # %% [markdown]

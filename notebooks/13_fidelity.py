@@ -164,7 +164,7 @@ panels = {
     "our own draws": artefact[["step", "running", "true"]].rename(
         columns={"running": "running init loss", "true": "true init loss"})}
 fig = plots_fidelity.artefact(panels)
-plots.show(fig, artefact, "artefact", language.words)
+plots.show(fig, artefact, "artefact", language.description)
 
 # %%
 print(removed.round({"loss": 2, "removed": 1}).to_string(index=False))
@@ -202,7 +202,7 @@ if "check" in language.tables:
 
 # %% mystnb={"image": {"alt": "LLC of each draw of a few checkpoints: it starts at zero, climbs or overshoots, and comes near its later level within the burn-in; the running mean of all draws ends below the mean after burn-in"}}
 fig = plots_fidelity.transients(small["traces"], burn_in)
-plots.show(fig, small["traces"], "transients", small.words)
+plots.show(fig, small["traces"], "transients", small.description)
 
 # %%
 for row in burn_in.itertuples():

@@ -118,7 +118,7 @@ recompute: bool = False  # changes nothing here: `make bench` measures anew
 import pandas as pd
 
 from devlib import budget, costs, plots, plots_beyond
-from devlib.costs import load, words
+from devlib.costs import description, load
 from devlib.verdicts import say
 
 pd.options.display.width = 100
@@ -133,7 +133,7 @@ pd.options.display.width = 100
 if costs.measured("cores"):
     cores = load("cores")
     table, faster = costs.cores(cores), cores["times as fast"]
-    plots.show(plots_beyond.scaling(table, faster["bar"]), table, "cores", words(cores))
+    plots.show(plots_beyond.scaling(table, faster["bar"]), table, "cores", description(cores))
     print(f"{cores['checkpoints']} checkpoints, {cores['chains']} chains of {cores['draws']:,} "
           "draws each")
     print(table.round(1).to_string(index=False))
@@ -193,7 +193,7 @@ for gpu in budget.GPUS:
 # %% mystnb={"image": {"alt": "Hours of the whole paper by arithmetic against 1, 8 and 64 GPUs, for T4, A100 and H100, on logarithmic axes"}}
 hours = budget.paper_hours(work)
 fig = plots_beyond.paper_hours(hours)
-plots.show(fig, hours, "paper_hours", "arithmetic above, from " + words(work))
+plots.show(fig, hours, "paper_hours", "arithmetic above, from " + description(work))
 
 # %%
 print(hours.round(1).to_string(index=False))

@@ -58,7 +58,7 @@ def test_preset_numbers_are_the_presets(book):
     text = unescape((book / "book" / "presets.html").read_text(encoding="utf-8"))
     for preset in presets.PRESETS.values():
         assert f"{preset.regression.llc.draws:,}" in text
-        assert preset.words.replace("'", "\u2019") in text  # Sphinx writes typographic quotes
+        assert preset.description.replace("'", "\u2019") in text  # Sphinx writes typographic quotes
     for row in presets.describe(presets.PAPER.regression.training):
         assert f">{row['name']}<" in text
 

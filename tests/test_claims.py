@@ -335,7 +335,8 @@ def test_each_claim_takes_the_largest_preset(tmp_path, found_stages):
     put(tmp_path, "published", "regression", 1, regression())
     found = {judged.claim.id: judged for judged in claims.ledger(runs=tmp_path)}
     assert (found["LR-1"].preset, found["LR-1"].seed) == ("published", 1)
-    assert found["LR-1"].verdict == AGREES and "published preset, seed 1" in found["LR-1"].words
+    assert found["LR-1"].verdict == AGREES
+    assert "published preset, seed 1" in found["LR-1"].description
     assert found["LM-1"].preset == "laptop"
     assert found["LR-15"].verdict == NOT_REACHED  # one seed of five
     forced = {judged.claim.id: judged for judged in claims.ledger("laptop", tmp_path)}

@@ -166,7 +166,7 @@ def test_compute_then_read(tiny):
     assert set(made.tables) == {"volumes", "means", "estimates", "ends", "powers", "networks",
                                 "network_estimates", "sbc"}
     assert len(made["estimates"]) == len(A2_EXAMPLES) + len(FIGURE_2)
-    assert made.words.startswith("smoke preset, seed 3: ")
+    assert made.description.startswith("smoke preset, seed 3: ")
     place = tiny / "runs" / "smoke" / "primer-seed3"
     times = {path: path.stat().st_mtime_ns for path in place.iterdir()}
     for again in (primer.primer("smoke", 3), primer.primer("smoke", 3, recompute=True)):

@@ -65,7 +65,7 @@ def test_words_of_a_preset_give_the_same_share():
     """presets.py spells it for the lines under figures."""
     laptop = presets.get("laptop")
     share, *_ = scale(as_dict(laptop.language))
-    assert re.findall(r"1/[\d,]+", laptop.language_words) == [share.split()[0]]
+    assert re.findall(r"1/[\d,]+", laptop.language_description) == [share.split()[0]]
 
 
 def test_scale_of_parts_of_a_run():

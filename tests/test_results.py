@@ -172,7 +172,7 @@ def test_results_hold_words_tables_and_provenance(unbroken, tiny):
     store = CheckpointStore(folder / "checkpoints")
     assert list(found["evaluation"].step) == store.steps
     assert list(found["llc"].step) == thin(store.steps, 5)
-    assert found.words == "tiny preset, seed 0: a preset of the tests"
+    assert found.description == "tiny preset, seed 0: a preset of the tests"
     manifest = found.manifest
     assert manifest["settings"]["training"]["steps"] == 40
     assert manifest["made with"] == provenance()

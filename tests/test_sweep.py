@@ -173,7 +173,7 @@ def test_another_sampler_has_tables_of_its_own_and_the_same_checkpoints(tmp_path
     assert calls.since() == (0, 0, len(base["llc"]))  # the chains, and nothing else
     assert {path: path.read_bytes() for path in before} == before
     assert other["evaluation"].equals(base["evaluation"])
-    assert "tiny preset with eps 1e-05, seed 0" in other.words
+    assert "tiny preset with eps 1e-05, seed 0" in other.description
     own = place.with_name("regression-doubled-eps=1e-05-seed0")
     assert sorted(path.name for path in own.iterdir()
                   if path.suffix and not path.name.startswith(".")) == [

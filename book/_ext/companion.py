@@ -36,7 +36,7 @@ def written(value):
 
 class PresetTable(SphinxDirective):
     """Presets side by side. The argument is a path into a Preset that ends at a group of numbers;
-    without it, the table gives each preset's words. `:presets:` takes some of them only."""
+    without it, the table gives each preset's description. `:presets:` takes some of them only."""
 
     optional_arguments = 1
     option_spec = {"presets": directives.unchanged}  # noqa: RUF012 (docutils' interface)
@@ -48,8 +48,8 @@ class PresetTable(SphinxDirective):
         chosen = [presets.get(name) for name in
                   self.options.get("presets", " ".join(presets.PRESETS)).split()]
         if not self.arguments:
-            rows = [[nodes.literal(text=preset.name), preset.words, preset.language_words]
-                    for preset in chosen]
+            rows = [[nodes.literal(text=preset.name), preset.description,
+                     preset.language_description] for preset in chosen]
             return [table(["preset", "regression", "language models"], rows)]
         heads = ["number", *(preset.name for preset in chosen), "section"]
         numbers = [self.numbers(preset) for preset in (presets.PAPER, *chosen)]
