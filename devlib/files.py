@@ -123,7 +123,8 @@ def _version(name):
 
 
 def _commit():
-    run = subprocess.run(["git", "-C", project_root(), "rev-parse", "--short=12", "HEAD"],
+    here = Path(__file__).resolve().parent
+    run = subprocess.run(["git", "-C", here, "rev-parse", "--short=12", "HEAD"],
                          capture_output=True, text=True)
     return run.stdout.strip() or None
 
