@@ -16,10 +16,10 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-from devlib.devices import claim_gpu
+from devlib.devices import claim_gpu, one_thread
+from devlib.environment import environment
 from devlib.errors import UserError
 from devlib.files import make_directory, runs_directory
-from devlib.parallel import one_thread
 
 TIMEOUT = 10  # seconds to wait for the scheduler, and for a first worker
 COMPUTES = ("torch", "numpy", "scipy", "pandas", "dask", "distributed", "cloudpickle")
@@ -140,27 +140,9 @@ def _there(function, runs, item):
     """On a worker: one thread, a GPU of its own where there are several, files in the runs
     directory of whoever asked, and no cluster or processes below this one."""
     claim_gpu()
-    with one_thread(), _environment(DEVLIB_RUNS=str(runs), DEVLIB_CLUSTER=None,
-                                    LOKY_MAX_CPU_COUNT="1"):
+    with one_thread(), environment(DEVLIB_RUNS=str(runs), DEVLIB_CLUSTER=None,
+                                   LOKY_MAX_CPU_COUNT="1"):
         return function(item)
-
-
-@contextlib.contextmanager
-def _environment(**variables):
-    before = {name: os.environ.get(name) for name in variables}
-    try:
-        _set(variables)
-        yield
-    finally:
-        _set(before)
-
-
-def _set(variables):
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
 
 
 def _result(future, address):

@@ -83,6 +83,17 @@ def gpu_name():
     return torch.cuda.get_device_name() if torch.cuda.is_initialized() else None
 
 
+@contextlib.contextmanager
+def one_thread():
+    """torch on one thread until the block ends."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 # ------------------------------------------------------------------------- a GPU for each process
 
 

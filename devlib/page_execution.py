@@ -1,12 +1,12 @@
 """One notebook through papermill, and what can go wrong there in one line."""
 
-import contextlib
 import logging
 import os
 import sys
 import tempfile
 from pathlib import Path
 
+from devlib.environment import environment
 from devlib.errors import UserError
 from devlib.files import make_directory, project_root
 from devlib.notebooks import canonical, read, write
@@ -21,7 +21,7 @@ def execute(nb, page, failures, values=None, bar=True, **variables):
     failed = failures / f"{page.stem}.failed.ipynb"
     bar = {"desc": page.stem, "unit": "cell"} if bar and sys.stderr.isatty() else False
     # papermill treats {} in a path as a parameter: give it a path of our own
-    with tempfile.TemporaryDirectory() as folder, _environment(**variables):
+    with tempfile.TemporaryDirectory() as folder, environment(**_variables(**variables)):
         partial = Path(folder) / "partial.ipynb"
         try:
             done = papermill.execute_notebook(
@@ -40,21 +40,10 @@ def execute(nb, page, failures, values=None, bar=True, **variables):
     raise UserError(f"{page.stem}: {what}; the notebook up to there: {failed}")
 
 
-@contextlib.contextmanager
-def _environment(**variables):
+def _variables(**variables):
     """What a kernel started here finds in its environment: this library, this interpreter's
     kernel rather than a user's of the same name, inline figures, no warnings of the debugger."""
     path = [str(project_root()), *filter(None, [os.environ.get("PYTHONPATH")])]
-    variables |= {"PYTHONPATH": os.pathsep.join(path), "JUPYTER_PREFER_ENV_PATH": "1",
-                  "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-                  "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    return variables | {"PYTHONPATH": os.pathsep.join(path), "JUPYTER_PREFER_ENV_PATH": "1",
+                        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+                        "PYDEVD_DISABLE_FILE_VALIDATION": "1"}

@@ -4,15 +4,14 @@ $DEVLIB_CLUSTER, or --cluster on the command line, names the scheduler of a dask
 it work stays on this machine. A result does not depend on where its piece ran.
 """
 
-import contextlib
 import os
 
-import torch
 from joblib import Parallel, cpu_count, delayed
 from joblib.externals.loky import get_reusable_executor
 from tqdm import tqdm
 
-from devlib.devices import claim_gpu, gpus
+from devlib.cluster import stream
+from devlib.devices import claim_gpu, gpus, one_thread
 
 
 def cores() -> int:
@@ -33,8 +32,6 @@ def each(function, items, *, jobs=None, label="", cluster=None) -> list:
     items = list(items)
     cluster = os.environ.get("DEVLIB_CLUSTER") if cluster is None else cluster
     if cluster and items:
-        from devlib.cluster import stream  # dask, only where it is used
-
         done = [None] * len(items)
         for place, result in _bar(stream(function, items, cluster), items, label):
             done[place] = result
@@ -65,14 +62,3 @@ def _in_process(function, item, several):
 def _one_thread(function, item):
     with one_thread():
         return function(item)
-
-
-@contextlib.contextmanager
-def one_thread():
-    """torch on one thread until the block ends."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
