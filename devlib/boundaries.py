@@ -14,6 +14,7 @@ from devlib.errors import UserError
 from devlib.presets import StageSettings
 from devlib.rng import stream_seed
 from devlib.stages import SmoothCurve, local_plateaus, moved, slope, smooth
+from devlib.steps import apart, nearest
 
 NOISES = ("errors", "none", "fitted")
 
@@ -103,8 +104,8 @@ def bootstrap(llc: pd.DataFrame, rule: Rule = Rule(), repetitions=200, seed=0,
     found = [rule.boundaries(rule.curve(llc.assign(llc=mean), curve.fitted)) for mean in means]
     rows = []
     for boundary in rule.boundaries(curve):
-        nearest = [_nearest(steps, boundary) for steps in found if steps]
-        where = [step for step in nearest if _apart(step, boundary) <= near]
+        again = [nearest(steps, boundary, log=True) for steps in found if steps]
+        where = [step for step in again if apart(step, boundary) <= near]
         low, high = np.percentile(where, [5, 95]) if where else (np.nan, np.nan)
         rows.append({"boundary": boundary, "found": len(where) / repetitions, "low": low,
                      "high": high})
@@ -117,16 +118,7 @@ def beside_paper(found: list[int], paper: dict, last) -> pd.DataFrame:
     rows = []
     for stage, step in paper.items():
         if step < last:
-            nearest = _nearest(found, step) if found else None
-            rows.append({"stage": stage, "paper": step, "found": nearest,
-                         "factor": np.nan if nearest is None else nearest / step})
+            ours = nearest(found, step, log=True) if found else None
+            rows.append({"stage": stage, "paper": step, "found": ours,
+                         "factor": np.nan if ours is None else ours / step})
     return pd.DataFrame(rows, columns=["stage", "paper", "found", "factor"])
-
-
-def _apart(step, other):
-    """Distance in log(step + 1)."""
-    return abs(np.log1p(step) - np.log1p(other))
-
-
-def _nearest(steps, step):
-    return min(steps, key=lambda other: _apart(other, step))

@@ -7,6 +7,7 @@ finite where it looked and found nothing; or None if this run cannot tell.
 
 import numpy as np
 
+from devlib.steps import at, nearest
 from devlib.table_rows import (
     HESSIAN_ERRORS,
     brownian_share,
@@ -31,20 +32,10 @@ def measures(claim, *kinds):
     return register
 
 
-def at(table, step):
-    """The row of the checkpoint nearest to a step."""
-    return table.iloc[(table.step - step).abs().argmin()]
-
-
 def change(table, start, end, column, error):
     """(change, standard error) between two steps, their errors combined."""
     first, last = at(table, start), at(table, end)
     return last[column] - first[column], np.hypot(first[error], last[error])
-
-
-def nearest(steps, step):
-    """The step nearest on the log scale; not a number if there is none."""
-    return min(steps, key=lambda other: abs(np.log1p(other) - np.log1p(step)), default=np.nan)
 
 
 # ----------------------------------------------------------------------------------- regression
@@ -62,7 +53,7 @@ def stage_changes(run, of, start=None, end=None):
     """What a stage changes, or the boundary nearest to its end."""
     tables = run["regression"]
     if of == "boundary":
-        return nearest(run.stages("regression")[1], end), None
+        return nearest(run.stages("regression")[1], end, log=True), None
     if of == "loss":
         return change(tables["evaluation"], start, end, "loss", "loss_se")
     if of == "climb":  # from one step to the run's last
@@ -195,7 +186,7 @@ def all_seeds(run, of, start=None, end=None, middle=None):
     if of == "llc":  # of the seed that is farthest from the released ones' middle
         return max((change(other["regression"]["llc"], start, end, "llc", "mcse")
                     for other in runs), key=lambda found: abs(found[0] - middle))
-    factors = [nearest(other.stages("regression")[1], end) / end for other in runs]
+    factors = [nearest(other.stages("regression")[1], end, log=True) / end for other in runs]
     return max(factors, key=lambda factor: abs(np.log(factor)) if factor > 0 else np.inf), None
 
 
@@ -329,7 +320,7 @@ def one_layer(run, of):
         two = two[two.step <= run.last(ONE)]
         other = two.step[two.bigram.idxmin()]
     elif of == "boundary":
-        other = nearest(run.stages(ONE)[1], least.step)
+        other = nearest(run.stages(ONE)[1], least.step, log=True)
     elif of == "positions":
         other = onset(behaviour.ablation, behaviour.step)
     else:

@@ -5,7 +5,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from devlib.checkpoints import thin
 from devlib.plots import (
     BLACK,
     BLUE,
@@ -19,6 +18,7 @@ from devlib.plots import (
     log_steps,
     stage_bands,
 )
+from devlib.steps import thin
 
 # without SKY: on a dark page it is too near to blue
 COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, BLACK)

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from devlib.claim_measures import at
+from devlib.steps import at
 
 SAME_STEP = 0.01  # checkpoints of one step on different schedules are within this share
 

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from devlib.plots import BAND_ALPHA, BLUE, STAGE_COLOURS, VERMILLION
+from devlib.steps import nearest
 from devlib.training import build_model
 
 TEMPLATE = Path(__file__).with_name("slider.html")
@@ -39,7 +40,7 @@ def slider_data(evaluation: pd.DataFrame, llc: pd.DataFrame, stages: pd.DataFram
     """
     loss = evaluation.set_index("step").loc[llc.step]
     steps = llc.step.to_numpy()
-    apart = np.abs(np.log1p(steps)[:, None] - np.log1p(pattern_steps)[None])
+    nearest_pattern = [nearest(pattern_steps, step, log=True) for step in steps]
     _, _, heads, tokens, _ = patterns.shape
     rows, columns = np.tril_indices(tokens)
     percents = np.rint(100 * patterns[..., rows, columns]).astype(int)
@@ -51,7 +52,8 @@ def slider_data(evaluation: pd.DataFrame, llc: pd.DataFrame, stages: pd.DataFram
                     "colour": STAGE_COLOURS[number % len(STAGE_COLOURS)]}
                    for number, row in enumerate(stages.itertuples())],
         "band": BAND_ALPHA, "heads": heads, "tokens": tokens,
-        "pattern_steps": list(pattern_steps), "pattern_at": apart.argmin(1).tolist(),
+        "pattern_steps": list(pattern_steps),
+        "pattern_at": [list(pattern_steps).index(step) for step in nearest_pattern],
         "patterns": percents.reshape(len(percents), -1, len(rows)).tolist()}
 
 

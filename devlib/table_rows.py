@@ -7,6 +7,7 @@ import pandas as pd
 
 from devlib.errors import UserError
 from devlib.presets import RegressionMetrics
+from devlib.steps import apart
 
 
 def classify(row, metrics: RegressionMetrics) -> str:
@@ -53,7 +54,7 @@ HESSIAN_ERRORS = {"trace": "trace_se", "eig_1": "residual_1"}  # columns: of eac
 
 def near(step, other, factor) -> bool:
     """Whether two steps are within a factor of each other, both counted from 1."""
-    return abs(np.log1p(step) - np.log1p(other)) < np.log(factor)
+    return apart(step, other) < np.log(factor)
 
 
 def reversed_pairs(one: pd.DataFrame, other: pd.DataFrame) -> int:

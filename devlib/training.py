@@ -11,7 +11,7 @@ import torch
 from torch.func import functional_call
 from tqdm import tqdm
 
-from devlib.checkpoints import CheckpointStore, schedule
+from devlib.checkpoints import CheckpointStore
 from devlib.devices import cache_slice, device, is_gpu, move
 from devlib.errors import CheckpointError
 from devlib.files import settings_hash
@@ -22,6 +22,7 @@ from devlib.parameters import Layout
 from devlib.presets import RegressionSettings, as_dict
 from devlib.resume import load_state, save_state
 from devlib.rng import stream_seed
+from devlib.steps import schedule
 from devlib.tasks import squared_errors, task_set, training_batch
 
 RESUME = "resume.safetensors"

@@ -57,6 +57,7 @@ from devlib.boundaries import NOISES, Rule, beside_paper, bootstrap, sensitivity
 from devlib.claims import DIFFERS, on_tables, show
 from devlib.presets import replace
 from devlib.stages import PAPER_STAGE_ENDS, find_stages, smooth
+from devlib.steps import at
 from devlib.verdicts import verdict
 
 sampler = {"eps": eps, "nbeta": nbeta, "gamma": gamma}
@@ -107,7 +108,7 @@ print(f"worst R-hat {llc.rhat.max():.2f}; smallest ESS {llc.ess.min():.0f}; "
 check = results.check(preset, seed, recompute and not reuse)
 apart = []
 for row in () if check is None else check["llc"].itertuples():
-    ours = llc.iloc[(llc.step - row.step).abs().argmin()]
+    ours = at(llc, row.step)
     apart.append((ours.llc - row.llc) / (ours.mcse**2 + row.mcse**2) ** 0.5)
     print(f"step {row.step:7,}: batch {settings.llc.batch}: {ours.llc:6.1f} +- "
           f"{ours.mcse:.1f}; the paper's: {row.llc:6.1f} +- {row.mcse:.1f}; "

@@ -53,6 +53,7 @@ from devlib.claims import show
 from devlib.coloured_text import context_of, show_text
 from devlib.metrics_language import icl_windows
 from devlib.stages import PAPER_STAGE_ENDS, change, find_stages, smooth
+from devlib.steps import at
 from devlib.table_rows import brownian_share, composition_baseline
 from devlib.verdicts import onset, say
 
@@ -72,11 +73,6 @@ say(f"{len(behaviour)} checkpoints up to step {reached:,}.")
 
 
 # %% tags=["hide-input"]
-def at(table, step):
-    """The row of the checkpoint nearest to a step."""
-    return table.iloc[(table.step - step).abs().argmin()]
-
-
 def pick(table, columns):
     """A table of the step and the named columns, renamed."""
     return table[["step", *columns]].rename(columns=columns)

@@ -47,9 +47,9 @@ import numpy as np
 
 from devlib import plots, presets, results
 from devlib import plots_development as draw
-from devlib.checkpoints import nearest, thin
 from devlib.slider import mean_patterns, slider, slider_data
 from devlib.stages import find_stages
+from devlib.steps import nearest_each, thin
 from devlib.tasks import fixed_set
 from devlib.verdicts import verdict
 
@@ -67,7 +67,7 @@ contexts = fixed_set(seed, "patterns", presets.get(preset).metrics.attention_sam
 # %% mystnb={"image": {"alt": "Test loss and LLC over training with the stages as bands, and below them the mean attention pattern of every head at the end of each stage"}}
 steps = thin(kept.steps, presets.get(preset).kept)
 attention = mean_patterns(kept, steps, settings, *contexts)
-ends = nearest(steps, [0, *stages.end])
+ends = nearest_each(steps, [0, *stages.end])
 at_ends = attention[[steps.index(step) for step in ends]]
 fig = draw.stage_ends(evaluation, llc, stages, ends, at_ends)
 curves = llc[["step", "llc", "mcse"]].merge(evaluation[["step", "loss", "loss_se"]])

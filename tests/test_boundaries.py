@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from devlib.boundaries import Rule, beside_paper, bootstrap, sensitivity
-from devlib.checkpoints import schedule
 from devlib.errors import UserError
 from devlib.presets import StageSettings
 from devlib.stages import slope, smooth
+from devlib.steps import schedule
 
 STEPS = np.array(schedule(500_000, 60, 40))
 X = np.log1p(STEPS)

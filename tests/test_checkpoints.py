@@ -7,13 +7,12 @@ import re
 import stat
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 import devlib
 from devlib import files
-from devlib.checkpoints import MANIFEST, CheckpointStore, schedule, thin
+from devlib.checkpoints import MANIFEST, CheckpointStore
 from devlib.errors import CheckpointError, UserError
 from devlib.files import make_directory, settings_hash, sha256, write_atomic, write_json
 
@@ -274,34 +273,3 @@ def test_settings_hash():
                                          {"a": None}, {"a": {"a": 1}})}
     assert len(hashes) == 7
     assert all(re.fullmatch("[0-9a-f]{12}", h) for h in hashes)
-
-
-# ------------------------------------------------------------------------------ schedules
-
-
-@pytest.mark.parametrize("steps, log, linear", [(1, 3, 3), (2, 5, 2), (600, 8, 4), (999, 50, 50)])
-def test_schedule(steps, log, linear):
-    found = schedule(steps, log, linear)
-    assert found[0] == 0 and found[-1] == steps - 1
-    assert found == sorted(set(found)) and all(isinstance(s, int) for s in found)
-    for stop in {1, max(1, steps // 3), steps}:
-        part = schedule(steps, log, linear, stop)
-        assert part == sorted({s for s in found if s < stop} | {stop - 1})
-
-
-def test_thin_keeps_ends_and_spreads_over_log_time():
-    steps = schedule(500_000, 100, 100)
-    for count in (2, 5, 30, 189):
-        kept = thin(steps, count)
-        assert len(kept) == count and set(kept) <= set(steps) and kept == sorted(kept)
-        assert (kept[0], kept[-1]) == (steps[0], steps[-1])
-    assert thin(steps, 190) == thin(steps, 500) == steps
-    for count in (3, 5, 10, 18):  # no gap is twice that of even spacing
-        assert np.diff(np.log1p(thin(steps, count))).max() < 2 * np.log1p(499_999) / (count - 1)
-
-
-def test_thin_by_hand():
-    """0, 1, 3, 7, ..., 255 are evenly spaced in log(step + 1): halves, then quarters."""
-    steps = [2**i - 1 for i in range(9)]
-    assert thin(steps, 3) == [0, 15, 255]
-    assert thin(steps, 5) == [0, 3, 15, 63, 255]

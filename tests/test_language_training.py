@@ -12,13 +12,14 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from devlib import presets, training_language
-from devlib.checkpoints import MANIFEST, schedule
+from devlib.checkpoints import MANIFEST
 from devlib.errors import CheckpointError, UserError
 from devlib.files import settings_hash
 from devlib.models.language_loss import fast_precision
 from devlib.models.language_parameters import initial_parameters
 from devlib.presets import LanguageModel, LanguageSettings, LanguageTraining, replace
 from devlib.rng import generator
+from devlib.steps import schedule
 from devlib.training import RESUME
 from devlib.training_language import LanguageTrainer, identity, learning_rate, train
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from devlib import curve, parallel, presets, results, tables_regression, training
-from devlib.checkpoints import CheckpointStore, thin
+from devlib.checkpoints import CheckpointStore
 from devlib.curve import rows
 from devlib.errors import CheckpointError, UserError
 from devlib.evaluation import evaluate
@@ -30,6 +30,7 @@ from devlib.presets import (
 )
 from devlib.results import MANIFEST, Results, load, regression, save
 from devlib.sampling import SGLD, sample_chains
+from devlib.steps import thin
 from devlib.tables_regression import evaluation_table, llc_table
 from devlib.tasks import fixed_set
 from devlib.training import build_model, per_sample_loss, train

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from devlib.checkpoints import schedule
 from devlib.errors import UserError
 from devlib.presets import StageSettings
 from devlib.stages import (
@@ -19,6 +18,7 @@ from devlib.stages import (
     smooth,
     stage_table,
 )
+from devlib.steps import schedule
 
 STEPS = np.array(schedule(500_000, 100, 100))
 X = np.log1p(STEPS)

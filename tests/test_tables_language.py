@@ -9,7 +9,6 @@ import torch
 
 from devlib import claims, curve, parallel, presets, results_language
 from devlib.artefact import plain_llc, running_init_llc
-from devlib.checkpoints import thin
 from devlib.coloured_text import context_of, token_texts
 from devlib.corpus import corpus_hash, fixed_contexts, load_corpus
 from devlib.corpus_toy import toy_corpus
@@ -21,6 +20,7 @@ from devlib.packed import open_run
 from devlib.samplers import SGLD
 from devlib.sampling import sample_chains
 from devlib.stages import find_stages
+from devlib.steps import thin
 from devlib.token_counts import common_ngrams
 from devlib.tokenizer import load_tokenizer
 from devlib.verdicts import onset, say

@@ -17,11 +17,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from devlib import presets, training
-from devlib.checkpoints import MANIFEST, CheckpointStore, schedule
+from devlib.checkpoints import MANIFEST, CheckpointStore
 from devlib.errors import CheckpointError
 from devlib.files import settings_hash
 from devlib.mend import mend
 from devlib.presets import RegressionModel, RegressionSettings, RegressionTask, RegressionTraining
+from devlib.steps import schedule
 from devlib.tasks import training_batch
 from devlib.training import RESUME, Trainer, build_model, identity, train
 from tests.plain_twin import PlainTransformer

@@ -10,13 +10,13 @@ so that their difference is far better known than either mean.
 """
 
 from devlib import presets, results
-from devlib.checkpoints import nearest
 from devlib.draws import import_arviz
 from devlib.llc import estimate_llc, scaled_losses
 from devlib.models.regression import MICROBATCH
 from devlib.packed import open_run
 from devlib.precision import estimate_to_precision
 from devlib.sampling import SGLD, Chains, per_sample_losses, sample_chains
+from devlib.steps import nearest_each
 from devlib.tasks import fixed_set
 from devlib.training import build_model, per_sample_loss
 from tests.bench.measure import Report, cpu, spread
@@ -45,7 +45,7 @@ def runs(checkpoints=None):
 def chosen(steps) -> list[int]:
     """Three steps of those there are: the nearest to WANTED, or to EARLY in a short run."""
     wanted = WANTED if max(steps) >= WANTED[1] else EARLY
-    return nearest(steps, wanted)
+    return nearest_each(steps, wanted)
 
 
 def between_chains(kept) -> float:
