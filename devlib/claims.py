@@ -114,10 +114,12 @@ class Judged:
 
     @property
     def verdict_at_half_tolerance(self):
+        """What the verdict would be at half of each row's tolerance."""
         return overall([row.verdict_at_half_tolerance for row in self.rows])
 
     @property
     def verdict_at_double_tolerance(self):
+        """What the verdict would be at twice each row's tolerance."""
         return overall([row.verdict_at_double_tolerance for row in self.rows])
 
 
