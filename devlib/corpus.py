@@ -1,63 +1,21 @@
-"""Streams of tokens to train on, and the contexts cut from them (F.1.2, F.1.3).
+"""The corpora by name, and what each is made of (F.1.2)."""
 
-A stream is documents one after another, each begun by end of text. A context of T tokens is end of
-text, as bos, and then T - 1 tokens in a row from a stream, whatever documents they belong to: so
-begin the contexts of the authors' tokenised data.
-"""
-
-import functools
 import hashlib
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
 
-from devlib.corpus_files import SPLITS, TOKEN
+from devlib.contexts import SPLITS, Corpus
+from devlib.corpus_files import TOKEN
+from devlib.corpus_hub import hub_corpus
+from devlib.corpus_offline import offline_corpus
 from devlib.corpus_text import SOURCES
+from devlib.corpus_toy import toy_corpus
 from devlib.errors import UserError
 from devlib.presets import CORPORA, LanguageModel
-from devlib.rng import generator
 from devlib.token_counts import bigram_counts
-from devlib.tokenizer import check_ids
 
-
-@dataclass(frozen=True, eq=False)
-class Corpus:
-    """Two streams of ids below `vocabulary`, of which the last is end of text.
-
-    `origins` says for each split which source each document is from, where there are several.
-    Raises UserError if a stream is empty or holds an id outside the vocabulary.
-    """
-
-    kind: str
-    vocabulary: int
-    train: np.ndarray  # (N,) uint16, a memory map of the cached file
-    validation: np.ndarray  # (M,)
-    origins: dict[str, np.ndarray] | None = None
-
-    def __post_init__(self):
-        for split in SPLITS:
-            stream = getattr(self, split)
-            if stream.ndim != 1 or not len(stream):
-                raise UserError(f"the {split} tokens must be one row of at least one, not of "
-                                f"shape {stream.shape}")
-            check_ids(stream, self.vocabulary)
-
-    @property
-    def end_of_text(self) -> int:
-        return self.vocabulary - 1
-
-    def rows(self, split, context) -> np.ndarray:
-        """What follows bos in every context of a split: a view (R, T - 1) of its stream, without
-        the few tokens left at its end."""
-        if split not in SPLITS:
-            raise UserError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
-        stream, width = getattr(self, split), context - 1
-        if not 1 <= width <= len(stream):
-            raise UserError(f"a context of the {split} split must be of 2 to {len(stream) + 1} "
-                            f"tokens, not {context}")
-        return stream[:len(stream) // width * width].reshape(-1, width)
+MAKERS = {"offline": offline_corpus, "hub": hub_corpus, "toy": toy_corpus}
 
 
 def load_corpus(kind="offline", vocabulary=LanguageModel.vocabulary) -> Corpus:
@@ -68,15 +26,9 @@ def load_corpus(kind="offline", vocabulary=LanguageModel.vocabulary) -> Corpus:
     Raises UserError if the kind or the vocabulary is unknown, the network is needed and out of
     reach, or what is cached is damaged.
     """
-    if kind == "offline":
-        from devlib.corpus_offline import offline_corpus as load
-    elif kind == "toy":
-        from devlib.corpus_toy import toy_corpus as load
-    elif kind == "hub":
-        from devlib.corpus_hub import hub_corpus as load
-    else:
+    if kind not in MAKERS:
         raise UserError(f"corpus must be one of {', '.join(CORPORA)}, not {kind!r}")
-    return load(vocabulary)
+    return MAKERS[kind](vocabulary)
 
 
 def corpus_hash(corpus) -> str:
@@ -85,40 +37,6 @@ def corpus_hash(corpus) -> str:
     for split in SPLITS:
         digest.update(np.ascontiguousarray(getattr(corpus, split), TOKEN))
     return digest.hexdigest()[:12]
-
-
-def training_batch(corpus, seed, step, size, context) -> torch.Tensor:
-    """The contexts of update `step`, (size, T): a function of (seed, step) alone.
-
-    An epoch is every context of the train split once, in an order of its own; batches follow one
-    another through it, and into the next.
-    """
-    rows = corpus.rows("train", context)
-    places = torch.arange(step * size, (step + 1) * size)
-    epochs = places // len(rows)
-    chosen = torch.cat([_epoch(len(rows), seed, epoch)[places[epochs == epoch] % len(rows)]
-                        for epoch in epochs.unique().tolist()])
-    return _contexts(corpus, rows, chosen)
-
-
-@functools.lru_cache(maxsize=2)  # a batch may need the end of one and the start of another
-def _epoch(rows, seed, epoch):
-    return torch.randperm(rows, generator=generator(seed, "epoch", epoch))
-
-
-def fixed_contexts(corpus, seed, name, count, context, split="validation", *,
-                   quotable=False) -> torch.Tensor:
-    """A named set of different contexts, (count, T); with `quotable` of those alone that a page
-    may print at length (`may_be_quoted`). Raises UserError if the split has fewer."""
-    rows = corpus.rows(split, context)
-    places = torch.arange(len(rows))
-    if quotable:
-        places = places[torch.from_numpy(may_be_quoted(corpus, split, context))]
-    if not 1 <= count <= len(places):
-        raise UserError(f"the {split} split has {len(places)} contexts of {context} tokens, not "
-                        f"{count}; ask for 1 to {len(places)}, or shorten them")
-    chosen = places[torch.randperm(len(places), generator=generator(seed, name))[:count]]
-    return _contexts(corpus, rows, chosen)
 
 
 def may_be_quoted(corpus, split, context) -> np.ndarray:
@@ -130,12 +48,6 @@ def may_be_quoted(corpus, split, context) -> np.ndarray:
     free = np.array(["GPL" not in source.licence for source in SOURCES])
     tokens = np.repeat(free[corpus.origins[split]], _lengths(corpus, split))
     return tokens[:rows.size].reshape(rows.shape).all(1)
-
-
-def _contexts(corpus, rows, chosen):
-    contexts = torch.full((len(chosen), rows.shape[1] + 1), corpus.end_of_text)
-    contexts[:, 1:] = torch.from_numpy(rows[chosen.numpy()].astype(np.int64))
-    return contexts
 
 
 def facts(corpus) -> pd.DataFrame:

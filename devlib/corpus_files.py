@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from devlib.contexts import SPLITS
 from devlib.errors import UserError
 from devlib.sealed import read_sealed, write_sealed
 
 MANIFEST = "manifest.json"
-SPLITS = ("train", "validation")
 TOKEN = np.dtype("<u2")
 REMEDY = ("python -m devlib mend sets its folder aside; then run the same command again, and it is "
           "made anew")

@@ -12,10 +12,9 @@ import threading
 
 import numpy as np
 
-from devlib.corpus import Corpus
+from devlib.contexts import SPLITS, Corpus, check_ids
 from devlib.corpus_files import (
     REMEDY,
-    SPLITS,
     TOKEN,
     is_complete,
     open_streams,
@@ -27,7 +26,7 @@ from devlib.files import cache_directory, make_directory, settings_hash, storing
 from devlib.locks import locked
 from devlib.presets import PAPER
 from devlib.sealed import read_sealed, write_sealed
-from devlib.tokenizer import check_ids, load_tokenizer
+from devlib.tokenizer import load_tokenizer
 
 TRAIN = "timaeus/dsir-pile-10m-tokens"  # in the 5,000-token vocabulary
 # the authors' data for metrics; their test set, georgeyw/dsir-pile-10k, has fewer contexts than the

@@ -11,8 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from devlib.archives import LOCK, fetch
-from devlib.corpus import Corpus
-from devlib.corpus_files import SPLITS, TOKEN, is_complete, open_streams, seal, stream_path
+from devlib.contexts import SPLITS, Corpus
+from devlib.corpus_files import TOKEN, is_complete, open_streams, seal, stream_path
 from devlib.corpus_text import documents
 from devlib.errors import UserError
 from devlib.files import cache_directory, make_directory, project_root, sha256, write_atomic

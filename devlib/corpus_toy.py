@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from devlib.corpus import Corpus
+from devlib.contexts import Corpus
 from devlib.errors import UserError
 from devlib.rng import generator
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch.nn import functional as F
 
-from devlib.corpus import fixed_contexts
+from devlib.contexts import fixed_contexts
 from devlib.devices import move
 from devlib.errors import UserError
 from devlib.metrics_regression import mean_and_se, with_se

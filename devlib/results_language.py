@@ -58,7 +58,8 @@ def stored_seed(preset: str, seed: int, corpus=None) -> int:
 def train(preset, seed, settings: LanguageSettings, corpus=None, runs=None):
     """The checkpoints of a language run, trained as far as they are missing."""
     from devlib import training_language
-    from devlib.corpus import corpus_hash, load_corpus, training_batch
+    from devlib.contexts import training_batch
+    from devlib.corpus import corpus_hash, load_corpus
 
     training, model = settings.training, settings.model
     text = corpus or load_corpus(training.corpus, model.vocabulary)

@@ -8,7 +8,8 @@ import pandas as pd
 
 from devlib.artefact import plain_llc, running_init_llc
 from devlib.checkpoints import thin
-from devlib.corpus import fixed_contexts, load_corpus
+from devlib.contexts import fixed_contexts
+from devlib.corpus import load_corpus, may_be_quoted
 from devlib.curve import llc_row, rows, tables
 from devlib.devices import device, move, to_numpy
 from devlib.essential import principal_path
@@ -81,8 +82,9 @@ def change_tables(store, llc, loss, settings: LanguageSettings, seed) -> dict:
     few contexts. A change is the loss at the stage's end minus that at its start, nats. The texts
     are such as may be quoted (devlib.corpus.may_be_quoted)."""
     chosen = settings.evaluation
-    contexts = move(fixed_contexts(_corpus(settings), seed, "changes", chosen.change_contexts,
-                                    settings.model.context, quotable=True))
+    corpus, length = _corpus(settings), settings.model.context
+    contexts = move(fixed_contexts(corpus, seed, "changes", chosen.change_contexts, length,
+                                   among=may_be_quoted(corpus, "validation", length)))
     _, _, stages = find_stages(llc, loss, settings.stages, "LM")
     changes, texts = [], []
     for stage in stages.itertuples():

@@ -10,6 +10,7 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
+from devlib.contexts import check_ids
 from devlib.errors import UserError
 from devlib.files import project_root, sha256
 
@@ -101,10 +102,3 @@ def byte_alphabet() -> list[str]:
     """The characters that stand for the 256 bytes, in the order of their ids: printable bytes
     stand for themselves, the others follow from code point 256 on."""
     return sorted(pre_tokenizers.ByteLevel.alphabet())
-
-
-def check_ids(ids, vocabulary):
-    """Raises UserError unless every id is one of the vocabulary's."""
-    if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < vocabulary:
-        raise UserError(f"token ids must be from 0 to {vocabulary - 1}, not {int(ids.min())} to "
-                        f"{int(ids.max())}; was this text tokenised with another vocabulary?")

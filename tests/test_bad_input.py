@@ -12,7 +12,8 @@ from devlib import presets, results, results_language
 from devlib.__main__ import main
 from devlib.calibration import calibrate, sweep
 from devlib.checkpoints import CheckpointStore
-from devlib.corpus import fixed_contexts, load_corpus, training_batch
+from devlib.contexts import fixed_contexts, training_batch
+from devlib.corpus import load_corpus
 from devlib.corpus_toy import toy_corpus
 from devlib.draws import Draws
 from devlib.errors import UserError

@@ -16,15 +16,9 @@ import pytest
 import torch
 
 from devlib import corpus_hub, corpus_offline
-from devlib.corpus import (
-    Corpus,
-    facts,
-    fixed_contexts,
-    load_corpus,
-    may_be_quoted,
-    training_batch,
-)
-from devlib.corpus_files import MANIFEST, SPLITS, stream_path
+from devlib.contexts import SPLITS, Corpus, fixed_contexts, training_batch
+from devlib.corpus import facts, load_corpus, may_be_quoted
+from devlib.corpus_files import MANIFEST, stream_path
 from devlib.corpus_hub import hub_corpus
 from devlib.corpus_offline import RECORD, digest, offline_corpus
 from devlib.corpus_text import SOURCES, documents
@@ -219,11 +213,13 @@ def test_what_a_page_may_print_holds_nothing_under_the_gpl(offline):
         allowed.append(all("GPL" not in licences[corpus.origins["train"][d]] for d in row))
     assert may_be_quoted(corpus, "train", context).tolist() == allowed
     assert 0 < sum(allowed) < len(allowed)
-    shown = fixed_contexts(corpus, 0, "shown", sum(allowed), context, "train", quotable=True)
+    shown = fixed_contexts(corpus, 0, "shown", sum(allowed), context, "train",
+                           among=may_be_quoted(corpus, "train", context))
     rows = corpus.rows("train", context)[allowed]
     assert sorted(shown[:, 1:].tolist()) == sorted(rows.tolist())
     refused("contexts of 5 tokens", lambda: fixed_contexts(
-        corpus, 0, "shown", sum(allowed) + 1, context, "train", quotable=True))
+        corpus, 0, "shown", sum(allowed) + 1, context, "train",
+        among=may_be_quoted(corpus, "train", context)))
 
 
 def test_an_epoch_has_every_context_once():

@@ -10,7 +10,8 @@ import torch
 from devlib import claims, curve, parallel, presets, results_language
 from devlib.artefact import plain_llc, running_init_llc
 from devlib.coloured_text import context_of, token_texts
-from devlib.corpus import corpus_hash, fixed_contexts, load_corpus
+from devlib.contexts import fixed_contexts
+from devlib.corpus import corpus_hash, load_corpus
 from devlib.corpus_toy import toy_corpus
 from devlib.errors import UserError
 from devlib.metrics_language import behaviour, log_probabilities, make_probes

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from devlib import token_counts
-from devlib.corpus import Corpus, training_batch
+from devlib.contexts import Corpus, training_batch
 from devlib.corpus_toy import ToySource, toy_corpus
 from devlib.errors import UserError
 from devlib.rng import generator

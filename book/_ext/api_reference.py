@@ -19,8 +19,8 @@ GROUPS = (
     ("Settings and random numbers", "Every number once; every stream a function of its seed.",
      "presets rng errors"),
     ("Tasks and text", "What models are trained on.",
-     "tasks tokenizer corpus corpus_offline corpus_text corpus_files corpus_toy corpus_hub "
-     "archives token_counts"),
+     "tasks tokenizer contexts corpus corpus_offline corpus_text corpus_files corpus_toy "
+     "corpus_hub archives token_counts"),
     ("Models", "Parameters and batches in, predictions and losses out.",
      "models.regression models.language models.language_loss models.language_parameters "
      "parameters released"),

@@ -11,7 +11,8 @@ import torch
 from tqdm import tqdm
 
 from devlib import presets
-from devlib.corpus import fixed_contexts, load_corpus, training_batch
+from devlib.contexts import fixed_contexts, training_batch
+from devlib.corpus import load_corpus
 from devlib.files import write_atomic
 from devlib.metrics_language import ablate_positions
 from devlib.metrics_language_structure import heads
