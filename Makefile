@@ -6,14 +6,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # without compiling all of what most commands never import, which takes longer than installing it
 PIP := -m pip install --quiet --disable-pip-version-check --no-compile
+# a file's tests and a page's cells share what they build, so that each goes to one worker
+PARALLEL := -n auto --dist loadfile
 READY := $(VENV)/.ready
 ADDRESS := $(VENV)/.address
 
-.PHONY: help reproduce test test-slow book single zip audit bench clean
+.PHONY: help reproduce test test-elsewhere test-slow book single zip audit bench clean
 
 help:
 	@echo "make reproduce [PRESET=laptop] [SEED=0]  recompute everything, then build the book from it"
 	@echo "make test       every test but the slow ones"
+	@echo "make test-elsewhere [SETTINGS=...]  the book's numbers under other machines' arithmetic"
 	@echo "make test-slow  the slow ones: minutes to an hour"
 	@echo "make book       build the book from what is committed, as pages, as one page and as a zip"
 	@echo "make audit      ask whether the pinned versions have known holes"
@@ -33,9 +36,13 @@ $(ADDRESS): $(READY) _config.yml
 reproduce: $(ADDRESS)
 	$(BIN)/python -m devlib reproduce --preset $(PRESET) --seed $(SEED)
 
+test: export OMP_NUM_THREADS ?= 1  # a worker a core: threads of their own would only wait
 test: $(ADDRESS)
-	$(BIN)/python -m pytest -m "not slow"
-	$(BIN)/python -m pytest --nbval --nbval-current-env notebooks
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) --nbval --nbval-current-env \
+	    --ignore tests/notebook_cases tests notebooks
+
+test-elsewhere: $(ADDRESS)
+	$(BIN)/python -m tests.elsewhere $(SETTINGS)
 
 test-slow: $(ADDRESS)
 	$(BIN)/python -m pytest -m slow

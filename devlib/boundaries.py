@@ -101,7 +101,7 @@ def bootstrap(llc: pd.DataFrame, rule: Rule = Rule(), repetitions=200, seed=0,
     curve = rule.curve(llc)
     gen, count = np.random.default_rng(stream_seed(seed, "bootstrap")), chains.shape[1]
     means = (chains[:, gen.integers(0, count, count)].mean(1) for _ in range(repetitions))
-    found = [rule.boundaries(rule.curve(llc.assign(llc=mean), curve.fitted)) for mean in means]
+    found = [rule.boundaries(rule.curve(llc.assign(llc=mean), curve.kernel)) for mean in means]
     rows = []
     for boundary in rule.boundaries(curve):
         again = [nearest(steps, boundary, log=True) for steps in found if steps]

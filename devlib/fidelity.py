@@ -19,6 +19,7 @@ from devlib.claims import AGREES, on_tables, seeds_of
 from devlib.claims_text import number, wanted
 from devlib.files import project_root
 from devlib.presets import as_dict, replace
+from devlib.process import LEAST_NOISE
 from devlib.seeds import at_steps, spread
 
 RELEASED = project_root() / "data" / "released.json"
@@ -125,6 +126,14 @@ def slip_table(llc: pd.DataFrame, settings) -> pd.DataFrame:
                                                                       strict=True)]})
 
 
+def condition_number(llc: pd.DataFrame, settings) -> float:
+    """Of the system that the authors' rule solves on a curve's checkpoints: the greatest eigenvalue
+    of the process's covariance over the least noise, which bounds the smallest from below."""
+    kernel, x = authors_rule(settings).curve(llc).kernel, np.log1p(llc.step.to_numpy())
+    covariance = kernel.amplitude * np.exp(-((x[:, None] - x) / kernel.length) ** 2 / 2)
+    return float(np.linalg.norm(covariance, 2) / LEAST_NOISE)
+
+
 def kernel_table(llc: pd.DataFrame, settings) -> pd.DataFrame:
     """The fitted kernel of each choice of noise: amplitude, length scale, and which of them lies
     on a bound."""
@@ -132,8 +141,8 @@ def kernel_table(llc: pd.DataFrame, settings) -> pd.DataFrame:
               "length": (settings.length_low, settings.length_high)}
     rows = []
     for noise in ("none", "errors"):
-        kernel = Rule(settings, noise=noise).curve(llc).fitted
-        values = {"amplitude": kernel.k1.constant_value, "length": kernel.k2.length_scale}
+        kernel = Rule(settings, noise=noise).curve(llc).kernel
+        values = {"amplitude": kernel.amplitude, "length": kernel.length}
         on = [name for name, value in values.items()
               if np.isclose(value, bounds[name], rtol=1e-3).any()]
         rows.append({"noise": noise, **values, "on a bound": ", ".join(on) or "none"})

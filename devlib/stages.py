@@ -4,7 +4,6 @@ The curve is smoothed by a Gaussian process in log(step + 1), its slope taken nu
 checkpoints, and a boundary is a local minimum of |slope| below a tolerance.
 """
 
-import warnings
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -13,6 +12,7 @@ import pandas as pd
 
 from devlib.errors import UserError
 from devlib.presets import StageSettings
+from devlib.process import LEAST_NOISE, Kernel, fit, mean_and_sd
 
 # Stage ends of the paper (Fig. 1), for comparison only.
 PAPER_STAGE_ENDS = {
@@ -29,8 +29,7 @@ class SmoothCurve:
     mean: np.ndarray
     sd: np.ndarray
     slope: np.ndarray
-    kernel: str
-    fitted: object = None  # scikit-learn's kernel, to smooth another curve in the same way
+    kernel: Kernel  # as fitted, to smooth another curve in the same way
 
 
 def smooth(steps, values, settings: StageSettings = StageSettings(), errors=None,
@@ -38,38 +37,22 @@ def smooth(steps, values, settings: StageSettings = StageSettings(), errors=None
     """Gaussian-process mean of a curve in log(step + 1), and its slope (B.1).
 
     The kernel is C * RBF within the authors' bounds. `errors` (S,) are standard errors of the
-    values and become the process's noise; None is the authors' choice of no noise at all.
-    `fit_noise` adds noise of one level, fitted with the kernel between the same bounds as the
-    amplitude. A `kernel` fitted before (SmoothCurve.fitted) is taken as it is. `sd` is that of
-    the process's mean. Raises UserError for fewer than four checkpoints.
+    values and become the process's noise; None is the authors' choice of no noise, which is the
+    least that scikit-learn puts in (`process.LEAST_NOISE`). `fit_noise` adds noise of one level,
+    fitted with the kernel between the same bounds as the amplitude. A `kernel` fitted before
+    (SmoothCurve.kernel) is taken as it is. `sd` is that of the process's mean. Raises UserError
+    for fewer than four checkpoints.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
-
     steps, values = np.asarray(steps), np.asarray(values, float)
     if len(steps) < 4:
         raise UserError(f"stages need at least 4 checkpoints, not {len(steps)}")
     if not np.isfinite(values).all():
         raise UserError(f"the curve is not finite at step {steps[~np.isfinite(values)][0]}")
-    optimizer = "fmin_l_bfgs_b" if kernel is None else None
-    if kernel is None:
-        amplitudes = settings.amplitude_low, settings.amplitude_high
-        kernel = (ConstantKernel(1.0, amplitudes)
-                  * RBF(settings.length, (settings.length_low, settings.length_high)))
-        if fit_noise:
-            kernel += WhiteKernel(1.0, amplitudes)
-    noise = 1e-10 if errors is None else np.maximum(np.asarray(errors, float), 1e-5) ** 2
-    process = GaussianProcessRegressor(kernel, alpha=noise, random_state=seed,
-                                       optimizer=optimizer,
-                                       n_restarts_optimizer=settings.restarts)
-    x = np.log1p(steps)[:, None]
-    with warnings.catch_warnings():  # the authors' bounds are meant to bind
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        process.fit(x, values)
-    mean, sd = process.predict(x, return_std=True)
-    return SmoothCurve(steps, mean, sd, slope(steps, mean), str(process.kernel_),
-                       process.kernel_)
+    noise = (np.full(len(steps), LEAST_NOISE) if errors is None
+             else np.maximum(np.asarray(errors, float) ** 2, LEAST_NOISE))
+    kernel = kernel or fit(steps, values, noise, settings, fit_noise, seed)
+    mean, sd = mean_and_sd(steps, values, noise, kernel)
+    return SmoothCurve(steps, mean, sd, slope(steps, mean), kernel)
 
 
 def slope(steps, values, log=True) -> np.ndarray:

@@ -191,8 +191,10 @@ for row in changes.itertuples():
     print(f"{row.choice:18} {row.value:9} {shown}")
 
 # %% [markdown]
-# The authors' process has no noise term; fitted to their released curve, its kernel ends on the bounds and
-# smooths little. Here is ours, with the estimates' own errors, with none, and with a fitted level.
+# The authors' process has no noise term but the least that scikit-learn keeps, a variance of $10^{-10}$; fitted to
+# their released curve, its kernel ends on the bounds and smooths little. Here is ours, with the estimates' own
+# errors, with none, and with a fitted level. All are solved in ball arithmetic, for without noise double precision
+# does not settle them ([where paper, code and companion differ](13_fidelity) says more).
 
 # %%
 for noise in NOISES:

@@ -12,9 +12,11 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 OWN_SCHEMES = ("file", "data", "blob", "about")
+INSTALL = "pip install -r requirements.txt"
 DESK, PHONE = 1280, 390  # CSS pixels
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--no-first-run"]
@@ -30,27 +32,40 @@ def pages_of_toc():
 
 
 @pytest.fixture(scope="session")
-def book(tmp_path_factory):
-    """The folder of the built html."""
+def book(tmp_path_factory, worker_id):
+    """The folder of the built html, built once for all of pytest's workers."""
     command = shutil.which("jupyter-book", path=Path(sys.executable).parent)
     if command is None:
-        pytest.skip("jupyter-book is not installed beside this Python")
-    out = tmp_path_factory.mktemp("book")
+        pytest.skip(f"no jupyter-book beside this Python: {INSTALL}")
+    shared = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        shared = shared.parent
+    html = shared / "book" / "_build" / "html"
+    with FileLock(shared / "book.lock"):
+        if not (shared / "book").exists():
+            build(command, shared / "book")
+    assert html.is_dir(), "another worker could not build the book; its test says why"
+    return html
+
+
+def build(command, out):
+    """Builds the book under `out`, clean."""
     done = subprocess.run([command, "build", str(ROOT), "--path-output", str(out), "-W",
                            "--keep-going"], cwd=ROOT, capture_output=True, text=True)
     said = done.stdout + done.stderr
     trouble = "\n".join(re.findall(r".*(?:WARNING|ERROR).*", said))
+    if done.returncode:
+        shutil.rmtree(out / "_build", ignore_errors=True)
     assert done.returncode == 0, f"the book does not build clean:\n{trouble or said[-3000:]}"
-    return out / "_build" / "html"
 
 
 @pytest.fixture(scope="module")  # no longer: its event loop would stand in the way of nbclient's
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    playwright = pytest.importorskip("playwright.sync_api", reason=f"no playwright: {INSTALL}")
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
-        pytest.skip(f"no browser: none of {', '.join(names)} is on PATH")
+        pytest.skip(f"no browser: install one of {', '.join(names)}")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=found, args=FLAGS)
         yield browser
@@ -155,7 +170,7 @@ AXE = """async () => (await axe.run(document, {resultTypes: ['violations'], prel
 
 @functools.cache
 def axe_source() -> str:
-    package = pytest.importorskip("axe_playwright_python", reason="axe-core is not installed")
+    package = pytest.importorskip("axe_playwright_python", reason=f"no axe-core: {INSTALL}")
     return (Path(package.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 
 

@@ -1,5 +1,7 @@
-"""One torch thread in every test: at these sizes a second one only waits, and it waits hot. And
-the fixtures of the book's tests."""
+"""One torch thread in every test: at these sizes a second one only waits, and it waits hot. What a
+run left out, as its last word. And the fixtures of the book's tests."""
+
+from collections import Counter
 
 import pytest
 from browsing import book, browser, visit  # noqa: F401
@@ -10,3 +12,22 @@ def one_thread():
     import torch
 
     torch.set_num_threads(1)
+
+
+def pytest_unconfigure(config):
+    """After pytest's own closing line: which tests did not run, and what would run them."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if hasattr(config, "workerinput") or reporter is None:
+        return
+    if left := not_run(reporter.stats.get("skipped", [])):
+        reporter.write_line(left)
+
+
+def not_run(reports) -> str | None:
+    """One line that counts skipped tests by their reason, which says what they lack."""
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in reports
+                      if isinstance(report.longrepr, tuple))
+    if not reasons:
+        return None
+    return f"NOT RUN: {reasons.total()} tests: " + "; ".join(
+        f"{count} ({reason})" for reason, count in reasons.most_common())

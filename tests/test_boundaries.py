@@ -99,7 +99,7 @@ def test_bootstrap_spreads_with_the_chains_and_repeats_with_its_seed():
 def test_a_fitted_kernel_is_taken_as_it_is():
     llc = climb()
     first = smooth(llc.step, llc.llc, RULE.settings, errors=llc.mcse)
-    again = smooth(llc.step, llc.llc + 1.0, RULE.settings, errors=llc.mcse, kernel=first.fitted)
+    again = smooth(llc.step, llc.llc + 1.0, RULE.settings, errors=llc.mcse, kernel=first.kernel)
     assert again.kernel == first.kernel
 
 

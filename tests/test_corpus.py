@@ -171,7 +171,7 @@ def test_streams_are_compared_with_the_record(offline, cache):
 def test_the_real_corpus(vocabulary):
     """Where this machine has it, it is the one on record (or loading it raises)."""
     if not (CACHE / "corpora" / f"offline-{vocabulary}" / MANIFEST).exists():
-        pytest.skip("the offline corpus is not in this machine's cache")
+        pytest.skip("the offline corpus is not in this machine's cache: make reproduce")
     corpus = load_corpus("offline", vocabulary)
     for split in SPLITS:
         stream = getattr(corpus, split)

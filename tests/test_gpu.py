@@ -17,7 +17,8 @@ from devlib.presets import SMOKE
 from devlib.samplers import RMSpropSGLD
 from devlib.sampling import SGLD, Chains
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here")
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(),
+                                reason="no GPU that torch finds: a machine with one")
 GPU = torch.device("cuda")
 
 
