@@ -12,6 +12,7 @@ from pathlib import Path
 from devlib import sources
 from devlib.errors import UserError
 from devlib.notebooks import INJECTED
+from devlib.program import PROGRAM
 
 IMPLIED = ("preset", "seed", "recompute")  # what `devlib run` sets without -p
 
@@ -29,7 +30,7 @@ class Card:
     def rerun(self) -> str:
         """The command that computes the page anew, from the project's folder."""
         more = [f"-p {name} {_spell(value)}" for name, value in self.changed.items()]
-        return " ".join([f"python -m devlib run {self.name} --preset {self.parameters['preset']} "
+        return " ".join([f"{PROGRAM} run {self.name} --preset {self.parameters['preset']} "
                          f"--seed {self.parameters['seed']}", *more])
 
     @property
@@ -84,7 +85,7 @@ def read(path) -> Card:
                if sources.KEY in output.get("metadata", {})]
     if not records or not {"preset", "seed"} <= own.keys():
         raise UserError(f"{path.name} does not say what it has read; "
-                        f"python -m devlib refresh {path.stem}")
+                        f"{PROGRAM} refresh {path.stem}")
     changed = {name: value for name, value in injected.items()
                if name not in IMPLIED and value != own.get(name)}
     return Card(path.stem, own | injected, changed, records[-1])

@@ -18,7 +18,7 @@ from devlib.steps import nearest_each as nearest  # noqa: F401
 from devlib.steps import schedule, thin  # noqa: F401
 
 MANIFEST = "manifest.json"
-REMEDY = "python -m devlib mend sets it aside; then train the run again"
+REMEDY = "set it aside, then train the run again"
 
 
 class CheckpointStore:

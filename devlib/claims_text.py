@@ -1,4 +1,4 @@
-"""The claims in words: what `python -m devlib claims` prints, the book renders, and pages show."""
+"""The claims in words: what the command `claims` prints, the book renders, and pages show."""
 
 import math
 import textwrap

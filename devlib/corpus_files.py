@@ -8,11 +8,12 @@ import numpy as np
 
 from devlib.contexts import SPLITS
 from devlib.errors import UserError
+from devlib.program import PROGRAM
 from devlib.sealed import read_sealed, write_sealed
 
 MANIFEST = "manifest.json"
 TOKEN = np.dtype("<u2")
-REMEDY = ("python -m devlib mend sets its folder aside; then run the same command again, and it is "
+REMEDY = (f"{PROGRAM} mend sets its folder aside; then run the same command again, and it is "
           "made anew")
 
 

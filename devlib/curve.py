@@ -17,6 +17,7 @@ from devlib.packed import open_run
 from devlib.parallel import each
 from devlib.precision import estimate_to_precision
 from devlib.presets import LLCSettings
+from devlib.program import PROGRAM
 from devlib.sampling import SGLD, sample_chains
 from devlib.sealed import read_sealed, write_sealed
 
@@ -48,7 +49,7 @@ def read_rows(path) -> dict:
     try:
         return read_sealed(path, unsealed=True)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}); python -m devlib mend sets it aside; then "
+        raise UserError(f"{path} is damaged ({error}); {PROGRAM} mend sets it aside; then "
                         "run the same command again, and this checkpoint is measured anew"
                         ) from error
 

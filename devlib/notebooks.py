@@ -10,6 +10,7 @@ from pathlib import Path
 
 from devlib.errors import UserError
 from devlib.files import project_root, write_atomic
+from devlib.program import PROGRAM
 
 NOTEBOOKS = project_root() / "notebooks"
 INJECTED = "injected-parameters"  # papermill's tag
@@ -44,7 +45,7 @@ def load(page):
     nb = read_source(source)
     if page.exists() and inputs(read(page)) != nb:
         raise UserError(f"{source.name} and {page.name} differ; put the change into "
-                        f"{source.name}, then: python -m devlib refresh {page.stem}")
+                        f"{source.name}, then: {PROGRAM} refresh {page.stem}")
     return nb
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from devlib.bounds import BOUNDS
 from devlib.errors import UserError
-from devlib.fixed_cells import LAST_CELL
+from devlib.fixed_cells import TAIL, head
 from devlib.notebooks import canonical, inputs, read, read_source
 from devlib.page_parameters import STANDARD, parameters
 
 
-def check(page, first_cell) -> list[str]:
-    """What keeps a committed page from the contract above, in words; empty if nothing does."""
+def check(page, root=None) -> list[str]:
+    """What keeps a committed page from the contract above, in words; empty if nothing does. `root`
+    holds the _config.yml whose address the head of the page has."""
     import nbformat
 
     page, nb = Path(page), read(page)
@@ -27,10 +28,10 @@ def check(page, first_cell) -> list[str]:
     if not page.with_suffix(".py").exists() or inputs(nb) != read_source(
             page.with_suffix(".py")):
         problems.append("differs from its .py")
-    if not code or code[0].source != first_cell:
-        problems.append("does not begin with BOOTSTRAP")
-    if not code or code[-1].source != LAST_CELL:
-        problems.append("does not end with LAST_CELL")
+    if not code or code[0].source != head(root):
+        problems.append("does not begin with the head of every page")
+    if not code or code[-1].source != TAIL:
+        problems.append("does not end with the tail of every page")
     try:
         found = parameters(inputs(nb))
         problems += [f"has no parameter {name}: {BOUNDS[name].type}" for name in STANDARD

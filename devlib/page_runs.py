@@ -8,7 +8,7 @@ from pathlib import Path
 from devlib import reruns
 from devlib.errors import UserError
 from devlib.files import make_directory, runs_directory, sha256
-from devlib.fixed_cells import settle_source
+from devlib.fixed_cells import settle
 from devlib.notebooks import NOTEBOOKS, canonical, find, load, names, read_source, write
 from devlib.page_execution import execute
 from devlib.page_parameters import STANDARD, parameters, values_of
@@ -87,7 +87,7 @@ def refresh(which=(), folder=NOTEBOOKS) -> list[Path]:
     for page in pages:
         if not page.with_suffix(".py").exists():
             raise UserError(f"{page.with_suffix('.py')} is missing; the .py is a page's source")
-        settle_source(page.with_suffix(".py"))
+        settle(page.with_suffix(".py"))
         nb = execute(read_source(page.with_suffix(".py")), page, runs_directory() / "refresh")
         write(canonical(nb), page)
     return pages

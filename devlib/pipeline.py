@@ -1,4 +1,4 @@
-"""Everything that the book's pages read, computed in one go (`python -m devlib reproduce`)."""
+"""Everything that the book's pages read, computed in one go (the command `reproduce`)."""
 
 from devlib import results, results_language
 from devlib.files import make_directory, runs_directory

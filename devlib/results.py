@@ -25,6 +25,7 @@ from devlib.files import (
 from devlib.locks import locked
 from devlib.packed import Packed, pack
 from devlib.presets import RegressionSettings, as_dict
+from devlib.program import PROGRAM
 from devlib.sealed import read_sealed, write_sealed
 from devlib.tables import (
     COMMITTED,
@@ -59,7 +60,7 @@ def load_or_compute(kind, preset, seed, settings: dict, recompute, compute, page
             return load(place, identity)
     if not recompute:
         raise UserError(f"no results for preset {preset!r}, seed {seed}; compute them with "
-                        f"recompute=True, or python -m devlib run {page} --preset "
+                        f"recompute=True, or {PROGRAM} run {page} --preset "
                         f"{preset} --seed {seed}")
     with locked(own):
         if not (own / MANIFEST).exists():  # or else another process made them meanwhile
@@ -247,7 +248,7 @@ def adopt(preset, seed) -> list[Path]:
                       if "=" not in path.parent.name)  # settings of a sweep are its own
     if not finished:
         raise UserError(f"{runs} has no finished tables of seed {seed}; compute them first, with "
-                        f"python -m devlib reproduce --preset {preset} --seed {seed}")
+                        f"{PROGRAM} reproduce --preset {preset} --seed {seed}")
     tables = {own: load(own).tables for own in finished}  # verifies them all before the first copy
     places = []
     for own in finished:

@@ -11,6 +11,7 @@ import pandas as pd
 from devlib import presets, sources
 from devlib.errors import UserError
 from devlib.files import project_root, sha256
+from devlib.program import PROGRAM
 from devlib.sealed import read_sealed
 
 MANIFEST = "manifest.json"
@@ -82,7 +83,7 @@ def remedy(place) -> str:
     """What to do about a damaged file in a folder of tables."""
     if place.is_relative_to(project_root() / "data"):
         return "restore it: " + shlex.join(["git", "-C", str(place), "restore", "."])
-    return ("python -m devlib mend sets it aside; then run the same command again, which computes "
+    return (f"{PROGRAM} mend sets it aside; then run the same command again, which computes "
             "only what is missing")
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from devlib import presets, results, results_language
-from devlib.__main__ import main
 from devlib.calibration import calibrate, sweep
 from devlib.checkpoints import CheckpointStore
+from devlib.cli import main
 from devlib.contexts import fixed_contexts, training_batch
 from devlib.corpus import load_corpus
 from devlib.corpus_toy import toy_corpus

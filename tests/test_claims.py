@@ -368,7 +368,7 @@ def test_measure_takes_other_folders(tmp_path, found_stages):
 def test_the_command_prints_the_tally_without_torch(tmp_path):
     put(tmp_path, "paper", "primer", 0, primer())
     put(tmp_path, "laptop", "calibration", 0, calibration())
-    code = ("import sys; from devlib.__main__ import main; "
+    code = ("import sys; from devlib.cli import main; "
             f"main(['claims', '--runs', {str(tmp_path)!r}]); assert 'torch' not in sys.modules")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

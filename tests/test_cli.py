@@ -1,6 +1,7 @@
 """`python -m devlib`: what a user can get wrong is one line and exit code 2, before any work."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,8 @@ import nbformat
 import pytest
 
 from devlib import book_copy, notebooks, page_runs, presets, reruns
-from devlib.__main__ import main
+from devlib.cli import main
+from devlib.program import PROGRAM
 
 CASES = Path(__file__).parent / "notebook_cases"
 SUM = str(CASES / "01_sum.ipynb")
@@ -213,8 +215,17 @@ def test_presets_are_listed(capsys):
         presets.PRESETS)
 
 
+def test_the_program_s_name_stands_in_one_place():
+    """All that prints a command takes it from there."""
+    root = Path(__file__).parents[1]
+    name = re.compile(rf"{re.escape(PROGRAM)}\b(?!\.)")  # a dot: a module of its own
+    holding = [path.relative_to(root).as_posix() for folder in ("devlib", "book/_ext")
+               for path in (root / folder).rglob("*.py") if name.search(path.read_text())]
+    assert holding == ["devlib/program.py"]
+
+
 def test_help_loads_nothing_heavy():
-    code = ("import sys\nfrom devlib.__main__ import main\ntry:\n    main(['--help'])\n"
+    code = ("import sys\nfrom devlib.cli import main\ntry:\n    main(['--help'])\n"
             "except SystemExit as end:\n    assert end.code == 0\n"
             "assert not {'torch', 'numpy', 'papermill', 'nbformat', 'yaml'} & set(sys.modules)")
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -1,7 +1,8 @@
 """Every page runs on Google Colab: from its .ipynb alone, in a session that fetches the library.
 
 Without a network: git finds the repository's address at a copy of this checkout, and pip is a
-stand-in, but for the test that asks the real one whether the requirements are met.
+stand-in, but for the test that asks the real one whether the requirements are met. The pages are
+those that a built book's links open, and the branch has gone on since that book.
 """
 
 import json
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from devlib import colab, notebooks, page_parameters
+from devlib import book_commit, colab, notebooks, page_parameters
 from devlib.files import project_root
 
 ROOT = project_root()
@@ -31,7 +32,8 @@ LACKING = ["transformer_lens", "papermill", "jupytext", "nbval", "curvlinops", "
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
-    """A git repository with the files of this checkout, those not yet committed included."""
+    """A git repository with the files of this checkout, those not yet committed included, in one
+    commit that has its tag; the next one, the branch's, has a library that cannot be loaded."""
     listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
                             cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
@@ -43,21 +45,30 @@ def repository(tmp_path_factory):
             shutil.copy(ROOT / name, place / name)
     git = ["git", "-C", str(place), "-c", "core.compression=0", "-c", "user.name=test",
            "-c", "user.email=test"]
-    for command in (["init", "-q"], ["add", "-A", "--force"], ["commit", "-q", "-m", "copy"]):
+    for command in (["init", "-q", "-b", "main"], ["config", "uploadpack.allowFilter", "true"],
+                    ["add", "-A", "--force"], ["commit", "-q", "-m", "copy"]):
         subprocess.run([*git, *command], check=True)
-    return place
+    tag = book_commit.tag_pages(place)
+    (place / "devlib" / "__init__.py").write_text("raise ImportError('of another commit')\n")
+    subprocess.run([*git, "commit", "-q", "-a", "-m", "later"], check=True)
+    return place, tag
 
 
 @pytest.fixture(scope="module")
 def sessions(repository, tmp_path_factory):
     """How each page ended, by name, and what it asked pip for."""
+    repository, tag = repository
     home = tmp_path_factory.mktemp("colab")
     pip, log, pages = home / "python", home / "log", {}
     pip.write_text(f'#!/bin/sh\necho "$@" >> "{log}"\n')
     pip.chmod(0o755)
     for name in notebooks.names():
         (home / name).mkdir()
-        pages[str(shutil.copy(notebooks.find(name), home / name))] = str(home / name)
+        page = home / name / f"{name}.ipynb"
+        page.write_bytes(subprocess.run(
+            ["git", "-C", str(repository), "show", f"{tag}:notebooks/{page.name}"], check=True,
+            capture_output=True).stdout)
+        pages[str(page)] = str(home / name)
     facts = {"pages": pages, "pip": str(pip), "lacking": LACKING}
     environment = {key: value for key, value in os.environ.items()
                    if not key.startswith(("DEVLIB_", "PYTHONPATH"))}

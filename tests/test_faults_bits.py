@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 from devlib import corpus_hub, packed, parallel, presets, results, sealed
-from devlib.__main__ import main
 from devlib.checkpoints import MANIFEST, CheckpointStore
+from devlib.cli import main
 from devlib.corpus_files import open_streams
 from devlib.corpus_offline import offline_corpus
 from devlib.curve import read_rows
@@ -24,6 +24,7 @@ from devlib.files import project_root, write_json
 from devlib.mend import mend
 from devlib.packed import Packed, pack
 from devlib.presets import Preset
+from devlib.program import PROGRAM
 from devlib.resume import load_state
 from devlib.sealed import manifests, read_sealed, seal, write_sealed
 from devlib.training import train
@@ -173,7 +174,8 @@ def test_one_bit_is_seen_and_named(kind, shared):
             read(shared, path)
         path.write_bytes(sound)
         assert str(path) in str(error.value) and "\n" not in str(error.value)
-        assert re.search("devlib mend|git -C", str(error.value))
+        assert re.search(f"{PROGRAM} mend|git -C|; set it aside, then train the run again",
+                         str(error.value))
 
 
 @pytest.mark.parametrize("name", ["train.part", "train.place.json"])

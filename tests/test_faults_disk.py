@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from devlib import parallel, presets, results
-from devlib.__main__ import main
+from devlib.cli import main
 from devlib.corpus_offline import offline_corpus
 from devlib.draws import Draws
 from devlib.errors import UserError

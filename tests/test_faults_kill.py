@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 
 from devlib import corpus_hub, parallel, presets, results
-from devlib.__main__ import main
 from devlib.checkpoints import MANIFEST, CheckpointStore
+from devlib.cli import main
 from devlib.contexts import training_batch
 from devlib.corpus_offline import offline_corpus
 from devlib.corpus_toy import toy_corpus

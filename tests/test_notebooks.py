@@ -35,7 +35,7 @@ def snapshot(folder):
 
 @pytest.mark.parametrize("name", notebooks.names())
 def test_page_keeps_the_contract(name):
-    assert page_contract.check(notebooks.find(name), fixed_cells.bootstrap()) == []
+    assert page_contract.check(notebooks.find(name)) == []
 
 
 def test_the_book_lists_exactly_these_pages():
@@ -53,14 +53,14 @@ def good(tmp_path_factory):
     folder = tmp_path_factory.mktemp("good")
     text = (CASES / "01_sum.py").read_text().replace(
         '# %% tags=["parameters"]',
-        f'# %% tags=["hide-input"]\n{fixed_cells.bootstrap()}\n\n# %% tags=["parameters"]')
+        f'{fixed_cells.HIDDEN}\n{fixed_cells.head()}\n\n# %% tags=["parameters"]')
     (folder / "01_sum.py").write_text(text)
     assert page_runs.refresh(folder=folder) == [folder / "01_sum.ipynb"]
     return folder
 
 
 def test_a_refreshed_page_keeps_the_contract(good):
-    assert page_contract.check(good / "01_sum.ipynb", fixed_cells.bootstrap()) == []
+    assert page_contract.check(good / "01_sum.ipynb") == []
     assert nbformat.read(good / "01_sum.ipynb", 4).metadata["accelerator"] == "GPU"
 
 
@@ -73,8 +73,10 @@ BREAKS = {
     "differs from its .py": lambda code: put(code[2], source="print(1)"),
     "differs from its .py ": lambda code: put(code[1], metadata={"tags": ["parameters", "x"]}),
     "differs from its .py  ": lambda code: code[3].metadata.mystnb.image.update(alt="another"),
-    "does not begin with BOOTSTRAP": lambda code: put(code[0], source=code[0].source + " "),
-    "does not end with LAST_CELL": lambda code: put(code[-1], source=code[-1].source + " "),
+    "does not begin with the head of every page": lambda code: put(
+        code[0], source=code[0].source + " "),
+    "does not end with the tail of every page": lambda code: put(
+        code[-1], source=code[-1].source + " "),
     "is not in the canonical form": lambda code: put(code[2], id="cell-77"),
     "code cell 3 was not run, or not in order": lambda code: put(code[2], execution_count=None),
     "code cell 4 was not run, or not in order": lambda code: put(code[3], execution_count=9),
@@ -99,8 +101,7 @@ def test_each_break_of_the_contract_is_named(good, tmp_path, problem):
     nb = nbformat.read(good / "01_sum.ipynb", 4)
     BREAKS[problem]([cell for cell in nb.cells if cell.cell_type == "code"])
     notebooks.write(nb, tmp_path / "01_sum.ipynb")
-    assert problem.strip() in page_contract.check(tmp_path / "01_sum.ipynb",
-                                                  fixed_cells.bootstrap())
+    assert problem.strip() in page_contract.check(tmp_path / "01_sum.ipynb")
 
 
 def test_canonical_drops_what_a_run_leaves_and_is_a_fixed_point():
@@ -262,15 +263,22 @@ def test_nbval_compares_the_words_under_a_figure_and_not_its_csv(tmp_path):
 # ------------------------------------------------------------------------------------------ Colab
 
 
-def test_bootstrap_carries_the_address_of_the_config():
-    assert f'"{CONFIG["repository"]["url"]}"' in fixed_cells.bootstrap()
+def test_the_fixed_cells_are_short():
+    assert len(fixed_cells.head().splitlines()) <= 8
+    assert fixed_cells.head().splitlines()[4].startswith('if "google.colab" in sys.modules:')
+    assert fixed_cells.TAIL.splitlines()[-1] == "page_ends.end(recompute)"
 
 
-def test_bootstrap_follows_the_config(tmp_path):
-    (tmp_path / "_config.yml").write_text("repository: {url: 'https://example.org/a/book.git/'}")
-    text = fixed_cells.bootstrap(tmp_path)
-    assert '"https://example.org/a/book.git"' in text
-    assert 'os.path.abspath("book")' in text
+def test_the_head_carries_the_address_and_the_branch_of_the_config(tmp_path):
+    facts = CONFIG["repository"]
+    assert f" {facts['url']} stagewise && " in fixed_cells.head()
+    assert f"checkout -q {facts['branch']}\"" in fixed_cells.head()
+    (tmp_path / "_config.yml").write_text(
+        "repository: {url: 'https://example.org/a/the book.git/', branch: dev}")
+    text = fixed_cells.head(tmp_path)
+    assert "'https://example.org/a/the book.git' 'the book' && git -C 'the book' " in text
+    assert 'checkout -q dev"' in text and 'sys.path.insert(0, "the book")' in text
+    assert 'checkout -q abc"' in fixed_cells.head(tmp_path, "abc")
 
 
 PROGRAM = """\
@@ -290,21 +298,21 @@ print(json.dumps([path for path in sys.path if path.endswith(facts["folder"])]))
 
 @pytest.fixture
 def colab(tmp_path):
-    """Runs BOOTSTRAP where git and pip are stand-ins that note how they were called. It needs no
-    shell: the stand-ins are the two programs the cell starts."""
+    """Runs the head where git and pip are stand-ins that note how they were called; what git
+    clones is this library."""
     log, shims = tmp_path / "log", tmp_path / "bin"
     shims.mkdir()
     for name in ("git", "python"):
         shim = shims / name
         shim.write_text(
-            f'#!/bin/sh\necho {name} "$@" >> "{log}"\n'
-            'if [ "$1" = clone ]; then for last; do :; done; mkdir "$last"; fi\n')
+            f'#!/bin/sh\necho {name} "$@" >> "{log}"\nif [ "$1" = clone ]; then for last; do :; '
+            f'done; mkdir "$last"; cp -r "{ROOT / "devlib"}" "$last"; fi\n')
         shim.chmod(0o755)
     folder = CONFIG["repository"]["url"].rstrip("/").rsplit("/", 1)[-1]
 
     def start(colab, numpy=None):
         facts = {"python": str(shims / "python"), "colab": colab, "numpy": numpy,
-                 "text": fixed_cells.bootstrap(), "folder": folder}
+                 "text": fixed_cells.head(), "folder": folder}
         result = subprocess.run(
             [sys.executable, "-c", PROGRAM, json.dumps(facts)], cwd=tmp_path, text=True,
             capture_output=True, env=os.environ | {"PATH": f"{shims}:{os.environ['PATH']}"})
@@ -312,23 +320,25 @@ def colab(tmp_path):
     return start
 
 
-def test_bootstrap_on_colab_clones_once_installs_and_finds_the_library(colab):
+def test_the_head_on_colab_clones_once_installs_and_finds_the_library(colab):
     result, calls, root = colab(True, numpy=metadata.version("numpy"))
     pip = f"python -m pip install --quiet -r {root}/requirements-colab.txt"
-    clone = f"git clone --quiet --depth 1 {CONFIG['repository']['url']} {root}"
-    assert calls == [clone, pip, pip]
+    facts = CONFIG["repository"]
+    clone = f"git clone -qn --filter=blob:none {facts['url']} {root.name}"
+    checkout = f"git -C {root.name} checkout -q {facts['branch']}"
+    assert calls == [clone, checkout, pip, checkout, pip]
     assert (result.returncode, result.stderr) == (0, "")
     assert json.loads(result.stdout) == [str(root)]
 
 
-def test_bootstrap_restarts_a_session_whose_numpy_changed(colab):
+def test_the_head_restarts_a_session_whose_numpy_changed(colab):
     result, calls, _ = colab(True, numpy="1.0.0")
     assert result.returncode == -9
-    assert len(calls) == 2
+    assert len(calls) == 3
     assert f"numpy changed from 1.0.0 to {metadata.version('numpy')}" in result.stdout
 
 
-def test_bootstrap_does_nothing_elsewhere(colab):
+def test_the_head_does_nothing_elsewhere(colab):
     result, calls, root = colab(False, numpy="1.0.0")
     assert (result.returncode, calls, root.exists()) == (0, [], False)
 

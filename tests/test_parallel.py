@@ -12,7 +12,7 @@ import pytest
 
 from devlib import cluster as clusters
 from devlib import parallel, presets, tables_regression, training
-from devlib.__main__ import main
+from devlib.cli import main
 from devlib.curve import rows
 from devlib.errors import UserError
 

@@ -26,8 +26,8 @@ from devlib import (
     results,
     sources,
 )
-from devlib.__main__ import parser
 from devlib.address import Repository, repository
+from devlib.cli import parser
 from devlib.errors import UserError
 from devlib.files import project_root
 from devlib.presets import as_dict
@@ -36,6 +36,7 @@ from devlib.scale import scale
 ROOT = project_root()
 PAGES = notebooks.names()
 CASES = Path(__file__).parent / "notebook_cases"
+COMMIT = "0123456789" * 4  # that the small book is built as if from
 
 
 # --------------------------------------------------------------------------------------- scale
@@ -169,7 +170,7 @@ def test_the_rerun_line_of_a_run_makes_the_same_page_again(tmp_path):
     """Of a case of the tests, given parameters of its own: the same notebook, to the byte."""
     source = (CASES / "01_sum.py").read_text().replace(
         '# %% tags=["parameters"]',
-        f'# %% tags=["remove-cell"]\n{fixed_cells.bootstrap()}\n\n# %% tags=["parameters"]')
+        f'{fixed_cells.HIDDEN}\n{fixed_cells.head()}\n\n# %% tags=["parameters"]')
     (tmp_path / "01_sum.py").write_text(source)
     page_runs.refresh(folder=tmp_path)
     first = page_runs.run("01_sum", "smoke", 4, {"count": "5", "label": "the sum"},
@@ -203,7 +204,7 @@ def test_no_other_file_holds_the_address():
     """Apart from the first cell of each page, outputs and all."""
     url = repository(ROOT).url.split("://", 1)[1]
     address = url.split("/", 1)[1].encode()  # owner/name, in whatever link
-    cell = fixed_cells.bootstrap(ROOT)
+    cell = fixed_cells.head(ROOT)
     in_json = json.dumps([line + "\n" for line in cell.split("\n")][:-1], indent=1)
     in_json = "\n".join(line.strip() for line in in_json.splitlines()[1:-1])
     holding = []
@@ -232,39 +233,37 @@ def fork(tmp_path):
 def test_a_changed_address_reaches_every_page_and_nothing_else(fork):
     old = repository(ROOT).url
     before = {path: path.read_text() for path in (fork / "notebooks").iterdir() if path.is_file()}
-    changed = fixed_cells.settle(fork / "notebooks", fork)
+    changed = fixed_cells.settle_all(fork / "notebooks", fork)
     assert {path.name for path in changed} == {
         f"{name}{kind}" for name in PAGES for kind in (".py", ".ipynb")}
     for path in changed:
         after = path.read_text()
-        assert old not in after and '"https://github.com/else/where.git", root' in after.replace(
-            '\\"', '"')
+        assert old not in after and " https://github.com/else/where.git where &&" in after
         old_folder = repository(ROOT).folder
         assert len(after.splitlines()) == len(before[path].splitlines())
         differing = [(a, b) for a, b in zip(before[path].splitlines(), after.splitlines(),
                                             strict=True) if a != b]
-        assert len(differing) == 2  # the address, and the folder that is cloned into
+        assert len(differing) == 2  # what is fetched, and the folder that it goes into
         assert all(old in a or old_folder in a for a, _ in differing)
-    assert page_contract.check(fork / "notebooks" / f"{PAGES[0]}.ipynb",
-                           fixed_cells.bootstrap(fork)) == []
-    assert fixed_cells.settle(fork / "notebooks", fork) == []
+    assert page_contract.check(fork / "notebooks" / f"{PAGES[0]}.ipynb", fork) == []
+    assert fixed_cells.settle_all(fork / "notebooks", fork) == []
 
 
 def test_settle_adds_the_last_cell_and_keeps_it_last(tmp_path):
     source = tmp_path / "01_sum.py"
     text = (CASES / "01_sum.py").read_text()
     source.write_text(text)
-    assert not fixed_cells.settle_source(source)  # no page of the book
-    text = text.replace("# %% [markdown]", f"{fixed_cells.HIDDEN}\n{fixed_cells.bootstrap()}"
+    assert not fixed_cells.settle(source)  # no page of the book
+    text = text.replace("# %% [markdown]", f"{fixed_cells.HIDDEN}\n{fixed_cells.head()}"
                         "\n\n# %% [markdown]", 1)
     source.write_text(text)
-    assert fixed_cells.settle_source(source)
-    last = f"\n\n{fixed_cells.HIDDEN}\n{fixed_cells.LAST_CELL}\n"
+    assert fixed_cells.settle(source)
+    last = f"\n\n{fixed_cells.HIDDEN}\n{fixed_cells.TAIL}\n"
     assert source.read_text() == text.rstrip() + last
     source.write_text(source.read_text() + "\n# %%\nprint()\n")
-    assert fixed_cells.settle_source(source)
+    assert fixed_cells.settle(source)
     assert source.read_text().endswith(f"# %%\nprint(){last}")
-    assert source.read_text().count(fixed_cells.LAST_CELL) == 1
+    assert source.read_text().count(fixed_cells.TAIL) == 1
 
 
 def test_colab_opens_what_github_holds():
@@ -280,7 +279,7 @@ def test_colab_opens_what_github_holds():
 def test_a_config_without_an_address_is_one_clear_line(tmp_path, config):
     (tmp_path / "_config.yml").write_text(config)
     with pytest.raises(UserError, match=r"_config\.yml names no repository"):
-        fixed_cells.bootstrap(tmp_path)
+        fixed_cells.head(tmp_path)
 
 
 # --------------------------------------------------------------------------------- on the page
@@ -295,9 +294,12 @@ def fork_page(tmp_path_factory):
     figures = ", ".join(f"{PAGE}#figure-{name}" for name in names)
     lay_out(place, f"paper:\n- {{figure: Fig. 9, shows: s, ours: [{figures}]}}\nown: []\n",
             "https://github.com/else/where")
+    config = place / "_config.yml"
+    config.write_text(config.read_text().replace(
+        "  config:\n", f"  config:\n    book_commit: {COMMIT}\n"))
     status, said = build(place)
     assert status == 0, said[-3000:]
-    return page(place, f"notebooks/{PAGE}"), page(place, "book/index")
+    return page(place, f"notebooks/{PAGE}"), page(place, "book/index"), place
 
 
 class Text(HTMLParser):
@@ -327,9 +329,20 @@ def test_the_card_stands_under_the_title(fork_page):
 
 
 def test_addresses_of_the_built_book_follow_the_config(fork_page):
-    html, front = fork_page
-    colab = f"https://colab.research.google.com/github/else/where/blob/main/notebooks/{PAGE}.ipynb"
+    html, front, _ = fork_page
+    colab = (f"https://colab.research.google.com/github/else/where/blob/book-{COMMIT}/notebooks/"
+             f"{PAGE}.ipynb")
     assert html.count(colab) == 2  # the card's, and the theme's rocket
     assert "git clone https://github.com/else/where" in Text(front).text
     old = repository(ROOT).url.split("/", 3)[3]
     assert old not in html + front
+
+
+def test_the_notebook_that_the_book_offers_fetches_its_commit(fork_page):
+    html, _, place = fork_page
+    offered = place / "_build" / "html" / "_sources" / "notebooks" / f"{PAGE}.ipynb"
+    assert f'href="../_sources/notebooks/{PAGE}.ipynb"' in html
+    found = nbformat.read(offered, 4).cells
+    committed = nbformat.read(ROOT / "notebooks" / f"{PAGE}.ipynb", 4).cells
+    assert found[0].source == fixed_cells.head(place, COMMIT)
+    assert found[1:] == committed[1:]

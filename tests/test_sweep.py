@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from devlib import page_runs, parallel, presets, reruns, results, sweep
-from devlib.__main__ import main
+from devlib.cli import main
 from devlib.errors import UserError
 from devlib.presets import replace
 from devlib.results import finished_runs, regression

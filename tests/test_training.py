@@ -451,7 +451,7 @@ def test_a_deleted_checkpoint_is_made_again(unbroken, tmp_path):
     step = unbroken[0].steps[3]
     path = unbroken[0].path(step).name
     (directory / path).write_bytes(b"damaged")
-    with pytest.raises(CheckpointError, match="mend sets it aside; then train the run again"):
+    with pytest.raises(CheckpointError, match="set it aside, then train the run again"):
         train(TINY, 0, directory).load(step)
     assert len(mend(tmp_path)) == 1
     store = train(TINY, 0, directory)

@@ -1,7 +1,7 @@
 """The paper's claims on a page, measured at build from the committed tables.
 
 ```{claims-table}``` shows the tally and every claim; ```{claims-table} LR-1 LM-1``` the named ones.
-The words are those of `python -m devlib claims`. An entry of data/claims.yaml that is malformed, or
+The words are those of the command `claims`. An entry of data/claims.yaml that is malformed, or
 has no measurement, ends the build with its id.
 """
 

@@ -22,6 +22,7 @@ def insert_card(app, doctree):
     from devlib import cards
     from devlib.errors import UserError
     from devlib.files import project_root
+    from devlib.program import PROGRAM
 
     docname = app.env.docname
     path = Path(app.env.doc2path(docname))
@@ -37,7 +38,7 @@ def insert_card(app, doctree):
         app.env.note_dependency(str(project_root() / source["place"] / "manifest.json"))
     for place in cards.stale(card, project_root()):
         logger.warning(f"{path.name} was made from another {place} than the one that is there; "
-                       f"python -m devlib refresh {path.stem}", location=docname)
+                       f"{PROGRAM} refresh {path.stem}", location=docname)
     title = next(iter(doctree.findall(nodes.title)), None)
     if title is not None:
         title.parent.insert(title.parent.index(title) + 1, card_node(card, colab))
@@ -52,7 +53,8 @@ def card_node(card, colab):
         box += line
     rerun = nodes.paragraph("", "Rerun this page")
     if colab:
-        rerun += [nodes.Text(", or "), nodes.reference("", "open it in Colab", refuri=colab)]
+        rerun += [nodes.Text(", or "), nodes.reference("", "open it in Colab", refuri=colab,
+                                                       classes=["open-in-colab"])]
     rerun += nodes.Text(":")
     box += [rerun, command(card.rerun)]
     box += nodes.raw("", f"<details><summary>{html.escape(card.summary)}</summary>",

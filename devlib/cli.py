@@ -1,0 +1,300 @@
+"""The command line.
+
+A mistake of the user's gives one line on stderr and exit code 2, before any work starts.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+
+from devlib import presets
+from devlib.bounds import BOUNDS
+from devlib.errors import CheckpointError, UserError
+from devlib.files import FULL, project_root
+from devlib.program import PROGRAM
+
+NAME = PROGRAM.split()[-1]  # before each line of an error
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with its errors on one line."""
+
+    def error(self, message):
+        """Ends the program."""
+        fail(f"{message} (see {self.prog} --help)")
+
+
+def fail(message):
+    """Ends the program with one line and exit code 2."""
+    print(f"{NAME}:", " ".join(str(message).split()), file=sys.stderr)
+    sys.exit(2)
+
+
+def directory(text):
+    """What --runs takes. An empty text is an unset variable of a shell, and not the default."""
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} names no directory")
+    return text
+
+
+def parser() -> Parser:
+    """The commands and what they take."""
+    top = Parser(prog=PROGRAM, description="Rerun the pages of the book.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(function, *groups, name=None):
+        summary = " ".join(function.__doc__.split())
+        sub = commands.add_parser(name or function.__name__, help=summary, description=summary)
+        sub.set_defaults(function=function)
+        for group in groups:
+            group(sub)
+
+    command(run, _page, _scale, _cluster, _parameters)
+    command(sweep, _page, _grid, _preset, _runs, _cluster)
+    command(reproduce, _scale, _cluster, _corpus)
+    command(train, _scale, _model, _corpus)
+    command(claims, _tables)
+    command(adopt, _scale)
+    command(refresh, _pages)
+    command(tag)
+    command(list_presets, name="presets")
+    command(mend, _results)
+    return top
+
+
+def _page(sub):
+    sub.add_argument("notebook", help="such as 02_stage_boundaries, or stage_boundaries")
+
+
+def _preset(sub):
+    sub.add_argument("--preset", default="laptop", help="the scale (default: laptop)")
+
+
+def _scale(sub):
+    _preset(sub)
+    sub.add_argument("--seed", type=int, default=0, help="0 or more (default: 0)")
+    _runs(sub)
+
+
+def _runs(sub):
+    sub.add_argument("--runs", metavar="DIR", type=directory,
+                     help="where results go (default: $DEVLIB_RUNS, or runs/)")
+
+
+def _results(sub):
+    sub.add_argument("--runs", metavar="DIR", type=directory,
+                     help="where results lie (default: $DEVLIB_RUNS, or runs/)")
+
+
+def _corpus(sub):
+    sub.add_argument("--corpus", choices=presets.CORPORA,
+                     help="what language models read (default: the preset's)")
+
+
+def _cluster(sub):
+    sub.add_argument("--cluster", metavar="ADDRESS",
+                     help="a dask scheduler, such as tcp://host:8786, whose workers compute "
+                          "(default: $DEVLIB_CLUSTER, or this machine's cores)")
+
+
+def _parameters(sub):
+    sub.add_argument("-p", dest="extra", nargs=2, action="append", default=[],
+                     metavar=("NAME", "VALUE"), help="another parameter of the page")
+
+
+def _grid(sub):
+    sub.add_argument("--seeds", required=True, help="such as 0-4, or 0,2,5")
+    sub.add_argument("--set", dest="settings", action="append", default=[],
+                     metavar="NAME=VALUE,VALUE", help="a parameter of the page, with its values; "
+                     "several parameters make a grid")
+    sub.add_argument("--jobs", type=int, help="cells at a time on this machine (default: one a "
+                     "core)")
+
+
+def _model(sub):
+    sub.add_argument("--model", choices=("regression", "language", "one-layer"),
+                     default="regression", help="which one (default: regression)")
+    sub.add_argument("--residual", choices=BOUNDS["residual"].choices,
+                     help="the regression model's residual stream (default: the preset's)")
+
+
+def _tables(sub):
+    sub.add_argument("--preset", help="the scale (default: of each claim the largest there is)")
+    sub.add_argument("--runs", metavar="DIR",
+                     help="where the tables are (default: the committed ones)")
+
+
+def _pages(sub):
+    sub.add_argument("names", nargs="*", help="pages (default: all)")
+    sub.add_argument("--address", action="store_true",
+                     help="run nothing; only follow the repository's address in _config.yml")
+
+
+def run(args):
+    """Recompute one page; the committed one stays as it is."""
+    from devlib import page_runs
+
+    extra = dict(args.extra)
+    if len(extra) < len(args.extra):
+        raise UserError("a parameter is given twice with -p")
+    _choose_cluster(args)
+    print(page_runs.run(args.notebook, args.preset, args.seed, extra, args.runs))
+
+
+def sweep(args):
+    """Recompute one page over a grid of seeds and settings, in parallel; finished cells are not
+    run again."""
+    from devlib import sweep
+
+    cells = sweep.cells(args.notebook, args.preset, sweep.seeds(args.seeds),
+                        sweep.settings(args.settings), args.runs)
+    _choose_cluster(args)
+    outcome = sweep.sweep(cells, args.jobs)
+    if outcome.failed:
+        raise UserError(outcome)
+    print(outcome)
+
+
+def claims(args):
+    """Measure the paper's claims on stored tables, and print them."""
+    from devlib.claims import ledger
+    from devlib.claims_text import block, tally
+
+    found = ledger(args.preset, args.runs)
+    print("\n\n".join([*map(block, found), tally(found)]))
+
+
+def adopt(args):
+    """For maintainers: copy finished tables from the runs into data/results."""
+    from devlib import results
+
+    _choose_runs(args)
+    print(*results.adopt(args.preset, args.seed), sep="\n")
+
+
+def refresh(args):
+    """For maintainers: make .ipynb files anew from their .py."""
+    from devlib import fixed_cells, notebooks, page_runs
+
+    if args.address and args.names:
+        raise UserError("--address takes all pages; leave the names out")
+    for path in fixed_cells.settle_all(notebooks.NOTEBOOKS):
+        print(path)
+    if args.address:
+        return
+    print(*page_runs.refresh(args.names), sep="\n")
+    notebooks.picture(notebooks.find("stage_boundaries"), project_root() / "data" / "llc.png")
+
+
+def tag(args):
+    """For maintainers: tag the commit's pages, as the built book's links open them."""
+    from devlib import book_commit
+
+    print(book_commit.tag_pages())
+
+
+def reproduce(args):
+    """Recompute every page, and build the book from them."""
+    from devlib import book_copy, pipeline
+
+    _choose_runs(args)
+    book_copy.check_all(args.preset, args.seed)
+    _choose_cluster(args)
+    pipeline.compute_tables(args.preset, args.seed, args.corpus)
+    with book_copy.book_lock(args.preset, args.seed, args.runs):
+        copy = book_copy.build_copy(args.preset, args.seed, args.runs,
+                                    {"corpus": args.corpus} if args.corpus else {})
+        build = "from jupyter_book.cli.main import main; main()"
+        # local extensions are found from the working directory
+        if subprocess.run([sys.executable, "-c", build, "build", "-W", "--keep-going", "--all",
+                           "."], cwd=copy).returncode:
+            raise UserError(f"jupyter-book could not build {copy}; its messages are above")
+    _print_tally(args)
+    print(copy / "_build" / "html" / "index.html")
+
+
+def _print_tally(args):
+    """What the run just computed says of the paper's claims."""
+    from devlib.claims import ledger
+    from devlib.claims_text import tally
+    from devlib.files import runs_directory
+    from devlib.results_language import kind, language_settings
+
+    kinds = {f"language-{layers}layer": kind(args.preset, language_settings(
+        args.preset, layers, args.corpus)) for layers in (1, 2)}
+    found = ledger(args.preset, runs_directory(), args.seed, kinds)
+    print(f"The paper's claims, {args.preset} preset, seed {args.seed} (all of them: {PROGRAM} "
+          f"claims --preset {args.preset} --runs {runs_directory()})\n{tally(found)}")
+
+
+def train(args):
+    """Train a transformer, or go on with it."""
+    from devlib import results, results_language, training
+
+    if args.model == "regression":
+        if args.corpus:
+            raise UserError("--corpus is for language models; name one with --model")
+        settings = results.regression_settings(args.preset, args.residual)
+        directory = results.training_directory(settings, args.seed, args.preset, args.runs)
+        training.train(settings, args.seed, directory)
+        return print(directory)
+    if args.residual:
+        raise UserError("--residual is for the regression model; leave it out, or --model")
+    settings = results_language.language_settings(
+        args.preset, 2 if args.model == "language" else 1, args.corpus)
+    print(results_language.train(args.preset, args.seed, settings, runs=args.runs).directory)
+
+
+def mend(args):
+    """Find damaged results, and set them aside to be computed again."""
+    from devlib.mend import mend as find
+
+    if args.runs and not os.path.isdir(args.runs):
+        raise UserError(f"{args.runs} is no directory; name one that holds results with --runs")
+    for line in find(args.runs) or ["nothing is damaged"]:
+        print(line)
+
+
+def _choose_runs(args):
+    if args.runs:
+        os.environ["DEVLIB_RUNS"] = args.runs
+
+
+def _choose_cluster(args):
+    """Names the cluster for all that computes, kernels too, once it is known to be sound."""
+    if args.cluster is not None:
+        from devlib import cluster
+
+        _choose_runs(args)
+        cluster.check(args.cluster)
+        os.environ["DEVLIB_CLUSTER"] = args.cluster
+
+
+def list_presets(args):
+    """List the presets."""
+    for preset in presets.PRESETS.values():
+        print(f"{preset.name:10} {preset.description}")
+
+
+def main(arguments=None):
+    """Runs one command, and turns what a user can mend into one line."""
+    args = parser().parse_args(arguments)
+    try:
+        args.function(args)
+    except CheckpointError as error:
+        fail(f"{error} ({PROGRAM} mend sets aside what is damaged)")
+    except UserError as error:
+        fail(error)
+    except ModuleNotFoundError as error:
+        if error.name.startswith("devlib"):
+            raise
+        fail(f"{error.name} is not installed; pip install -r requirements.txt")
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        fail(f"cannot use {error.filename or 'the disk'} ({error.strerror}); make room or name "
+             "another directory, and run the same command again: what is finished is kept")
+    except KeyboardInterrupt:
+        print(f"{NAME}: interrupted; the same command goes on where it was", file=sys.stderr)
+        sys.exit(130)
