@@ -3,8 +3,8 @@
 from types import SimpleNamespace
 
 import pytest
-from conftest import not_run
 
+from conftest import not_run
 from tests import elsewhere
 
 
