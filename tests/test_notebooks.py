@@ -245,19 +245,21 @@ def test_nbval_passes_unchanged_pages_and_fails_on_one_digit(tmp_path):
     assert "sum 3.001" in printed
 
 
-def test_nbval_compares_the_words_under_a_figure_and_not_its_csv(tmp_path):
+def test_nbval_compares_the_words_and_the_csv_under_a_figure_and_not_its_drawing(tmp_path):
     nb = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "language": "python",
                                                            "display_name": "Python 3"}})
-    under = '<p>Made by the {} preset. <a download="a.csv" href="data:text/csv;base64,{}">a</a>'
-    for stored in (("laptop", "MS4wMDE="), ("smoke", "MS4wMDI=")):
+    under = ('<p>Made by the {} preset. <a download="a.csv" href="data:text/csv;base64,{}">a</a> '
+             '<a download="a.svg" href="data:image/svg+xml;base64,{}">b</a>')
+    for stored in (("laptop", "MS4wMDI=", "MQ=="), ("laptop", "MS4wMDE=", "Mg=="),
+                   ("smoke", "MS4wMDI=", "Mg==")):
         show = f"from IPython.display import HTML, display\n" \
-               f"display(HTML({under.format('laptop', 'MS4wMDI=')!r}))"
+               f"display(HTML({under.format('laptop', 'MS4wMDI=', 'Mg==')!r}))"
         output = nbformat.v4.new_output("display_data", data={
             "text/html": under.format(*stored), "text/plain": "<IPython.core.display.HTML object>"})
         nb.cells.append(nbformat.v4.new_code_cell(show, outputs=[output], execution_count=1))
     nbformat.write(nb, tmp_path / "page.ipynb")
     printed, outcomes = nbval(tmp_path)
-    assert [o[0] for o in outcomes] == ["PASSED", "FAILED"], printed
+    assert [o[0] for o in outcomes] == ["PASSED", "FAILED", "FAILED"], printed
 
 
 # ------------------------------------------------------------------------------------------ Colab
