@@ -10,13 +10,11 @@ from torch.func import vmap
 from tqdm import tqdm
 
 from devlib.burn_in import find_burn_in
-from devlib.compiling import compiled
 from devlib.devices import is_gpu, move, to_numpy
 from devlib.draws import Draws
 from devlib.errors import UserError
-from devlib.gradients import mean_gradient
+from devlib.fast import Uncompiled, compiled, mean_gradient, onednn
 from devlib.parameters import Layout
-from devlib.products import onednn
 from devlib.rng import generator
 from devlib.samplers import SGLD, check_count
 
@@ -194,8 +192,7 @@ def flat_loss(loss, layout, masked):
         flat = origin.index_put((free,), w) if masked else w
         return loss(layout.unflatten(flat), batch).mean()
 
-    mean_loss.eager = getattr(loss, "eager", False)
-    return mean_loss
+    return Uncompiled(mean_loss) if isinstance(loss, Uncompiled) else mean_loss
 
 
 @functools.lru_cache(maxsize=32)  # as flat_loss
@@ -211,7 +208,7 @@ def _step_function(loss, layout, sampler, vectorised, compile, masked, whole_set
 
     if vectorised:
         step = vmap(step, in_dims=(0, 0, None, None, None, None if whole_set else 0, 0))
-        if compile and not getattr(loss, "eager", False):
+        if compile and not isinstance(loss, Uncompiled):
             step = compiled(step)
     return step
 

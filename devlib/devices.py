@@ -64,11 +64,6 @@ def is_gpu(where) -> bool:
     return where.type != "cpu"
 
 
-def cache_slice(size, where):
-    """Samples to take a gradient of at once: `size` on a CPU, None (the whole batch) on a GPU."""
-    return None if is_gpu(where) else size
-
-
 def fast_bfloat16(where) -> bool:
     """Whether a device multiplies bfloat16 faster than float32: GPUs from the A100's generation
     on, CPUs with AMX or AVX512-BF16. Elsewhere it is emulated, at a quarter of the speed."""

@@ -18,7 +18,7 @@ from torch.func import grad
 from devlib.chains import check_loss, check_problem
 from devlib.devices import to_numpy
 from devlib.errors import UserError
-from devlib.gradients import mean_gradient
+from devlib.fast import mean_gradient
 from devlib.parameters import Layout
 from devlib.presets import HessianSettings
 from devlib.rng import generator
@@ -33,7 +33,7 @@ class Hessian(LinearOperator):
 
     Vectors are float64 in the order of Layout.of(params), products are as exact as the
     parameters' own precision, and `products` counts them. `microbatch` takes the samples in
-    slices of that many and `compile` passes a product through torch.compile (devlib.gradients).
+    slices of that many and `compile` passes a product through torch.compile (devlib.fast).
     `keep_graph` makes the gradient once and keeps its graph, which takes about half the time of a
     product and the memory of all samples' activations.
 

@@ -22,9 +22,8 @@ exp(-nbeta L_n(w) - gamma / 2 |w - w0|^2). It works on any loss of the form
 from devlib.chains import Chains, per_sample_losses
 from devlib.draws import ChainDiverged, Draws
 from devlib.errors import UserError
+from devlib.fast import COMPILE_FROM
 from devlib.samplers import SGLD, RMSpropSGLD, check_count, sgld_step
-
-COMPILE_FROM = 2_000  # steps in all: compiling takes half a minute
 
 
 def sample_chains(loss, params, data, sampler: SGLD, *, chains, draws, burn_in=None, seed=0,
@@ -43,7 +42,7 @@ def sample_chains(loss, params, data, sampler: SGLD, *, chains, draws, burn_in=N
     draws up to rounding. `compile` passes the step through torch.compile; None does so where
     chains run one after another for long enough to pay for it. `init_losses` (n,) saves the pass
     over the whole set when it is known. `microbatch` takes a batch's gradient in slices of that
-    many samples, where chains run one after another (devlib.gradients).
+    many samples, where chains run one after another (devlib.fast).
 
     Raises UserError for settings out of range before any work, and ChainDiverged, with the other
     chains' draws, when a loss stops being finite (`on_divergence="keep"` returns them instead).

@@ -6,9 +6,10 @@ import numpy as np
 
 from devlib.checkpoints import CheckpointStore, nearest, thin
 from devlib.curve import llc_row, rows
-from devlib.devices import cache_slice, move, of, to_numpy
+from devlib.devices import move, of, to_numpy
 from devlib.essential import principal_path
 from devlib.evaluation import evaluate, predict
+from devlib.fast import cache_slice
 from devlib.hessian import density_rows, hessian_row
 from devlib.metrics_regression import behaviour, heads, structure
 from devlib.models.regression import MICROBATCH

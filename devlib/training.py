@@ -3,7 +3,6 @@
 
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +11,10 @@ from torch.func import functional_call
 from tqdm import tqdm
 
 from devlib.checkpoints import CheckpointStore
-from devlib.devices import cache_slice, device, is_gpu, move
+from devlib.devices import device, is_gpu, move
 from devlib.errors import CheckpointError
+from devlib.fast import COMPILE_FROM, Ahead, cache_slice, mean_gradient
 from devlib.files import settings_hash
-from devlib.gradients import mean_gradient
 from devlib.locks import locked
 from devlib.models.regression import MICROBATCH, RegressionTransformer
 from devlib.parameters import Layout
@@ -27,7 +26,6 @@ from devlib.tasks import squared_errors, task_set, training_batch
 
 RESUME = "resume.safetensors"
 SAVE_EVERY = 30  # seconds; a kill loses at most this much work
-COMPILE_FROM = 2_000  # updates in the run: compiling takes half a minute
 
 
 def build_model(settings: RegressionSettings, seed) -> RegressionTransformer:
@@ -43,19 +41,6 @@ def per_sample_loss(model):
     def loss(params, batch):
         return squared_errors(functional_call(model, params, batch), batch[1]).mean(-1)
     return loss
-
-
-class Ahead:
-    """A function of the step, called for the next one by a thread of its own while a GPU is at
-    work on this one."""
-
-    def __init__(self, function):
-        self.function, self.thread, self.found = function, ThreadPoolExecutor(1), {}
-
-    def __call__(self, step):
-        now = self.found.get(step) or self.thread.submit(self.function, step)
-        self.found = {step + 1: self.thread.submit(self.function, step + 1)}
-        return now.result()
 
 
 @dataclass

@@ -8,7 +8,7 @@ import torch
 from devlib.checkpoints import CheckpointStore
 from devlib.devices import device, is_gpu, move
 from devlib.errors import UserError
-from devlib.gradients import mean_gradient
+from devlib.fast import COMPILE_FROM, mean_gradient
 from devlib.models.language_loss import (
     check_precision,
     fast_precision,
@@ -19,7 +19,7 @@ from devlib.models.language_parameters import check_model, initial_parameters
 from devlib.parameters import Layout
 from devlib.presets import LanguageSettings, as_dict
 from devlib.resume import load_state, save_state
-from devlib.training import COMPILE_FROM, SAVE_EVERY, run, without_stop
+from devlib.training import SAVE_EVERY, run, without_stop
 
 
 @dataclass

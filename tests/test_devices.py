@@ -21,6 +21,7 @@ from devlib.calibration_tables import Job, _data, _sample, top_curvature
 from devlib.calibration_tables import _loss as calibration_loss
 from devlib.devices import claim_gpu, device, gpus, move
 from devlib.errors import UserError
+from devlib.fast import cache_slice
 from devlib.files import project_root
 from devlib.hessian import density_rows, hessian_row
 from devlib.models.language_loss import fast_precision, microbatch
@@ -77,7 +78,7 @@ def test_precision_and_slices_follow_the_device(monkeypatch):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, found=capability: found)
         assert fast_precision(torch.device("cuda", 0)) == expected
     here = torch.device("cpu")
-    assert devices.cache_slice(128, here) == 128 and devices.cache_slice(128, DEVICE) is None
+    assert cache_slice(128, here) == 128 and cache_slice(128, DEVICE) is None
     assert microbatch(1024, here) == 8 and microbatch(1024, DEVICE) == 32
 
 

@@ -1,5 +1,5 @@
 """On a real GPU, where there is one: what test_devices shows on a stand-in, and what a stand-in
-does not have: kernels of its own, recorded and replayed (devlib.compiling)."""
+does not have: kernels of its own, recorded and replayed (devlib.fast)."""
 
 from dataclasses import replace
 
@@ -10,8 +10,8 @@ import torch
 from test_devices import LM_PARAMS, LR, LR_PARAMS, MEASURES, flat, forget, numbers  # noqa: F401
 
 from devlib import tables_regression, training
-from devlib.compiling import compiled
 from devlib.devices import move
+from devlib.fast import compiled
 from devlib.models.language_loss import per_sample_loss
 from devlib.presets import SMOKE
 from devlib.samplers import RMSpropSGLD

@@ -25,7 +25,7 @@ GROUPS = (
      "models.regression models.language models.language_loss models.language_parameters "
      "parameters released"),
     ("Training and checkpoints", "Batches in, checkpoints out.",
-     "training training_language gradients compiling resume steps checkpoints packed"),
+     "training training_language fast resume steps checkpoints packed"),
     ("Sampling", "A loss and a parameter in, draws out.",
      "sampling samplers chains draws acceptance"),
     ("Local learning coefficient", "Draws in, an estimate with its error out.",

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from devlib import presets
 from devlib.chains import _step_function
-from devlib.gradients import mean_gradient
+from devlib.fast import mean_gradient
 from devlib.models import language_loss
 from devlib.models.language_parameters import initial_parameters
 from devlib.parameters import Layout
