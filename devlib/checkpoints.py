@@ -93,16 +93,11 @@ class CheckpointStore:
             raise CheckpointError(f"checkpoint {path} is no safetensors file ({error})") from error
 
 
-def read_manifest(path, remedy=REMEDY, unsealed=True) -> dict:
+def read_manifest(path, remedy=REMEDY) -> dict:
     """A run's manifest. Raises CheckpointError, naming the file and the remedy, if it is not a
-    whole one.
-
-    One of an earlier version has no digest. Its settings are proven by their hash, and each
-    checkpoint by its sha256; a changed training loss or time would be believed, until training
-    goes on and seals it.
-    """
+    whole one."""
     try:
-        manifest = read_sealed(path, unsealed)
+        manifest = read_sealed(path)
         manifest["hash"], manifest["checkpoints"]
         if manifest["hash"] != settings_hash(manifest["settings"]):
             raise ValueError("its hash is not that of its settings")

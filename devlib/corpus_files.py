@@ -43,9 +43,7 @@ def open_streams(folder, identity=None) -> tuple[list[np.ndarray], dict]:
     it is given)."""
     folder = Path(folder)
     try:
-        # One of an earlier version has no digest. It must be what `identity` says, its streams
-        # have their sha256; which source a document is from would be believed.
-        manifest = read_sealed(folder / MANIFEST, unsealed=True)
+        manifest = read_sealed(folder / MANIFEST)
         known = {split: manifest["splits"][split]["sha256"] for split in SPLITS}
         made_by = manifest["identity"]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -115,14 +115,13 @@ def _found(path, part, place):
     if not place.exists():
         return {"tokens": 0}, digest
     try:
-        # one of an earlier version has no digest and no sha256, and is believed
-        at = read_sealed(place, unsealed=True)
+        at = read_sealed(place)
         left = at["tokens"] * TOKEN.itemsize
         with held.open("rb") as file:
             while block := file.read(min(left, 2**20)):
                 digest.update(block)
                 left -= len(block)
-        if left or at.get("sha256", digest.hexdigest()) != digest.hexdigest():
+        if left or at["sha256"] != digest.hexdigest():
             raise ValueError("its sha256 is another")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{held} or {place.name} beside it is damaged ({error}); {REMEDY}"

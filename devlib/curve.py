@@ -41,13 +41,9 @@ def tables(measure, store, steps, directory, settings, label, jobs=None) -> dict
 
 
 def read_rows(path) -> dict:
-    """The tables in one such file. Raises UserError, naming it, if it is damaged.
-
-    One of an earlier version has no digest, and nothing else proves its numbers: a changed one
-    would be believed.
-    """
+    """The tables in one such file. Raises UserError, naming it, if it is damaged."""
     try:
-        return read_sealed(path, unsealed=True)
+        return read_sealed(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged ({error}); {PROGRAM} mend sets it aside; then "
                         "run the same command again, and this checkpoint is measured anew"

@@ -38,7 +38,7 @@ class Packed:
     def __init__(self, path):
         self.directory = Path(path)  # where it can be opened again, in another process
         self.manifest = read_manifest(self.directory.with_suffix(".json"),
-                                      _remedy(self.directory), unsealed=False)
+                                      _remedy(self.directory))
         self._tensors = _read(self.directory, self.manifest.get("file"))
 
     @property

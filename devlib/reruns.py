@@ -5,7 +5,6 @@ RUN names the preset, the seed and every parameter that is not the page's own de
 and for how long; and the claims of the paper measured on the run's tables, with their verdicts.
 """
 
-import json
 import re
 from collections import defaultdict, namedtuple
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from pathlib import Path
 
 from devlib import presets
 from devlib.errors import UserError
-from devlib.files import make_directory, project_root, provenance, sha256, write_json
+from devlib.files import make_directory, project_root, provenance, sha256
+from devlib.sealed import read_sealed, write_sealed
 
 METRICS = "metrics.json"
 COMMITTED = project_root() / "data" / "reruns"
@@ -87,26 +87,18 @@ def _pages(path) -> dict:
 
 def write(path, run: Rerun):
     """Files a run, with a sha256 of what it says."""
-    content = {"preset": run.preset, "seed": run.seed, "settings": run.settings,
-               "pages": run.pages, "claims": run.claims}
-    write_json(path, content | {"digest": _digest(content)})
+    write_sealed(path, {"preset": run.preset, "seed": run.seed, "settings": run.settings,
+                        "pages": run.pages, "claims": run.claims})
 
 
 def read(path) -> Rerun:
     """The run in a `metrics.json`. Raises UserError, naming the file, if it is damaged or was
     changed by hand."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        if content.pop("digest") != _digest(content):
-            raise ValueError("its digest is not that of its content")
-        return Rerun(**content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return Rerun(**read_sealed(path))
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it and run the page again"
                         ) from error
-
-
-def _digest(content) -> str:
-    return sha256((json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
 
 
 def collect(folder) -> Found:

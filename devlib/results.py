@@ -292,10 +292,9 @@ def _timed(path, name, work):
 
 
 def spent(path) -> dict:
-    """Seconds by part. A file of an earlier version has no digest; they are only shown. Raises
-    UserError, naming the file, if it is damaged."""
+    """Seconds by part. Raises UserError, naming the file, if it is damaged."""
     try:
-        return read_sealed(path, unsealed=True)
+        return read_sealed(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged ({error}); {remedy(path.parent)}") from error
 
