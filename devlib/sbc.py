@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from devlib import sources
 from devlib.chains import Chains
-from devlib.files import project_root, write_atomic
+from devlib.files import write_atomic
 from devlib.rng import stream_seed
 from devlib.samplers import SGLD
 from devlib.toys import MeanModel
@@ -73,10 +72,3 @@ def uniformity(histogram: pd.DataFrame) -> dict[str, float]:
 def write_histogram(path, histogram: pd.DataFrame):
     """As CSV, for the book."""
     write_atomic(path, histogram.to_csv(index=False).encode())
-
-
-def stored() -> pd.DataFrame:
-    """The histogram of 200 repetitions that the slow test wrote last."""
-    path = project_root() / "data" / "bench" / "sbc.csv"
-    sources.note_file(path)
-    return pd.read_csv(path)

@@ -32,8 +32,9 @@ recompute: bool = False  # compute anew instead of reading stored tables
 # %% tags=["hide-input"]
 from devlib import plots, plots_primer
 from devlib.claims import DIFFERS, on_tables, show
-from devlib.primer import RADIUS, SETTINGS, agrees, primer
+from devlib.primer import SETTINGS, agrees, kept_histogram, primer
 from devlib.toys import FIGURE_2
+from devlib.volumes import RADIUS
 
 run = primer(preset, seed, recompute)
 settings = SETTINGS[preset]
@@ -288,10 +289,8 @@ if reached:
 # The slow tests run it with 200 repetitions, and leave their result with the book:
 
 # %%
-from devlib.sbc import stored
-
-p_values = uniformity(stored())
-print(f"{stored().expected.sum():.0f} repetitions; p-values of flatness:",
+p_values = uniformity(kept_histogram())
+print(f"{kept_histogram().expected.sum():.0f} repetitions; p-values of flatness:",
       ", ".join(f"{name} {p:.3f}" for name, p in p_values.items()))
 assert min(p_values.values()) > 0.001
 
