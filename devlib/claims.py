@@ -11,15 +11,13 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from devlib import presets
-from devlib.claim_entries import Claim, Row, load_entries
+from devlib import claim_measures, presets
+from devlib.claim_entries import Claim, load_entries
+from devlib.claim_verdicts import NOT_REACHED, NOT_RUN, Judged, Measured, judge
+from devlib.claims_text import brief
 from devlib.errors import UserError
 from devlib.tables import COMMITTED, MANIFEST, Results, load
-from devlib.verdicts import verdict
 
-AGREES, DIFFERS, NOT_REACHED, NOT_RUN = VERDICTS = (
-    verdict(True, reached=True), verdict(False, reached=True), verdict(False, reached=False),
-    "not run")
 # A table's kind and the table whose last step says how far the run went.
 LENGTHS = {"regression": "evaluation", "development": "behaviour", "hessian": "statistics",
            "calibration": "runs", "language-2layer": "behaviour", "language-1layer": "behaviour"}
@@ -77,66 +75,6 @@ class Run:
     __hash__ = object.__hash__
 
 
-# ------------------------------------------------------------------------------------- verdicts
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One row of a claim, measured: `value` is None where it was not, and not finite where there
-    was nothing to find."""
-
-    row: Row
-    value: float | None
-    error: float | None
-    verdict: str
-    verdict_at_half_tolerance: str
-    verdict_at_double_tolerance: str
-    spread: tuple[float, ...] = ()  # the same value in other seeds
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A claim measured on one run."""
-
-    claim: Claim
-    preset: str | None
-    seed: int | None
-    description: str
-    rows: tuple[Measured, ...]
-
-    def __getitem__(self, what) -> Measured:
-        """The row of that quantity."""
-        return next(row for row in self.rows if row.row.what == what)
-
-    @property
-    def verdict(self):
-        return overall([row.verdict for row in self.rows])
-
-    @property
-    def verdict_at_half_tolerance(self):
-        """What the verdict would be at half of each row's tolerance."""
-        return overall([row.verdict_at_half_tolerance for row in self.rows])
-
-    @property
-    def verdict_at_double_tolerance(self):
-        """What the verdict would be at twice each row's tolerance."""
-        return overall([row.verdict_at_double_tolerance for row in self.rows])
-
-
-def overall(verdicts) -> str:
-    """A claim's verdict from its rows': one that differs decides; then what is missing; all rows
-    must agree for the claim to agree."""
-    return next(kind for kind in (DIFFERS, NOT_RUN, NOT_REACHED, AGREES) if kind in verdicts)
-
-
-def judge(row: Row, value, error, scale=1.0) -> str:
-    """Whether a measurement is where the row wants it, with `scale` times the tolerance."""
-    if not math.isfinite(value):
-        return DIFFERS
-    low, high = row.bounds(error or 0.0, scale)
-    return verdict(low <= value <= high, reached=True)
-
-
 # ------------------------------------------------------------------------------------ measuring
 
 
@@ -159,11 +97,9 @@ def measure(preset, seed, runs=None, kinds=None) -> list[dict]:
     "language-2layer-toy"} another corpus. Claims whose tables are not there say "not run". Raises
     UserError for an unknown preset or a damaged table.
     """
-    from devlib.claim_measures import NEEDS
-
     run = open_run(preset, presets.check_seed(seed), runs, kinds)
     return [record for claim in entries()
-            for record in records(judged(claim, run, NEEDS[claim.id]))]
+            for record in records(judged(claim, run, claim_measures.NEEDS[claim.id]))]
 
 
 def records(found: Judged) -> list[dict]:
@@ -208,13 +144,11 @@ def _measured(claim, row, run, kind, spread) -> Measured:
 
 def _value(claim, row, run, kind):
     """(value, error), or the verdict that stands in its place."""
-    from devlib.claim_measures import MEASURES
-
     last = run.last(kind)
     if last is not None and last + 1 < row.seen_from:
         return NOT_REACHED
     try:
-        found = MEASURES[claim.id](run, **row.at)
+        found = claim_measures.MEASURES[claim.id](run, **row.at)
     except NotRun:
         return NOT_RUN
     if found is None:
@@ -230,8 +164,6 @@ def ledger(preset=None, runs=None, seed=None, kinds=None) -> list[Judged]:
     committed tables, and other folders. Of several seeds the named one is judged, or else the
     lowest. Raises UserError for an unknown preset.
     """
-    from devlib.claim_measures import NEEDS
-
     order = [presets.get(preset).name] if preset else list(presets.PRESETS)[::-1]
 
     @functools.cache
@@ -242,7 +174,7 @@ def ledger(preset=None, runs=None, seed=None, kinds=None) -> list[Judged]:
 
     found = []
     for claim in entries():
-        needs = NEEDS[claim.id]
+        needs = claim_measures.NEEDS[claim.id]
         name = next((name for name in order if seeds_of(name, needs[0], runs, kinds)), None)
         seeds = seeds_of(name, needs[0], runs, kinds) if name else []
         first = seed if seed in seeds else (seeds or [None])[0]
@@ -259,21 +191,18 @@ def on_tables(*ids, rule=None, others=(), **tables) -> dict[str, Judged]:
     LR-15. A claim whose tables are not among them is not run. Raises UserError for an id that
     there is not.
     """
-    from devlib.claim_measures import NEEDS
-
     first = next(iter(tables.values())).manifest
     run = Run(first["preset"], first["seed"], {
         {"two_layers": "language-2layer", "one_layer": "language-1layer"}.get(kind, kind): found
         for kind, found in tables.items()}, rule=rule)
     run.others = [Run(other.manifest["preset"], other.manifest["seed"], {"regression": other})
                   for other in others]
-    return {name: judged(claim, run, NEEDS[name]) for name, claim in chosen(ids).items()}
+    return {name: judged(claim, run, claim_measures.NEEDS[name])
+            for name, claim in chosen(ids).items()}
 
 
 def show(*ids, **tables):
     """Prints claims beside their figure: ids and tables as for `on_tables`, or what it returned."""
-    from devlib.claims_text import brief
-
     found = ids[0] if isinstance(ids[0], dict) else on_tables(*ids, **tables)
     print("\n".join(map(brief, found.values())))
 
@@ -335,11 +264,9 @@ def _folders(preset, runs, name) -> list[tuple[Path, int]]:
 def entries() -> tuple[Claim, ...]:
     """The ledger's claims. Raises UserError, with the id, for an entry that is malformed, a claim
     without a measurement, or a measurement without a claim."""
-    from devlib.claim_measures import MEASURES
-
     found = load_entries()
     known = [claim.id for claim in found]
-    for name in sorted({*known} ^ {*MEASURES}):
+    for name in sorted({*known} ^ {*claim_measures.MEASURES}):
         where, lacks = (("data/claims.yaml", "a measurement in devlib/claim_measures.py")
                         if name in known else
                         ("devlib/claim_measures.py", "an entry in data/claims.yaml"))

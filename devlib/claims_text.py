@@ -4,7 +4,7 @@ import math
 import textwrap
 
 from devlib.claim_entries import Row
-from devlib.claims import AGREES, DIFFERS, NOT_REACHED, NOT_RUN, VERDICTS, Judged, Measured
+from devlib.claim_verdicts import AGREES, DIFFERS, NOT_REACHED, NOT_RUN, VERDICTS, Judged, Measured
 
 WIDTH = 100
 HEADS = ("quantity", "paper, and what agrees", "here", "verdict")

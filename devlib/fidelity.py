@@ -15,7 +15,8 @@ from devlib import presets, results
 from devlib.artefact import predicted_shift
 from devlib.boundaries import Rule
 from devlib.checkpoints import nearest, schedule, thin
-from devlib.claims import AGREES, on_tables, seeds_of
+from devlib.claim_verdicts import AGREES
+from devlib.claims import on_tables, seeds_of
 from devlib.claims_text import number, wanted
 from devlib.files import project_root
 from devlib.presets import as_dict, replace

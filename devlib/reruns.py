@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from devlib import presets
+from devlib.claim_verdicts import NOT_RUN
 from devlib.errors import UserError
 from devlib.files import make_directory, project_root, provenance, sha256
 from devlib.sealed import read_sealed, write_sealed
@@ -144,7 +145,7 @@ def measured(preset, seed, runs=None, settings=()) -> list[dict]:
 
     kinds = table_kinds(preset, dict(settings))
     return [claim for claim in claims.measure(preset, seed, runs=runs, kinds=kinds)
-            if claim["verdict"] != claims.NOT_RUN]
+            if claim["verdict"] != NOT_RUN]
 
 
 def table_kinds(preset, settings) -> dict[str, str]:

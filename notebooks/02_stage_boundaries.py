@@ -41,7 +41,8 @@ gamma: float = None  # localisation strength, 0 or more; None: the preset's
 # %% tags=["hide-input"]
 from devlib import plots, results
 from devlib.boundaries import NOISES, Rule, beside_paper, bootstrap, sensitivity
-from devlib.claims import DIFFERS, on_tables, show
+from devlib.claim_verdicts import DIFFERS
+from devlib.claims import on_tables, show
 from devlib.presets import replace
 from devlib.stages import PAPER_STAGE_ENDS, find_stages, smooth
 from devlib.steps import at

@@ -31,7 +31,8 @@ recompute: bool = False  # compute anew instead of reading stored tables
 
 # %% tags=["hide-input"]
 from devlib import plots, plots_primer
-from devlib.claims import DIFFERS, on_tables, show
+from devlib.claim_verdicts import DIFFERS
+from devlib.claims import on_tables, show
 from devlib.primer import SETTINGS, agrees, kept_histogram, primer
 from devlib.toys import FIGURE_2
 from devlib.volumes import RADIUS

@@ -66,7 +66,8 @@ from devlib.calibration_tables import (
     increment_error,
     roughness,
 )
-from devlib.claims import DIFFERS, on_tables, show
+from devlib.claim_verdicts import DIFFERS
+from devlib.claims import on_tables, show
 from devlib.llc import default_nbeta
 from devlib.verdicts import verdict
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from devlib import claim_entries, claim_measures, claims, claims_text, stages
-from devlib.claims import AGREES, DIFFERS, NOT_REACHED, NOT_RUN
+from devlib.claim_verdicts import AGREES, DIFFERS, NOT_REACHED, NOT_RUN, judge, overall
 from devlib.errors import UserError
 from devlib.notebooks import names
 from devlib.presets import StageSettings
@@ -102,24 +102,24 @@ def test_twice_and_torn_are_refused(tmp_path):
 ])
 def test_judge(row, inside, outside):
     row = claim_entries.Row("r", **row)
-    assert {claims.judge(row, value, 0.5) for value in inside} == {AGREES}
-    assert {claims.judge(row, value, 0.5) for value in outside} == {DIFFERS}
+    assert {judge(row, value, 0.5) for value in inside} == {AGREES}
+    assert {judge(row, value, 0.5) for value in outside} == {DIFFERS}
 
 
 def test_half_and_double():
     row = claim_entries.Row("r", 10, 2, errors=2)
-    found = [claims.judge(row, 12.5, 0.5, scale) for scale in (1, 0.5, 2)]
+    found = [judge(row, 12.5, 0.5, scale) for scale in (1, 0.5, 2)]
     assert found == [AGREES, DIFFERS, AGREES]  # 3, 1.5 and 6 are allowed
     row = claim_entries.Row("r", 10, "factor 4")
-    assert [claims.judge(row, value, None, 0.5) for value in (20, 21)] == [AGREES, DIFFERS]
-    assert [claims.judge(row, value, None, 2) for value in (160, 161)] == [AGREES, DIFFERS]
+    assert [judge(row, value, None, 0.5) for value in (20, 21)] == [AGREES, DIFFERS]
+    assert [judge(row, value, None, 2) for value in (160, 161)] == [AGREES, DIFFERS]
 
 
 def test_overall():
-    assert claims.overall([AGREES, DIFFERS, NOT_REACHED, NOT_RUN]) == DIFFERS
-    assert claims.overall([AGREES, NOT_REACHED, NOT_RUN]) == NOT_RUN
-    assert claims.overall([AGREES, NOT_REACHED]) == NOT_REACHED
-    assert claims.overall([AGREES, AGREES]) == AGREES
+    assert overall([AGREES, DIFFERS, NOT_REACHED, NOT_RUN]) == DIFFERS
+    assert overall([AGREES, NOT_REACHED, NOT_RUN]) == NOT_RUN
+    assert overall([AGREES, NOT_REACHED]) == NOT_REACHED
+    assert overall([AGREES, AGREES]) == AGREES
 
 
 # ------------------------------------------------------------------- a run as the released one is

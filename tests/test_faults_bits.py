@@ -283,5 +283,5 @@ def test_a_file_without_its_digest_is_refused(kind, folder):
     pattern, read = KINDS[kind]
     path = sorted(folder.glob(pattern))[0]
     write_json(path, read_sealed(path))
-    with pytest.raises(UserError, match=f"{path}.* it has no digest"):
+    with pytest.raises(UserError, match=f"{path}.*it has no digest"):
         read(folder, path)
