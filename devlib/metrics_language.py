@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from devlib.contexts import fixed_contexts
 from devlib.devices import move
 from devlib.errors import UserError
-from devlib.metrics_regression import mean_and_se, with_se
+from devlib.means import mean_and_se, with_se
 from devlib.models.language_loss import losses_and_stream, stream_at, token_losses
 from devlib.presets import LanguageMetrics, LanguageModel
 from devlib.rng import generator

@@ -12,7 +12,7 @@ import torch
 from devlib.devices import move, of, to_numpy
 from devlib.errors import UserError
 from devlib.essential import principal_path
-from devlib.metrics_regression import mean_and_se, with_se
+from devlib.means import mean_and_se, with_se
 from devlib.models.language_loss import attention_rows
 from devlib.presets import LanguageMetrics, LanguageModel
 from devlib.rng import generator

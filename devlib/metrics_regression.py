@@ -9,6 +9,7 @@ from torch.func import functional_call
 
 from devlib.devices import move, of
 from devlib.evaluation import predict
+from devlib.means import mean_and_se, with_se
 from devlib.presets import RegressionMetrics, RegressionSettings
 from devlib.rng import generator
 from devlib.tasks import sample_contexts, squared_errors
@@ -71,16 +72,6 @@ def behaviour(model, params, settings: RegressionSettings, metrics: RegressionMe
             row |= with_se(f"ood_{family}_{gain:g}", mse)
             row |= with_se(f"scale_{family}_{gain:g}", scale)
     return row
-
-
-def mean_and_se(values):
-    """Mean of independent values (B,) and its standard error, as floats."""
-    return float(values.mean()), float(values.std() / len(values) ** 0.5)
-
-
-def with_se(name, estimate):
-    """An estimate (value, standard error) as two entries of a row."""
-    return {name: estimate[0], f"{name}_se": estimate[1]}
 
 
 # ------------------------------------------------------------------------------------- structure

@@ -12,6 +12,7 @@ import torch
 from devlib.coloured_text import FALL, RISE, STRONGEST, coloured_text
 from devlib.corpus_toy import toy_corpus
 from devlib.errors import UserError
+from devlib.means import mean_and_se
 from devlib.metrics_language import (
     ablate_positions,
     behaviour,
@@ -38,7 +39,6 @@ from devlib.metrics_language_structure import (
     previous_token_sequences,
     structure,
 )
-from devlib.metrics_regression import mean_and_se
 from devlib.models.language import LanguageTransformer
 from devlib.models.language_loss import token_losses
 from devlib.models.language_parameters import initial_parameters

@@ -18,7 +18,6 @@ from devlib.metrics_regression import (
     heads,
     icl_scores,
     layer_norms,
-    mean_and_se,
     out_of_distribution,
     prior_distances,
     structure,
@@ -117,10 +116,6 @@ def test_behaviour_row_puts_the_pieces_together(model, params):
     assert row["icl_early_se"] > 0
     assert row == behaviour(model, params, SETTINGS, METRICS, seed=5)
     assert row != behaviour(model, params, SETTINGS, METRICS, seed=6)
-
-
-def test_mean_and_se():
-    assert mean_and_se(torch.tensor([1.0, 3.0])) == (2.0, 1.0)
 
 
 # ------------------------------------------------------------------------------------- structure

@@ -34,7 +34,7 @@ GROUPS = (
      "toys exact volumes sbc primer"),
     ("Stages", "A curve in, boundaries out.", "stages boundaries essential"),
     ("Metrics", "Parameters in, numbers out.",
-     "evaluation metrics_regression metrics_language metrics_language_structure hessian"),
+     "evaluation means metrics_regression metrics_language metrics_language_structure hessian"),
     ("Tables", "Checkpoints in, tables with their provenance out.",
      "results results_language tables_regression tables_language task_sets calibration_tables "
      "tables_fidelity pipeline parallel files"),
