@@ -11,13 +11,14 @@ PARALLEL := -n auto --dist loadfile
 READY := $(VENV)/.ready
 ADDRESS := $(VENV)/.address
 
-.PHONY: help reproduce test test-elsewhere test-slow book single zip audit bench clean
+.PHONY: help reproduce test test-elsewhere test-slow lint book single zip audit bench clean
 
 help:
 	@echo "make reproduce [PRESET=laptop] [SEED=0]  recompute everything, then build the book from it"
 	@echo "make test       every test but the slow ones"
 	@echo "make test-elsewhere [SETTINGS=...]  the book's numbers under other machines' arithmetic"
 	@echo "make test-slow  the slow ones: minutes to an hour"
+	@echo "make lint       ruff: names, imports, style"
 	@echo "make book       build the book from what is committed, as pages, as one page and as a zip"
 	@echo "make audit      ask whether the pinned versions have known holes"
 	@echo "make bench      measure speed and cost on this machine, into data/bench"
@@ -46,6 +47,9 @@ test-elsewhere: $(ADDRESS)
 
 test-slow: $(ADDRESS)
 	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
 
 book: $(ADDRESS)
 	$(BIN)/jupyter-book build . -W --keep-going --path-output runs/book
