@@ -51,6 +51,17 @@ def test_every_notebook_page_says_how_it_was_made(book, page):
     assert f"python -m devlib run {name} --preset" in re.sub("<[^>]+>", "", text)
 
 
+@pytest.mark.parametrize("page", [page for page in CONTENT if page.startswith("notebooks/")])
+def test_the_rocket_and_the_download_lead_to_one_commit(book, page):
+    """To the tag of the commit that the book was built from; of changed files, to the branch."""
+    name = page.removeprefix("notebooks/")
+    html = (book / f"{page}.html").read_text(encoding="utf-8")
+    opened = set(re.findall(rf"colab\.research[^\"]*/blob/([^/]+)/notebooks/{name}\.ipynb", html))
+    head = (book / "_sources" / f"{page}.ipynb").read_text(encoding="utf-8")
+    fetched, = re.findall(r"checkout -q ([\w-]+)", head)
+    assert opened == {f"book-{fetched}" if re.fullmatch("[0-9a-f]{40}", fetched) else "main"}
+
+
 def test_preset_numbers_are_the_presets(book):
     """Settings on the presets page are those of devlib, symbols and all."""
     from devlib import presets
