@@ -45,65 +45,66 @@ def parser() -> Parser:
 
     def command(function, *groups, name=None):
         summary = " ".join(function.__doc__.split())
-        sub = commands.add_parser(name or function.__name__, help=summary, description=summary)
+        sub = commands.add_parser(name or function.__name__.strip("_"), help=summary,
+                                  description=summary)
         sub.set_defaults(function=function)
         for group in groups:
             group(sub)
 
-    command(run, _page, _scale, _cluster, _parameters)
-    command(sweep, _page, _grid, _preset, _runs, _cluster)
-    command(reproduce, _scale, _cluster, _corpus)
-    command(train, _scale, _model, _corpus)
-    command(claims, _tables)
-    command(adopt, _scale)
-    command(refresh, _pages)
-    command(tag)
-    command(list_presets, name="presets")
-    command(mend, _results)
+    command(_run, _takes_page, _takes_scale, _takes_cluster, _takes_parameters)
+    command(_sweep, _takes_page, _takes_grid, _takes_preset, _takes_runs, _takes_cluster)
+    command(_reproduce, _takes_scale, _takes_cluster, _takes_corpus)
+    command(_train, _takes_scale, _takes_model, _takes_corpus)
+    command(_claims, _takes_tables)
+    command(_adopt, _takes_scale)
+    command(_refresh, _takes_pages)
+    command(_tag)
+    command(_list_presets, name="presets")
+    command(_mend, _takes_results)
     return top
 
 
-def _page(sub):
+def _takes_page(sub):
     sub.add_argument("notebook", help="such as 02_stage_boundaries, or stage_boundaries")
 
 
-def _preset(sub):
+def _takes_preset(sub):
     sub.add_argument("--preset", default="laptop", help="the scale (default: laptop)")
 
 
-def _scale(sub):
-    _preset(sub)
+def _takes_scale(sub):
+    _takes_preset(sub)
     sub.add_argument("--seed", type=int, default=0, help="0 or more (default: 0)")
-    _runs(sub)
+    _takes_runs(sub)
 
 
-def _runs(sub):
+def _takes_runs(sub):
     sub.add_argument("--runs", metavar="DIR", type=directory,
                      help="where results go (default: $DEVLIB_RUNS, or runs/)")
 
 
-def _results(sub):
+def _takes_results(sub):
     sub.add_argument("--runs", metavar="DIR", type=directory,
                      help="where results lie (default: $DEVLIB_RUNS, or runs/)")
 
 
-def _corpus(sub):
+def _takes_corpus(sub):
     sub.add_argument("--corpus", choices=presets.CORPORA,
                      help="what language models read (default: the preset's)")
 
 
-def _cluster(sub):
+def _takes_cluster(sub):
     sub.add_argument("--cluster", metavar="ADDRESS",
                      help="a dask scheduler, such as tcp://host:8786, whose workers compute "
                           "(default: $DEVLIB_CLUSTER, or this machine's cores)")
 
 
-def _parameters(sub):
+def _takes_parameters(sub):
     sub.add_argument("-p", dest="extra", nargs=2, action="append", default=[],
                      metavar=("NAME", "VALUE"), help="another parameter of the page")
 
 
-def _grid(sub):
+def _takes_grid(sub):
     sub.add_argument("--seeds", required=True, help="such as 0-4, or 0,2,5")
     sub.add_argument("--set", dest="settings", action="append", default=[],
                      metavar="NAME=VALUE,VALUE", help="a parameter of the page, with its values; "
@@ -112,26 +113,26 @@ def _grid(sub):
                      "core)")
 
 
-def _model(sub):
+def _takes_model(sub):
     sub.add_argument("--model", choices=("regression", "language", "one-layer"),
                      default="regression", help="which one (default: regression)")
     sub.add_argument("--residual", choices=BOUNDS["residual"].choices,
                      help="the regression model's residual stream (default: the preset's)")
 
 
-def _tables(sub):
+def _takes_tables(sub):
     sub.add_argument("--preset", help="the scale (default: of each claim the largest there is)")
     sub.add_argument("--runs", metavar="DIR",
                      help="where the tables are (default: the committed ones)")
 
 
-def _pages(sub):
+def _takes_pages(sub):
     sub.add_argument("names", nargs="*", help="pages (default: all)")
     sub.add_argument("--address", action="store_true",
                      help="run nothing; only follow the repository's address in _config.yml")
 
 
-def run(args):
+def _run(args):
     """Recompute one page; the committed one stays as it is."""
     from devlib import page_runs
 
@@ -142,7 +143,7 @@ def run(args):
     print(page_runs.run(args.notebook, args.preset, args.seed, extra, args.runs))
 
 
-def sweep(args):
+def _sweep(args):
     """Recompute one page over a grid of seeds and settings, in parallel; finished cells are not
     run again."""
     from devlib import sweep
@@ -156,7 +157,7 @@ def sweep(args):
     print(outcome)
 
 
-def claims(args):
+def _claims(args):
     """Measure the paper's claims on stored tables, and print them."""
     from devlib.claims import ledger
     from devlib.claims_text import block, tally
@@ -165,7 +166,7 @@ def claims(args):
     print("\n\n".join([*map(block, found), tally(found)]))
 
 
-def adopt(args):
+def _adopt(args):
     """For maintainers: copy finished tables from the runs into data/results."""
     from devlib import results
 
@@ -173,7 +174,7 @@ def adopt(args):
     print(*results.adopt(args.preset, args.seed), sep="\n")
 
 
-def refresh(args):
+def _refresh(args):
     """For maintainers: make .ipynb files anew from their .py."""
     from devlib import fixed_cells, notebooks, page_runs
 
@@ -187,14 +188,14 @@ def refresh(args):
     notebooks.picture(notebooks.find("stage_boundaries"), project_root() / "data" / "llc.png")
 
 
-def tag(args):
+def _tag(args):
     """For maintainers: tag the commit's pages, as the built book's links open them."""
     from devlib import book_commit
 
     print(book_commit.tag_pages())
 
 
-def reproduce(args):
+def _reproduce(args):
     """Recompute every page, and build the book from them."""
     from devlib import book_copy, pipeline
 
@@ -228,7 +229,7 @@ def _print_tally(args):
           f"claims --preset {args.preset} --runs {runs_directory()})\n{tally(found)}")
 
 
-def train(args):
+def _train(args):
     """Train a transformer, or go on with it."""
     from devlib import results, results_language, training
 
@@ -246,13 +247,13 @@ def train(args):
     print(results_language.train(args.preset, args.seed, settings, runs=args.runs).directory)
 
 
-def mend(args):
+def _mend(args):
     """Find damaged results, and set them aside to be computed again."""
-    from devlib.mend import mend as find
+    from devlib.mend import mend
 
     if args.runs and not os.path.isdir(args.runs):
         raise UserError(f"{args.runs} is no directory; name one that holds results with --runs")
-    for line in find(args.runs) or ["nothing is damaged"]:
+    for line in mend(args.runs) or ["nothing is damaged"]:
         print(line)
 
 
@@ -271,7 +272,7 @@ def _choose_cluster(args):
         os.environ["DEVLIB_CLUSTER"] = args.cluster
 
 
-def list_presets(args):
+def _list_presets(args):
     """List the presets."""
     for preset in presets.PRESETS.values():
         print(f"{preset.name:10} {preset.description}")
