@@ -8,6 +8,7 @@ from devlib.files import make_directory, project_root, runs_directory
 from devlib.notebooks import INJECTED, find, names, read, write
 from devlib.page_parameters import check_scale, parameters, values_of
 from devlib.page_runs import run
+from devlib.runs import rerun_folder
 
 
 def check_all(preset, seed, root=None) -> list[str]:
@@ -32,7 +33,7 @@ def book_lock(preset, seed, runs_dir=None):
 
 
 def _book(preset, seed, runs_dir) -> Path:
-    return Path(runs_dir or runs_directory()).resolve() / f"{preset}-seed{seed}" / "book"
+    return Path(runs_dir or runs_directory()).resolve() / rerun_folder(preset, seed) / "book"
 
 
 def build_copy(preset, seed, runs_dir=None, extra=None, root=None) -> Path:

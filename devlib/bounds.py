@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from devlib.presets import CORPORA
+from devlib.runs import RESIDUALS
 
 WORDS = {"int": "a whole number", "float": "a finite number", "bool": "true or false",
          "str": "text"}  # of the types that a command line can give
@@ -54,6 +55,6 @@ BOUNDS = {
     "eps": Bound("float", *_above(0)),
     "nbeta": Bound("float", *_above(0)),
     "gamma": Bound("float", *_at_least(0)),
-    "residual": Bound("str", choices=("doubled", "standard")),
+    "residual": Bound("str", choices=RESIDUALS),
     "corpus": Bound("str", choices=("", *CORPORA)),
 }

@@ -25,6 +25,7 @@ from devlib.files import make_directory, settings_hash
 from devlib.llc import estimate_llc, llc_trace, scaled_losses
 from devlib.parallel import each
 from devlib.rng import generator, stream_seed
+from devlib.runs import RunKey
 from devlib.samplers import SGLD, sgld_step
 from devlib.sealed import write_sealed
 from devlib.tasks import fixed_set, squared_errors
@@ -77,13 +78,14 @@ def calibration(preset: str, seed: int, recompute=False) -> results.Results:
     chosen = presets.get(preset)
     settings = {"calibration": presets.as_dict(chosen.calibration),
                 "regression": presets.as_dict(chosen.regression)}
-    return results.load_or_compute("calibration", preset, seed, settings, recompute,
-                                   lambda place, timed: _compute(chosen, seed, place, timed),
+    key = RunKey.of("calibration", preset, seed)
+    return results.load_or_compute(key, settings, recompute,
+                                   lambda place, timed: _compute(chosen, key, place, timed),
                                    page="04_calibration")
 
 
-def _compute(preset, seed, place, timed):
-    regression, store = preset.regression, results.checkpoints(preset.name, seed, timed)
+def _compute(preset, key, place, timed):
+    regression, seed, store = preset.regression, key.seed, results.checkpoints(key, timed)
     work = jobs(preset, store.steps, seed)
     measure = _Measure(regression, preset.calibration.samples, seed, store.directory,
                        make_directory(place / "jobs"))

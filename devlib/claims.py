@@ -7,16 +7,15 @@ Nothing is trained or sampled, and torch is not loaded.
 
 import functools
 import math
-import re
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from devlib import claim_measures, presets
 from devlib.claim_entries import Claim, load_entries
 from devlib.claim_verdicts import NOT_REACHED, NOT_RUN, Judged, Measured, judge
 from devlib.claims_text import brief
 from devlib.errors import UserError
-from devlib.tables import COMMITTED, MANIFEST, Results, load
+from devlib.runs import MANIFEST, RunKey, finished
+from devlib.tables import Results, load
 
 # A table's kind and the table whose last step says how far the run went.
 LENGTHS = {"regression": "evaluation", "development": "behaviour", "hessian": "statistics",
@@ -78,7 +77,7 @@ class Run:
 # ------------------------------------------------------------------------------------ measuring
 
 
-def measure(preset, seed, runs=None, kinds=None) -> list[dict]:
+def measure(preset, seed, runs=None, parameters=None) -> list[dict]:
     """Every claim measured on one run: plain dictionaries, ready for JSON, one for each number
     of a claim, in the ledger's order.
 
@@ -91,13 +90,12 @@ def measure(preset, seed, runs=None, kinds=None) -> list[dict]:
     rows: `claim_verdict`, `claim_verdict_half`, `claim_verdict_double`, with `claim`, its
     sentence.
 
-    `runs` is a directory of PRESET/KIND-seedSEED folders (default: the committed tables).
-    `kinds` renames folders: {"regression": "regression-standard", "development":
-    "development-standard"} measures the standard residual stream, {"language-2layer":
-    "language-2layer-toy"} another corpus. Claims whose tables are not there say "not run". Raises
+    `runs` is a runs directory (default: the committed tables). `parameters` are a page's, as for
+    `RunKey.of_page`: {"residual": "standard"} measures the standard residual stream,
+    {"corpus": "toy"} another corpus. Claims whose tables are not there say "not run". Raises
     UserError for an unknown preset or a damaged table.
     """
-    run = open_run(preset, presets.check_seed(seed), runs, kinds)
+    run = open_run(preset, seed, runs, parameters)
     return [record for claim in entries()
             for record in records(judged(claim, run, claim_measures.NEEDS[claim.id]))]
 
@@ -157,26 +155,26 @@ def _value(claim, row, run, kind):
     return float(value), None if error is None else float(error)
 
 
-def ledger(preset=None, runs=None, seed=None, kinds=None) -> list[Judged]:
+def ledger(preset=None, runs=None, seed=None, parameters=None) -> list[Judged]:
     """Every claim on the largest preset whose tables are there, with the spread over its seeds.
 
-    `preset`, `runs` and `kinds` (see `measure`) force one preset, another directory than the
-    committed tables, and other folders. Of several seeds the named one is judged, or else the
-    lowest. Raises UserError for an unknown preset.
+    `preset`, `runs` and `parameters` (see `measure`) force one preset, another directory than the
+    committed tables, and tables of other settings. Of several seeds the named one is judged, or
+    else the lowest. Raises UserError for an unknown preset.
     """
     order = [presets.get(preset).name] if preset else list(presets.PRESETS)[::-1]
 
     @functools.cache
     def opened(name, number):
-        run = open_run(name, number, runs, kinds)
+        run = open_run(name, number, runs, parameters)
         run.others = regression_runs(name, runs)
         return run
 
     found = []
     for claim in entries():
         needs = claim_measures.NEEDS[claim.id]
-        name = next((name for name in order if seeds_of(name, needs[0], runs, kinds)), None)
-        seeds = seeds_of(name, needs[0], runs, kinds) if name else []
+        name = next((name for name in order if seeds_of(name, needs[0], runs, parameters)), None)
+        seeds = seeds_of(name, needs[0], runs, parameters) if name else []
         first = seed if seed in seeds else (seeds or [None])[0]
         spread = [opened(name, other) for other in seeds if other != first]
         found.append(judged(claim, opened(name, first) if name else None, needs, spread))
@@ -219,45 +217,26 @@ def chosen(ids) -> dict[str, Claim]:
 # --------------------------------------------------------------------------------- finding runs
 
 
-def open_run(preset, seed, runs=None, kinds=None, rule=None) -> Run:
+def open_run(preset, seed, runs=None, parameters=None, rule=None) -> Run:
     """The tables that there are of one preset and seed. Raises UserError as `measure`."""
-    root = _root(runs) / presets.get(preset).name
-    found = {kind: load(path) for kind in KINDS
-             if (path := root / f"{folder(preset, kind, kinds)}-seed{seed}").joinpath(
-                 MANIFEST).exists()}
+    keys = [RunKey.of_page(kind, preset, seed, parameters or {}) for kind in KINDS]
+    places = {key.kind: key.own(runs) if runs else key.committed for key in keys}
+    found = {kind: load(place) for kind, place in places.items() if (place / MANIFEST).exists()}
     return Run(preset, seed, found, rule=rule)
 
 
-def folder(preset, kind, kinds=None) -> str:
-    """The folder of a kind of table, before its seed."""
-    if kinds and kind in kinds:
-        return kinds[kind]
-    if kind in ("regression", "development", "hessian"):
-        return f"{kind}-{presets.get(preset).regression.model.residual}"
-    return kind
-
-
-def _root(runs) -> Path:
-    return Path(runs) if runs else COMMITTED
-
-
-def seeds_of(preset, kind, runs=None, kinds=None) -> list[int]:
+def seeds_of(preset, kind, runs=None, parameters=None) -> list[int]:
     """Seeds whose tables of this kind are there."""
-    return sorted(seed for _, seed in _folders(preset, runs, folder(preset, kind, kinds)))
+    stem = RunKey.of_page(kind, preset, 0, parameters or {}).stem
+    return [key.seed for key in finished(preset, runs) if key.stem == stem]
 
 
 def regression_runs(preset, runs=None) -> list[Run]:
     """Every regression run of a preset, of either residual stream."""
-    return [Run(preset, seed, {"regression": load(path)}) for residual in ("doubled", "standard")
-            for path, seed in _folders(preset, runs, f"regression-{residual}")]
-
-
-def _folders(preset, runs, name) -> list[tuple[Path, int]]:
-    """Finished folders of a name, with their seeds."""
-    pattern = re.compile(re.escape(name) + r"-seed(\d+)")
-    return sorted((path.parent, int(match[1]))
-                  for path in (_root(runs) / preset).glob(f"{name}-seed*/{MANIFEST}")
-                  if (match := pattern.fullmatch(path.parent.name)))
+    keys = [key for key in finished(preset, runs)
+            if key.kind == "regression" and not key.reuse and not key.sampler]
+    return [Run(preset, key.seed, {"regression": load(key.own(runs) if runs else key.committed)})
+            for key in keys]
 
 
 @functools.cache

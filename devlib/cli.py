@@ -220,31 +220,28 @@ def _print_tally(args):
     from devlib.claims import ledger
     from devlib.claims_text import tally
     from devlib.files import runs_directory
-    from devlib.results_language import kind, language_settings
 
-    kinds = {f"language-{layers}layer": kind(args.preset, language_settings(
-        args.preset, layers, args.corpus)) for layers in (1, 2)}
-    found = ledger(args.preset, runs_directory(), args.seed, kinds)
+    found = ledger(args.preset, runs_directory(), args.seed, {"corpus": args.corpus})
     print(f"The paper's claims, {args.preset} preset, seed {args.seed} (all of them: {PROGRAM} "
           f"claims --preset {args.preset} --runs {runs_directory()})\n{tally(found)}")
 
 
 def _train(args):
     """Train a transformer, or go on with it."""
-    from devlib import results, results_language, training
+    from devlib import results_language, training
+    from devlib.runs import RunKey
 
     if args.model == "regression":
         if args.corpus:
             raise UserError("--corpus is for language models; name one with --model")
-        settings = results.regression_settings(args.preset, args.residual)
-        directory = results.training_directory(settings, args.seed, args.preset, args.runs)
-        training.train(settings, args.seed, directory)
-        return print(directory)
+        key = RunKey.of("regression", args.preset, args.seed, residual=args.residual)
+        training.train(key.settings, key.seed, key.checkpoints(args.runs))
+        return print(key.checkpoints(args.runs))
     if args.residual:
         raise UserError("--residual is for the regression model; leave it out, or --model")
-    settings = results_language.language_settings(
-        args.preset, 2 if args.model == "language" else 1, args.corpus)
-    print(results_language.train(args.preset, args.seed, settings, runs=args.runs).directory)
+    key = RunKey.of({"language": "language-2layer", "one-layer": "language-1layer"}[args.model],
+                    args.preset, args.seed, corpus=args.corpus)
+    print(results_language.train(key, runs=args.runs).directory)
 
 
 def _mend(args):

@@ -1,7 +1,6 @@
 """Measurements that `make bench` stored in data/bench, as tables."""
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,8 @@ from devlib import sources
 from devlib.errors import UserError
 from devlib.files import project_root
 from devlib.presets import PRESETS
+from devlib.runs import MANIFEST, RunKey
 from devlib.sealed import read_sealed
-from devlib.tables import MANIFEST
 
 DATA = project_root() / "data" / "bench"
 
@@ -150,7 +149,7 @@ def minutes(root) -> pd.DataFrame:
     rows = []
     for path in sorted(Path(root).glob(f"*/*/{MANIFEST}")):
         run = read_sealed(path)  # no table is read, and so none noted as a page's source
-        name = re.sub(r"-seed\d+$", "", path.parent.name)
+        name = RunKey.parse(path.parent.parent.name, path.parent.name).stem
         rows += [{"tables": name, "part": part, "preset": run["preset"], "minutes": seconds / 60}
                  for part, seconds in run["seconds"].items()
                  if seconds >= 1]  # less is what an earlier command had left to do

@@ -16,11 +16,12 @@ from devlib.artefact import predicted_shift
 from devlib.boundaries import Rule
 from devlib.checkpoints import nearest, schedule, thin
 from devlib.claim_verdicts import AGREES
-from devlib.claims import on_tables, seeds_of
+from devlib.claims import on_tables
 from devlib.claims_text import number, wanted
 from devlib.files import project_root
 from devlib.presets import as_dict, replace
 from devlib.process import LEAST_NOISE
+from devlib.runs import RunKey, seeds_of
 from devlib.seeds import at_steps, spread
 
 RELEASED = project_root() / "data" / "released.json"
@@ -33,14 +34,15 @@ def fidelity(preset: str, seed: int, recompute=False, reuse=False) -> results.Re
     draw) and "probes" of a few checkpoints of the regression run, with its own LLC settings (see
     `results.load_or_compute`). They are among the checkpoints that the repository keeps, so that
     with `reuse` the committed ones are measured and nothing is trained."""
-    settings, chosen = results.regression_settings(preset), presets.get(preset)
+    key = RunKey.of("fidelity", preset, seed)
+    settings, chosen = key.settings, presets.get(preset)
 
     def compute(place, timed):
         # torch, only where something is computed
         from devlib import curve
         from devlib.tables_fidelity import Measure
 
-        store = results.checkpoints(preset, seed, timed, reuse=reuse)
+        store = results.packed(key) if reuse else results.checkpoints(key, timed)
         steps = nearest(thin(store.steps, chosen.kept), STEPS)
         facts = {"task": as_dict(settings.task), "llc": as_dict(settings.llc),
                  "hessian": as_dict(chosen.hessian), "seed": seed}
@@ -48,20 +50,20 @@ def fidelity(preset: str, seed: int, recompute=False, reuse=False) -> results.Re
             Measure(settings, chosen.hessian, seed), store, steps, place / "rows", facts,
             "fidelity of checkpoints"))
 
-    return results.load_or_compute("fidelity", preset, seed, {
+    return results.load_or_compute(key, {
         "regression": as_dict(settings), "hessian": as_dict(chosen.hessian), "steps": STEPS},
         recompute, compute, page="13_fidelity")
 
 
-def largest(kind, preset, seed, recompute=False) -> tuple[str, int]:
-    """Preset and seed of the KIND-seedSEED tables to take evidence from: the largest preset, from
-    `preset` on, of which the repository holds any; of it `seed` itself, or else the lowest. The
-    two given ones if there is none, or with `recompute`."""
+def largest(stem, preset, seed, recompute=False) -> tuple[str, int]:
+    """Preset and seed of the tables of this stem (devlib.runs) to take evidence from: the largest
+    preset, from `preset` on, of which the repository holds any; of it `seed` itself, or else the
+    lowest. The two given ones if there is none, or with `recompute`."""
     names = list(presets.PRESETS)
     if recompute or preset not in names:
         return preset, seed
     for name in reversed(names[names.index(preset):]):
-        if found := seeds_of(name, kind):
+        if found := seeds_of(name, stem):
             return name, seed if seed in found else found[0]
     return preset, seed
 

@@ -12,6 +12,7 @@ from devlib.fixed_cells import settle
 from devlib.notebooks import NOTEBOOKS, canonical, find, load, names, read_source, write
 from devlib.page_execution import execute
 from devlib.page_parameters import STANDARD, parameters, values_of
+from devlib.runs import rerun_folder
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class PageRun:
     @property
     def name(self) -> str:
         """The folder of the run; pages with the same settings share it."""
-        return reruns.run_name(self.values["preset"], self.values["seed"], self.settings)
+        return rerun_folder(self.values["preset"], self.values["seed"], self.settings)
 
     @property
     def out(self) -> Path:

@@ -1,10 +1,11 @@
 """Everything that the book's pages read, computed in one go (the command `reproduce`)."""
 
 from devlib import results, results_language
-from devlib.files import make_directory, runs_directory
+from devlib.files import make_directory
 from devlib.parallel import each
+from devlib.runs import LAYERS, MANIFEST, RunKey
 
-MODELS = ("regression", "language", "one-layer")
+MODELS = ("regression", *LAYERS)  # by the kind of their tables
 
 
 def compute_tables(preset, seed, corpus=None):
@@ -30,40 +31,18 @@ def train_all(preset, seed, corpus=None):
     first, so that the two that read it do not make it twice."""
     from devlib.corpus import load_corpus
 
-    waiting = [model for model in MODELS
-               if not (_place(preset, seed, corpus, model) / results.MANIFEST).exists()]
-    if set(waiting) - {"regression"}:
-        settings = results_language.language_settings(preset, corpus=corpus)
-        load_corpus(settings.training.corpus, settings.model.vocabulary)
-    each(_Train(preset, seed, corpus), waiting, label="training")
+    waiting = [key for kind in MODELS if not (
+        (key := RunKey.of(kind, preset, seed, corpus=corpus)).own() / MANIFEST).exists()]
+    texts = [key.settings for key in waiting if key.kind in LAYERS]
+    if texts:
+        load_corpus(texts[0].training.corpus, texts[0].model.vocabulary)
+    each(_train, waiting, label="training")
 
 
-class _Train:
-    """Trains a model, its seconds counted in the folder of its tables; small, because it travels
-    to other processes."""
-
-    def __init__(self, preset, seed, corpus):
-        self.scale = preset, seed, corpus
-
-    def __call__(self, model):
-        preset, seed, corpus = self.scale
-        timed = results.timer(make_directory(_place(preset, seed, corpus, model)))
-        if model == "regression":
-            results.checkpoints(preset, seed, timed)
-        else:
-            timed("training", lambda: results_language.train(preset, seed,
-                                                             _settings(preset, corpus, model)))
-
-
-def _settings(preset, corpus, model):
-    layers = 2 if model == "language" else 1
-    return results_language.language_settings(preset, layers, corpus)
-
-
-def _place(preset, seed, corpus, model):
-    """The folder of a run's tables."""
-    if model == "regression":
-        name = results.run_name(results.regression_settings(preset), seed)
+def _train(key):
+    """Trains a model, its seconds counted in the folder of its tables."""
+    timed = results.timer(make_directory(key.own()))
+    if key.kind in LAYERS:
+        timed("training", lambda: results_language.train(key))
     else:
-        name = results_language.run_name(preset, seed, _settings(preset, corpus, model))
-    return runs_directory() / preset / name
+        results.checkpoints(key, timed)

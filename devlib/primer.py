@@ -14,6 +14,7 @@ from devlib import presets, results, sources
 from devlib.files import project_root
 from devlib.results import Results
 from devlib.rng import stream_seed
+from devlib.runs import RunKey
 from devlib.volumes import LEVELS, mean_from_volumes, volume_potentials, volumes
 
 NBETAS = np.logspace(1, 12, 45)  # of the means from volumes
@@ -88,9 +89,9 @@ class PrimerResults(Results):
 def primer(preset: str, seed: int, recompute=False) -> PrimerResults:
     """The page's tables: "volumes", "means", "estimates", "ends", "powers", "networks",
     "network_estimates" and "sbc" (see `results.load_or_compute`)."""
-    presets.get(preset)
+    key = RunKey.of("primer", preset, seed)
     settings = SETTINGS[preset]
-    found = results.load_or_compute("primer", preset, seed, asdict(settings), recompute,
+    found = results.load_or_compute(key, asdict(settings), recompute,
                                     lambda _, timed: compute(settings, seed, timed), page="primer")
     return PrimerResults(**vars(found))
 

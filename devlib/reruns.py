@@ -5,7 +5,6 @@ RUN names the preset, the seed and every parameter that is not the page's own de
 and for how long; and the claims of the paper measured on the run's tables, with their verdicts.
 """
 
-import re
 from collections import defaultdict, namedtuple
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,12 +13,12 @@ from pathlib import Path
 from devlib import presets
 from devlib.claim_verdicts import NOT_RUN
 from devlib.errors import UserError
-from devlib.files import make_directory, project_root, provenance, sha256
+from devlib.files import make_directory, project_root, provenance
+from devlib.runs import rerun_folder
 from devlib.sealed import read_sealed, write_sealed
 
 METRICS = "metrics.json"
 COMMITTED = project_root() / "data" / "reruns"
-LONGEST = 40  # letters of a value in the name of a folder
 
 Found = namedtuple("Found", "runs damaged")  # runs, and a line for each file that is none
 
@@ -36,20 +35,7 @@ class Rerun:
 
     @property
     def name(self) -> str:
-        return run_name(self.preset, self.seed, self.settings)
-
-
-def run_name(preset, seed, settings=()) -> str:
-    """The folder of a run: preset, seed, and the settings in the order of their names. Values that
-    do not make a file name are shortened, with eight digits of their hash."""
-    parts = [f"{key}={_slug(value)}" for key, value in sorted(dict(settings).items())]
-    return "-".join([f"{preset}-seed{presets.check_seed(seed)}", *parts])
-
-
-def _slug(value) -> str:
-    text = str(value)
-    plain = re.sub(r"[^\w.+-]", "_", text)[:LONGEST]
-    return plain if plain == text else f"{plain}.{sha256(text.encode())[:8]}"
+        return rerun_folder(self.preset, self.seed, self.settings)
 
 
 def record(job, seconds, failed=None) -> Path:
@@ -143,25 +129,5 @@ def measured(preset, seed, runs=None, settings=()) -> list[dict]:
     as `devlib.claims.measure` gives them; without `runs`, on the committed tables."""
     from devlib import claims
 
-    kinds = table_kinds(preset, dict(settings))
-    return [claim for claim in claims.measure(preset, seed, runs=runs, kinds=kinds)
+    return [claim for claim in claims.measure(preset, seed, runs, dict(settings))
             if claim["verdict"] != NOT_RUN]
-
-
-def table_kinds(preset, settings) -> dict[str, str]:
-    """The folders of tables that pages with these parameters read, where they differ from those
-    of the preset: `kinds` of devlib.claims.measure."""
-    from devlib.tables import with_changes
-
-    kinds = {}
-    preset = presets.get(preset)
-    residual = settings.get("residual", preset.regression.model.residual)
-    ending = "-reused" if settings.get("reuse") else ""
-    for kind in ("regression", "development", "hessian"):
-        kinds[kind] = f"{kind}-{residual}{ending}"
-    kinds["regression"] = with_changes(
-        kinds["regression"], {name: settings.get(name) for name in ("eps", "nbeta", "gamma")})
-    corpus = settings.get("corpus")
-    if corpus and corpus != preset.language.training.corpus:
-        kinds |= {kind: f"{kind}-{corpus}" for kind in ("language-2layer", "language-1layer")}
-    return kinds

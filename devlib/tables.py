@@ -12,10 +12,8 @@ from devlib import presets, sources
 from devlib.errors import UserError
 from devlib.files import project_root, sha256
 from devlib.program import PROGRAM
+from devlib.runs import MANIFEST
 from devlib.sealed import read_sealed
-
-MANIFEST = "manifest.json"
-COMMITTED = project_root() / "data" / "results"
 
 
 @dataclass(frozen=True)
@@ -38,18 +36,6 @@ class Results:
                             for name, value in self.manifest.get("changes", {}).items())
         name = f"{preset.name} preset with {changes}" if changes else f"{preset.name} preset"
         return f"{name}, seed {self.manifest['seed']}: {what}"
-
-
-def changed(settings) -> dict:
-    """Those of a few settings that are given, as floats; None stands for the preset's value."""
-    return {name: float(value) for name, value in sorted((settings or {}).items())
-            if value is not None}
-
-
-def with_changes(kind, settings) -> str:
-    """The folder, before its seed, of tables made with other settings than the preset's:
-    "regression-doubled-eps=0.0001"."""
-    return "-".join([kind, *(f"{name}={value}" for name, value in changed(settings).items())])
 
 
 def load(place, identity=None) -> Results:

@@ -10,15 +10,17 @@ from devlib.metrics_regression import prior_distances
 from devlib.parallel import each
 from devlib.presets import as_dict
 from devlib.rng import generator
+from devlib.runs import RunKey
 from devlib.tasks import sample_contexts, task_set
 from devlib.training import build_model, train
 
 
-def task_sets(preset: str, seed: int, recompute=False, residual=None) -> results.Results:
+def task_sets(preset: str, seed: int, recompute=False) -> results.Results:
     """Table "distances": for each number of tasks and step, the mean-square distance of the
     predictions to zero and to the task prior, with standard errors (see
     `results.load_or_compute`)."""
-    settings, sets = results.regression_settings(preset, residual), presets.get(preset).task_sets
+    key = RunKey.of("task-sets", preset, seed)
+    settings, sets = key.settings, presets.get(preset).task_sets
     settings = replace(settings, training=replace(settings.training, stop=sets.stop))
 
     def compute(place, timed):
@@ -26,7 +28,7 @@ def task_sets(preset: str, seed: int, recompute=False, residual=None) -> results
         parts = timed("training on task sets", lambda: each(one, sets.counts, label="task sets"))
         return {"distances": pd.concat(parts)}
 
-    return results.load_or_compute("task-sets", preset, seed, {
+    return results.load_or_compute(key, {
         "regression": {part: as_dict(getattr(settings, part))
                        for part in ("task", "model", "training")}, "task_sets": as_dict(sets)},
         recompute, compute, page="06_regression_stages")

@@ -31,7 +31,7 @@ recompute: bool = False  # changes nothing here: `make bench` measures anew
 # %% tags=["hide-input"]
 from devlib import budget, costs, plots, plots_costs, presets
 from devlib.costs import description, load
-from devlib.tables import COMMITTED
+from devlib.runs import COMMITTED
 
 print(description(load("sgld")))
 

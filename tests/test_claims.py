@@ -17,6 +17,7 @@ from devlib.errors import UserError
 from devlib.notebooks import names
 from devlib.presets import StageSettings
 from devlib.results import save
+from devlib.runs import RunKey
 
 IDS = [*(f"A-{i}" for i in (1, 2)), *(f"LR-{i}" for i in range(1, 17)),
        *(f"LM-{i}" for i in range(1, 11))]
@@ -257,7 +258,7 @@ TABLES = {"development": development, "hessian": hessian, "regression": regressi
 
 def put(root, preset, kind, seed, tables, about="regression"):
     settings = {"toys": {"burn_in": 1_000, "eps": 1e-3, "gamma": 4.0}}
-    save(root / preset / f"{claims.folder(preset, kind)}-seed{seed}", tables,
+    save(RunKey.of(kind, preset, seed).own(root), tables,
          {"preset": preset, "seed": seed, "settings": settings, "seconds": {},
           "about": "language" if kind.startswith("language") else about})
 
@@ -357,11 +358,11 @@ def test_measure_gives_plain_dictionaries(released, found_stages):
         claims.measure("large", 0)
 
 
-def test_measure_takes_other_folders(tmp_path, found_stages):
+def test_measure_takes_tables_of_other_settings(tmp_path, found_stages):
     save(tmp_path / "paper" / "regression-standard-seed0", regression(),
          {"preset": "paper", "seed": 0, "settings": {}, "seconds": {}})
     assert claims.measure("paper", 0, tmp_path)[-1]["verdict"] == NOT_RUN
-    found = claims.measure("paper", 0, tmp_path, {"regression": "regression-standard"})
+    found = claims.measure("paper", 0, tmp_path, {"residual": "standard"})
     assert {row["verdict"] for row in found if row["id"] == "LR-12"} == {AGREES}
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from devlib import book_copy, notebooks, page_runs, presets, reruns
+from devlib import book_copy, notebooks, page_runs, presets
 from devlib.cli import main
 from devlib.program import PROGRAM
+from devlib.runs import rerun_folder
 
 CASES = Path(__file__).parent / "notebook_cases"
 SUM = str(CASES / "01_sum.ipynb")
@@ -105,7 +106,7 @@ def test_run_writes_a_copy_and_leaves_the_page(tmp_path):
     before = snapshot(CASES)
     result = devlib("run", SUM, "--preset", "smoke", "--seed", 3, "-p", "count", 4, "-p", "label",
                     "true sum", "--runs", "runs {a}", cwd=tmp_path, env=environment)
-    out = (tmp_path / "runs {a}" / reruns.run_name("smoke", 3, {"count": 4, "label": "true sum"})
+    out = (tmp_path / "runs {a}" / rerun_folder("smoke", 3, {"count": 4, "label": "true sum"})
            / "notebooks" / "01_sum.ipynb")
     assert (result.returncode, result.stdout, result.stderr) == (0, f"{out}\n", "")
     nb = nbformat.read(out, 4)

@@ -72,10 +72,10 @@ def test_traces_one_column_a_method():
 def test_minutes_of_the_stored_tables_of_each_preset(tmp_path):
     for preset, seed, seconds in (("laptop", 0, {"llc": 60, "training": 0.0}),
                                   ("laptop", 1, {"llc": 180}), ("paper", 0, {"training": 600})):
-        results.save(tmp_path / preset / f"regression-seed{seed}",
+        results.save(tmp_path / preset / f"regression-doubled-seed{seed}",
                      {"llc": pd.DataFrame({"step": [1]})},
                      {"preset": preset, "seed": seed, "settings": {}, "seconds": seconds})
     table = costs.minutes(tmp_path)
-    assert table[["tables", "part"]].values.tolist() == [["regression", "llc"],
-                                                         ["regression", "training"]]
+    assert table[["tables", "part"]].values.tolist() == [["regression-doubled", "llc"],
+                                                         ["regression-doubled", "training"]]
     np.testing.assert_array_equal(table[["laptop", "paper"]], [[2, np.nan], [np.nan, 10]])

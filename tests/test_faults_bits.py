@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from devlib import corpus_hub, packed, parallel, presets, results
+from devlib import corpus_hub, packed, parallel, presets, results, runs
 from devlib.checkpoints import MANIFEST, CheckpointStore
 from devlib.cli import main
 from devlib.corpus_files import open_streams
@@ -42,7 +42,7 @@ class Broken(Exception):
 def environment(patch, folder):
     patch.setenv("DEVLIB_RUNS", str(folder / "runs"))
     patch.setenv("DEVLIB_CACHE", str(folder / "cache"))
-    patch.setattr(results, "COMMITTED", folder / "committed")
+    patch.setattr(runs, "COMMITTED", folder / "committed")
     patch.setattr(parallel, "cores", lambda: 1)
     patch.setitem(presets.PRESETS, "tiny", Preset("tiny", "-", TINY))
     patch.setattr("devlib.mend.project_root", lambda: folder)  # whose data/ is not there

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from devlib import parallel, presets, results
+from devlib import parallel, presets, results, runs
 from devlib.cli import main
 from devlib.corpus_offline import offline_corpus
 from devlib.draws import Draws
@@ -50,7 +50,7 @@ def scale(tmp_path, monkeypatch):
     """The preset "tiny", all in this process, and no tables of the repository."""
     monkeypatch.setitem(presets.PRESETS, "tiny", Preset("tiny", "-", SMALL))
     monkeypatch.setattr(parallel, "cores", lambda: 1)
-    monkeypatch.setattr(results, "COMMITTED", tmp_path / "committed")
+    monkeypatch.setattr(runs, "COMMITTED", tmp_path / "committed")
     monkeypatch.setattr("devlib.mend.project_root", lambda: tmp_path)
     monkeypatch.setenv("DEVLIB_CACHE", str(tmp_path / "cache"))
 
@@ -59,7 +59,7 @@ def scale(tmp_path, monkeypatch):
 def unbroken(tmp_path_factory):
     place = tmp_path_factory.mktemp("unbroken")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results, "COMMITTED", place / "committed")
+        patch.setattr(runs, "COMMITTED", place / "committed")
         tables(place)
     return csv_of(place)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from docutils.nodes import make_id
 
-from devlib import claims, fidelity, parallel, presets, results
+from devlib import fidelity, parallel, presets, results, runs
 from devlib.chains import Chains
 from devlib.curve import llc_row
 from devlib.draws import Draws
@@ -160,20 +160,20 @@ def test_no_table_and_no_recompute_says_what_to_run(tmp_path, monkeypatch):
 
 
 def test_the_largest_committed_scale_is_shown(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "COMMITTED", tmp_path)
-    assert fidelity.largest("some", "laptop", 0) == ("laptop", 0)
-    place = tmp_path / "published" / "some-seed1"
+    monkeypatch.setattr(runs, "COMMITTED", tmp_path)
+    assert fidelity.largest("primer", "laptop", 0) == ("laptop", 0)
+    place = tmp_path / "published" / "primer-seed1"
     place.mkdir(parents=True)
-    assert fidelity.largest("some", "laptop", 0) == ("laptop", 0)  # not finished
+    assert fidelity.largest("primer", "laptop", 0) == ("laptop", 0)  # not finished
     for seed in (1, 3):
-        place = tmp_path / "published" / f"some-seed{seed}"
+        place = tmp_path / "published" / f"primer-seed{seed}"
         place.mkdir(exist_ok=True)
         (place / results.MANIFEST).write_text("{}")
-    assert fidelity.largest("some", "laptop", 0) == ("published", 1)
-    assert fidelity.largest("some", "laptop", 3) == ("published", 3)
-    assert fidelity.largest("some", "paper", 0) == ("paper", 0)
-    assert fidelity.largest("other", "laptop", 0) == ("laptop", 0)
-    assert fidelity.largest("some", "laptop", 0, recompute=True) == ("laptop", 0)
+    assert fidelity.largest("primer", "laptop", 0) == ("published", 1)
+    assert fidelity.largest("primer", "laptop", 3) == ("published", 3)
+    assert fidelity.largest("primer", "paper", 0) == ("paper", 0)
+    assert fidelity.largest("calibration", "laptop", 0) == ("laptop", 0)
+    assert fidelity.largest("primer", "laptop", 0, recompute=True) == ("laptop", 0)
 
 
 # ------------------------------------------------------------------- the artefact, and boundaries

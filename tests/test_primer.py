@@ -5,7 +5,7 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from devlib import primer, results
+from devlib import primer, runs
 from devlib.errors import UserError
 from devlib.toys import A2_EXAMPLES, FIGURE_2, Powers, TwoMinima, quadratic
 from devlib.volumes import LEVELS
@@ -64,7 +64,7 @@ def tiny(monkeypatch, tmp_path):
     monkeypatch.setattr(primer, "SAMPLED", primer.SAMPLED[:1])
     monkeypatch.setattr(primer, "NETWORK_NBETAS", (100.0,))
     monkeypatch.setenv("DEVLIB_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(results, "COMMITTED", tmp_path / "committed")
+    monkeypatch.setattr(runs, "COMMITTED", tmp_path / "committed")
     return tmp_path
 
 

@@ -106,7 +106,7 @@ def test_slider_shows_the_largest_run_with_its_tables(book):
     attention by a second way, context by context."""
     import torch
 
-    from devlib import notebooks, page_parameters, presets, results
+    from devlib import notebooks, page_parameters, presets, results, runs
     from devlib.stages import find_stages
     from devlib.tasks import fixed_set
     from devlib.training import build_model
@@ -114,7 +114,7 @@ def test_slider_shows_the_largest_run_with_its_tables(book):
     page = page_parameters.parameters(notebooks.find("stage_slider"))
     shown, seed = page["preset"].default, page["seed"].default
     stored = [name for name in presets.PRESETS
-              if list((results.CHECKPOINTS / name).glob("regression-doubled-seed*.safetensors"))]
+              if list((runs.CHECKPOINTS / name).glob("regression-doubled-seed*.safetensors"))]
     assert shown == stored[-1], f"the page shows {shown}; make {stored[-1]} its preset"
     run, kept = results.regression(shown, seed), results.kept_checkpoints(shown, seed)
     evaluation, llc = run["evaluation"], run["llc"]

@@ -11,6 +11,7 @@ import pytest
 from devlib import claims, page_runs, presets, reruns, results
 from devlib.errors import UserError
 from devlib.files import project_root
+from devlib.runs import RunKey, rerun_folder
 
 ROOT = project_root()
 SUM = Path(__file__).parent / "notebook_cases" / "01_sum.ipynb"
@@ -50,12 +51,12 @@ def file(folder, found):
     ({"gamma": 10.0, "eps": 1e-5}, "laptop-seed3-eps=1e-05-gamma=10.0"),
     ({"reuse": True, "corpus": "toy"}, "laptop-seed3-corpus=toy-reuse=True")])
 def test_a_run_is_named_by_its_settings(settings, name):
-    assert reruns.run_name("laptop", 3, settings) == name
+    assert rerun_folder("laptop", 3, settings) == name
 
 
 def test_names_of_folders_are_safe_and_tell_settings_apart():
     values = ["../../etc", ".._.._etc", "a/b", "a b", "a\nb", "x" * 500, "x" * 501, "\u00e9=/"]
-    names = [reruns.run_name("smoke", 0, {"label": value}) for value in values]
+    names = [rerun_folder("smoke", 0, {"label": value}) for value in values]
     assert len(set(names)) == len(values)
     assert all(re.fullmatch(r"smoke-seed0-label=[\w.+-]{1,60}", name) for name in names)
 
@@ -129,14 +130,14 @@ def test_finished_is_what_was_computed_by_the_page_as_it_is(job, tmp_path):
     {"eps": 1e-4, "reuse": True}])
 def test_claims_are_measured_in_the_folders_that_results_write(settings, monkeypatch):
     asked = []
-    monkeypatch.setattr(results, "load_or_compute", lambda kind, *rest, **more: asked.append(kind))
+    monkeypatch.setattr(results, "load_or_compute", lambda key, *rest, **more: asked.append(key))
     residual, reuse = settings.get("residual"), settings.get("reuse", False)
     sampler = {name: settings.get(name) for name in ("eps", "nbeta", "gamma")}
     results.regression("smoke", 0, True, residual, reuse, sampler)
     results.development("smoke", 0, True, residual, reuse)
     results.hessian("smoke", 0, True, residual, reuse)
-    kinds = reruns.table_kinds("smoke", settings)
-    assert asked == [kinds[kind] for kind in ("regression", "development", "hessian")]
+    assert asked == [RunKey.of_page(kind, "smoke", 0, settings)
+                     for kind in ("regression", "development", "hessian")]
 
 
 def test_another_corpus_has_folders_of_its_own(monkeypatch):
@@ -144,12 +145,15 @@ def test_another_corpus_has_folders_of_its_own(monkeypatch):
 
     asked = []
     monkeypatch.setattr(results_language, "load_or_compute",
-                        lambda kind, *rest, **more: asked.append(kind))
+                        lambda key, *rest, **more: asked.append(key))
     for layers in (2, 1):
         results_language.language("laptop", 0, True, layers, "toy")
-    kinds = reruns.table_kinds("laptop", {"corpus": "toy"})
-    assert asked == [kinds["language-2layer"], kinds["language-1layer"]]
-    assert not reruns.table_kinds("laptop", {"corpus": "offline"}).keys() & {"language-2layer"}
+    assert asked == [RunKey.of_page(kind, "laptop", 0, {"corpus": "toy"})
+                     for kind in ("language-2layer", "language-1layer")]
+    plain = RunKey.of_page("language-2layer", "laptop", 0, {"corpus": "offline"})
+    assert plain == RunKey.of("language-2layer", "laptop", 0) and plain.corpus == "offline"
+    assert plain.folder == "language-2layer-seed0"
+    assert asked[0].folder == "language-2layer-toy-seed0"
 
 
 def test_what_a_run_measures_is_what_the_ledger_measures():

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from devlib import curve, parallel, presets, results, tables_regression, training
+from devlib import curve, parallel, presets, results, runs, tables_regression, training
 from devlib.checkpoints import CheckpointStore
 from devlib.curve import rows
 from devlib.errors import CheckpointError, UserError
@@ -81,8 +81,8 @@ def tiny(tmp_path, monkeypatch):
 
 def inject(monkeypatch, folder):
     monkeypatch.setenv("DEVLIB_RUNS", str(folder / "runs"))
-    monkeypatch.setattr(results, "COMMITTED", folder / "committed")
-    monkeypatch.setattr(results, "CHECKPOINTS", folder / "checkpoints")
+    monkeypatch.setattr(runs, "COMMITTED", folder / "committed")
+    monkeypatch.setattr(runs, "CHECKPOINTS", folder / "checkpoints")
     monkeypatch.setattr(parallel, "cores", lambda: 1)  # everything in this process
     monkeypatch.setitem(presets.PRESETS, "tiny", Preset("tiny", "a preset of the tests", TINY))
     return folder / "runs" / "tiny" / NAME
@@ -432,8 +432,8 @@ def test_development_tables_are_the_metrics(unbroken, tiny, trained, monkeypatch
 
 
 def test_residuals_do_not_share_a_folder(tiny):
-    one = results.training_directory(results.regression_settings("tiny"), 0, "tiny")
-    two = results.training_directory(results.regression_settings("tiny", "standard"), 0, "tiny")
+    one = runs.RunKey.of("regression", "tiny", 0).checkpoints()
+    two = runs.RunKey.of("regression", "tiny", 0, residual="standard").checkpoints()
     assert one == tiny / "checkpoints" and one.parent != two.parent
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from devlib import claims, curve, parallel, presets, results_language
+from devlib import curve, parallel, presets, results_language
+from devlib import runs as identities
 from devlib.artefact import plain_llc, running_init_llc
 from devlib.coloured_text import context_of, token_texts
 from devlib.contexts import fixed_contexts
@@ -228,7 +229,7 @@ def test_too_little_text_is_told_before_training(monkeypatch, tmp_path):
 
 def test_the_stored_seed_for_a_page_of_both_models(monkeypatch, tmp_path):
     monkeypatch.setenv("DEVLIB_RUNS", str(tmp_path))
-    monkeypatch.setattr(claims, "COMMITTED", tmp_path / "committed")
+    monkeypatch.setattr(identities, "COMMITTED", tmp_path / "committed")
     assert results_language.stored_seed("smoke", 5) == 5  # none is: its own seed is asked for
     for root, seed in ((tmp_path, 3), (tmp_path / "committed", 2)):
         place = root / "smoke" / f"language-2layer-seed{seed}"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from devlib import parallel, presets, results
+from devlib import parallel, presets, runs
 from devlib.checkpoints import CheckpointStore
 from devlib.errors import CheckpointError
 from devlib.metrics_regression import prior_distances
@@ -59,7 +59,7 @@ def test_a_run_on_a_set_is_a_run_of_its_own(tmp_path):
 
 def test_the_table(tmp_path, monkeypatch):
     monkeypatch.setenv("DEVLIB_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(results, "COMMITTED", tmp_path / "committed")
+    monkeypatch.setattr(runs, "COMMITTED", tmp_path / "committed")
     monkeypatch.setattr(parallel, "cores", lambda: 1)
     monkeypatch.setitem(presets.PRESETS, "tiny",
                         Preset("tiny", "a preset of the tests", TINY, task_sets=SETS))

@@ -24,18 +24,18 @@ class ClaimsTable(SphinxDirective):
     final_argument_whitespace = True
 
     def run(self):
-        from devlib import claims
+        from devlib import claims, runs
         from devlib.errors import UserError
 
         self.env.note_reread()  # tables come and go
         ids = self.arguments[0].split() if self.arguments else []
         try:
             claims.chosen(ids)
-            if claims.COMMITTED not in ledgers:
-                ledgers[claims.COMMITTED] = claims.ledger()
+            if runs.COMMITTED not in ledgers:
+                ledgers[runs.COMMITTED] = claims.ledger()
         except UserError as error:
             raise ExtensionError(f"claims-table: {error}") from error
-        found = [judged for judged in ledgers[claims.COMMITTED]
+        found = [judged for judged in ledgers[runs.COMMITTED]
                  if not ids or judged.claim.id in ids]
         blocks = [block(judged) for judged in found]
         return blocks if ids else [tally(found), *blocks]
