@@ -7,33 +7,37 @@ where it was.
 
 import functools
 import math
+import operator
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from torch.func import functional_call, grad, jvp
+from torch.func import functional_call
 
 from devlib import presets, results
 from devlib.acceptance import mala_acceptance
 from devlib.calibration import NotCalibrated, calibrate, status
 from devlib.chains import Chains, per_sample_losses
 from devlib.checkpoints import CheckpointStore, thin
-from devlib.curve import read_rows
+from devlib.curve import file_once, read_rows
 from devlib.devices import move, to_numpy
 from devlib.files import make_directory, settings_hash
+from devlib.hessian import Hessian, top_eigenpairs
 from devlib.llc import estimate_llc, llc_trace, scaled_losses
+from devlib.measurements import version_key
 from devlib.parallel import each
+from devlib.presets import RegressionSettings
 from devlib.rng import generator, stream_seed
 from devlib.runs import RunKey
 from devlib.samplers import SGLD, sgld_step
-from devlib.sealed import write_sealed
 from devlib.tasks import fixed_set, squared_errors
 from devlib.training import build_model
 
 LONG = 10_000  # steps in all from which compiling pays, in each of a few processes
 SWEEP_CHAINS = 2
-CURVATURE_SAMPLES, CURVATURE_ROUNDS = 256, 15
+CURVATURE_SAMPLES = 256
 TEMPERATURES = (0.1, 0.3, 1.0, 3.0, 10.0)  # times nbeta
 STEP_SIZES = (0.1, 0.3, 1.0, 2.0, 3.0)  # times eps, for acceptance
 
@@ -87,20 +91,21 @@ def calibration(preset: str, seed: int, recompute=False) -> results.Results:
 def _compute(preset, key, place, timed):
     regression, seed, store = preset.regression, key.seed, results.checkpoints(key, timed)
     work = jobs(preset, store.steps, seed)
-    measure = _Measure(regression, preset.calibration.samples, seed, store.directory,
-                       make_directory(place / "jobs"))
+    start = Start(regression, preset.calibration.samples, seed, store.directory)
+    sample = functools.partial(run_job, start, make_directory(place / "jobs"))
     last = next(job for job in work if job.part == "seeded" and job.step == store.steps[-1])
     ends = [replace(last, step=step, chains=1, compile=False)
             for step in sorted({_early(preset, store.steps), store.steps[-1]})]
-    parts = [functools.partial(measure.calibrate, preset, store.steps[-1]),  # the longest first
-             *(functools.partial(measure.curvature, job) for job in ends),
-             *(functools.partial(measure, job) for job in work)]
+    parts = [functools.partial(propose, start, preset, store.steps[-1]),  # the longest first
+             *(functools.partial(curvature, start, job) for job in ends),
+             *(functools.partial(sample, job) for job in work)]
     at_once = None if last.compile else 1  # short work: a second process costs more than it saves
-    trials, *done = timed("sampling", lambda: each(_call, parts, jobs=at_once, label="chains"))
-    curvature, done = done[:len(ends)], done[len(ends):]
+    trials, *done = timed("sampling", lambda: each(operator.call, parts, jobs=at_once,
+                                                   label="chains"))
+    tops, done = done[:len(ends)], done[len(ends):]
     return {"runs": pd.DataFrame([row for row, _ in done]),
             "traces": pd.DataFrame([line for _, lines in done for line in lines]),
-            "curvature": pd.DataFrame(curvature), **trials}
+            "curvature": pd.DataFrame(tops), **trials}
 
 
 def _early(preset, steps):
@@ -148,54 +153,59 @@ def jobs(preset, steps, seed) -> list[Job]:
     return [replace(job, compile=compile and job.batch == c.batch) for job in work]
 
 
-class _Measure:
-    """Runs one job; small, because it travels to other processes."""
+@dataclass(frozen=True)
+class Start:
+    """What chains start from, at any checkpoint of a run: its settings, the size of the sample of
+    contexts, the seed, and where the checkpoints lie."""
 
-    def __init__(self, settings, samples, seed, run, place):
-        self.settings, self.samples, self.seed = settings, samples, seed
-        self.run, self.place = run, place
+    settings: RegressionSettings
+    samples: int
+    seed: int
+    run: Path
 
-    def __call__(self, job):
-        manifest = CheckpointStore(self.run).manifest["hash"]
-        # "sealed", since files of an earlier version hold no digest
-        name = settings_hash({"run": manifest, "samples": self.samples, "sealed": True,
-                              **asdict(job)})
-        path = self.place / f"{name}.json"
-        if not path.exists():
-            row, lines = _sample(job, *self._start(job.step, job.likelihood))
-            write_sealed(path, {"row": row, "lines": lines})
-        found = read_rows(path)
-        return [found["row"], found["lines"]]
-
-    def _start(self, step, likelihood=False):
+    def at(self, step, likelihood=False):
+        """Loss, parameters, data, and the loss of each sample there."""
         return (_loss(self.settings), *_checkpoint(self.run, step),
                 _data(self.settings, self.samples, self.seed, likelihood),
                 _init_losses(self.settings, self.samples, self.seed, self.run, step, likelihood))
 
-    def curvature(self, job):
-        """The greatest eigenvalue at w0 and where a chain ends."""
-        loss, params, data, init_losses = self._start(job.step)
-        few = tuple(part[:CURVATURE_SAMPLES] for part in data)
-        run = _chains(job, loss, params, data, init_losses)
-        run.extend(job.draws)
-        end = run.layout.unflatten(run.w[0])
-        return {"step": job.step, "top": top_curvature(loss, params, few, self.seed),
-                "top_chain": top_curvature(loss, end, few, self.seed)}
 
-    def calibrate(self, preset, step):
-        """The tables "trials" and "proposal"."""
-        c = preset.calibration
-        loss, params, data, _ = self._start(step)
-        eps = [factor * preset.regression.llc.eps for factor in (10, 3, 1, 1 / 3)]
-        try:
-            found = calibrate(loss, params, data, batch_size=c.batch, eps=eps,
-                              gammas=(1, 10, 100), chains=SWEEP_CHAINS, draws=c.draws,
-                              seed=self.seed)
-        except NotCalibrated as error:
-            return {"trials": error.table,
-                    "proposal": pd.DataFrame([{"step": step, "words": str(error)}])}
-        row = {"step": step, **asdict(found.sampler), "words": str(found)}
-        return {"trials": found.table, "proposal": pd.DataFrame([row])}
+def run_job(start: Start, place, job: Job):
+    """[the row of the table "runs", the rows of "traces"] of a job, filed below `place`."""
+    # "sealed", since files of an earlier version hold no digest
+    name = settings_hash({"run": CheckpointStore(start.run).manifest["hash"],
+                          "samples": start.samples, "sealed": True, **asdict(job),
+                          **version_key("calibration")})
+    path = place / f"{name}.json"
+    file_once(path, lambda: _sample(job, *start.at(job.step, job.likelihood)))
+    found = read_rows(path)
+    return [found["row"], found["lines"]]
+
+
+def curvature(start: Start, job: Job) -> dict:
+    """The greatest Hessian eigenvalue at w0 and where a chain ends."""
+    loss, params, data, init_losses = start.at(job.step)
+    few = tuple(part[:CURVATURE_SAMPLES] for part in data)
+    run = _chains(job, loss, params, data, init_losses)
+    run.extend(job.draws)
+    end = run.layout.unflatten(run.w[0])
+    return {"step": job.step, "top": top_curvature(loss, params, few, start.seed),
+            "top_chain": top_curvature(loss, end, few, start.seed)}
+
+
+def propose(start: Start, preset, step) -> dict:
+    """The tables "trials" and "proposal"."""
+    c = preset.calibration
+    loss, params, data, _ = start.at(step)
+    eps = [factor * preset.regression.llc.eps for factor in (10, 3, 1, 1 / 3)]
+    try:
+        found = calibrate(loss, params, data, batch_size=c.batch, eps=eps, gammas=(1, 10, 100),
+                          chains=SWEEP_CHAINS, draws=c.draws, seed=start.seed)
+    except NotCalibrated as error:
+        return {"trials": error.table,
+                "proposal": pd.DataFrame([{"step": step, "words": str(error)}])}
+    row = {"step": step, **asdict(found.sampler), "words": str(found)}
+    return {"trials": found.table, "proposal": pd.DataFrame([row])}
 
 
 def _chains(job, loss, params, data, init_losses):
@@ -205,12 +215,8 @@ def _chains(job, loss, params, data, init_losses):
                   init_losses=init_losses)
 
 
-def _call(work):
-    return work()
-
-
 def _sample(job, loss, params, data, init_losses):
-    """[the row of the table "runs", the rows of "traces"] of a job."""
+    """The row of the table "runs" and the rows of "traces" of a job."""
     run = _chains(job, loss, params, data, init_losses)
     run.extend(job.draws)
     draws = run.draws(job.burn_in)
@@ -229,7 +235,7 @@ def _sample(job, loss, params, data, init_losses):
         accepted = mala_acceptance(run, draws=job.looks) if draws.healthy else None
         row |= {"acceptance": accepted.mean if accepted else 0.0,
                 "acceptance_mcse": accepted.mcse if accepted else 0.0}
-    return [_finite(row), _lines(job, draws) if job.trace else []]
+    return {"row": _finite(row), "lines": _lines(job, draws) if job.trace else []}
 
 
 def _lines(job, draws):
@@ -249,22 +255,9 @@ def _finite(row):
 
 
 def top_curvature(loss, params, batch, seed) -> float:
-    """The greatest eigenvalue in size of the Hessian of the mean loss on a batch, by power
-    iteration: it comes from below, within about a percent where the gap allows."""
-    def gradient(p):
-        return grad(lambda q: loss(q, batch).mean())(p)
-
-    gen = generator(seed, "curvature")
-    v = {name: move(torch.randn(p.shape, generator=gen), p.device)
-         for name, p in params.items()}
-    value = math.nan
-    for _ in range(CURVATURE_ROUNDS):
-        norm = math.sqrt(sum(float(part.square().sum()) for part in v.values()))
-        v = {name: part / norm for name, part in v.items()}
-        product = jvp(gradient, (params,), (v,))[1]
-        value = sum(float((v[name] * product[name]).sum()) for name in v)
-        v = product
-    return value
+    """The greatest eigenvalue of the Hessian of the mean loss on a batch."""
+    hessian = Hessian(loss, params, batch, keep_graph=True)
+    return float(top_eigenpairs(hessian, 1, generator(seed, "curvature")).values[0])
 
 
 # One of each a process, so that a process makes its data and compiles its step once.

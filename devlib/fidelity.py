@@ -19,6 +19,7 @@ from devlib.claim_verdicts import AGREES
 from devlib.claims import on_tables
 from devlib.claims_text import number, wanted
 from devlib.files import project_root
+from devlib.measurements import version_key
 from devlib.presets import as_dict, replace
 from devlib.process import LEAST_NOISE
 from devlib.runs import RunKey, seeds_of
@@ -40,15 +41,16 @@ def fidelity(preset: str, seed: int, recompute=False, reuse=False) -> results.Re
     def compute(place, timed):
         # torch, only where something is computed
         from devlib import curve
-        from devlib.tables_fidelity import Measure
+        from devlib.tables_fidelity import measure
 
         store = results.packed(key) if reuse else results.checkpoints(key, timed)
         steps = nearest(thin(store.steps, chosen.kept), STEPS)
         facts = {"task": as_dict(settings.task), "llc": as_dict(settings.llc),
-                 "hessian": as_dict(chosen.hessian), "seed": seed}
-        return timed("fidelity", lambda: curve.tables(
-            Measure(settings, chosen.hessian, seed), store, steps, place / "rows", facts,
-            "fidelity of checkpoints"))
+                 "hessian": as_dict(chosen.hessian), "seed": seed,
+                 **version_key("fidelity")}
+        one = functools.partial(measure, settings, chosen.hessian, seed)
+        return timed("fidelity", lambda: curve.tables(one, store, steps, place / "rows", facts,
+                                                      "fidelity of checkpoints"))
 
     return results.load_or_compute(key, {
         "regression": as_dict(settings), "hessian": as_dict(chosen.hessian), "steps": STEPS},

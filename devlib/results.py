@@ -21,6 +21,7 @@ from devlib.files import (
     write_atomic,
 )
 from devlib.locks import locked
+from devlib.measurements import versions
 from devlib.packed import Packed, pack
 from devlib.presets import RegressionSettings, as_dict
 from devlib.program import PROGRAM
@@ -35,32 +36,45 @@ DIGITS = "%.6g"  # in every table: enough for any reader, and the same text on e
 def load_or_compute(key: RunKey, settings: dict, recompute, compute, page="NOTEBOOK") -> Results:
     """The tables of a key: the committed ones, or else those in the runs directory; with
     `recompute` the latter, made by `compute(place, timed)` -> {name: table} unless they are
-    finished.
+    finished and every measurement in them is of the version of today (devlib.measurements).
 
     `timed(part, work)` calls `work()` and counts its seconds, over interrupted goes too. Raises
     UserError if nothing is there and `recompute` is off.
     """
     identity = {"preset": key.preset, "seed": key.seed, "settings": settings}
     own = key.own()
-    for place in [own] if recompute else [key.committed, own]:
-        if (place / MANIFEST).exists():
-            return load(place, identity)
+    if found := _finished(key, identity) if recompute else (
+            _read(key.committed, identity) or _read(own, identity)):
+        return found
     if not recompute:
         raise UserError(f"no results for preset {key.preset!r}, seed {key.seed}; compute them with "
                         f"recompute=True, or {PROGRAM} run {page} --preset "
                         f"{key.preset} --seed {key.seed}")
     with locked(own):
-        if not (own / MANIFEST).exists():  # or else another process made them meanwhile
-            tables = compute(own, timer(own))
-            save(own, tables, identity | {"seconds": spent(own / SECONDS), **origin(key)})
+        if found := _finished(key, identity):  # another process made them meanwhile
+            return found
+        tables = compute(own, timer(own))
+        (own / MANIFEST).unlink(missing_ok=True)  # of an earlier version: no kill leaves it beside
+        save(own, tables, identity | {"seconds": spent(own / SECONDS), **origin(key)})
         return load(own, identity)
 
 
+def _finished(key, identity) -> Results | None:
+    """The tables in the runs directory, if they are of the versions of today."""
+    found = _read(key.own(), identity)
+    return found if found and found.manifest.get("versions", {}) == versions(key.kind) else None
+
+
+def _read(place, identity) -> Results | None:
+    return load(place, identity) if (place / MANIFEST).exists() else None
+
+
 def origin(key) -> dict:
-    """What a manifest says for a figure's line on its origin: which model the tables are about, and
-    what of the sampler is not the preset's."""
+    """What a manifest says of a key's tables: which model they are about, what of the sampler is
+    not the preset's, and which measurements are not of version 1."""
+    made = {"changes": dict(key.sampler), "versions": versions(key.kind)}
     return {"about": "language" if key.kind in LAYERS else "regression",
-            **({"changes": dict(key.sampler)} if key.sampler else {})}
+            **{name: value for name, value in made.items() if value}}
 
 
 def regression(preset: str, seed: int, recompute=False, residual=None, reuse=False,

@@ -27,10 +27,12 @@ SAMPLER = ("eps", "gamma", "nbeta")
 OF_REGRESSION = ("regression", "development", "hessian", "check")  # of either residual stream
 LAYERS = {"language-2layer": 2, "language-1layer": 1}
 PLAIN = ("calibration", "fidelity", "task-sets", "primer")
+KINDS = (*OF_REGRESSION, *LAYERS, *PLAIN)
+REUSING = ("regression", "development", "hessian")  # those that can measure the repository's
 LONGEST = 40  # letters of a value in the name of a rerun's folder
 
 _FOLDER = re.compile(
-    rf"(?P<kind>{'|'.join((*OF_REGRESSION, *LAYERS, *PLAIN))})"
+    rf"(?P<kind>{'|'.join(KINDS)})"
     rf"(?:-(?P<residual>{'|'.join(RESIDUALS)}))?(?P<reuse>-reused)?"
     rf"(?P<sampler>(?:-(?:{'|'.join(SAMPLER)})=[^=]+?)*)"
     rf"(?:-(?P<corpus>{'|'.join(presets.CORPORA)}))?-seed(?P<seed>\d+)", re.ASCII)
@@ -58,19 +60,18 @@ class RunKey:
         scale = presets.get(preset)
         residual = scale.regression.model.residual if residual is None else residual
         corpus = corpus or scale.language.training.corpus
-        sampler = {"eps": eps, "nbeta": nbeta, "gamma": gamma}
-        for name, value, known in (
-                ("kind", kind, (*OF_REGRESSION, *LAYERS, *PLAIN)), ("corpus", corpus,
-                                                                    presets.CORPORA)):
+        sampler = {"eps": eps, "gamma": gamma, "nbeta": nbeta}  # in the order of a folder's name
+        for name, value, known in (("kind", kind, KINDS), ("corpus", corpus, presets.CORPORA)):
             if value not in known:
                 raise UserError(f"{name} must be one of {', '.join(known)}, not {value!r}")
         if residual not in RESIDUALS:
             raise UserError(f"residual must be 'doubled' or 'standard', not {residual!r}")
+        given = tuple((name, float(value)) for name, value in sampler.items() if value is not None)
         return cls(kind, preset, presets.check_seed(seed),
-                   residual if kind in OF_REGRESSION else None,
-                   bool(reuse) and kind in ("regression", "development", "hessian"),
-                   tuple(changed(sampler).items()) if kind == "regression" else (),
-                   corpus if kind in LAYERS else None)
+                   residual=residual if kind in OF_REGRESSION else None,
+                   reuse=bool(reuse) and kind in REUSING,
+                   sampler=given if kind == "regression" else (),
+                   corpus=corpus if kind in LAYERS else None)
 
     @classmethod
     def of_page(cls, kind, preset, seed, parameters) -> "RunKey":
@@ -106,11 +107,10 @@ class RunKey:
     @property
     def stem(self) -> str:
         """The folder's name before its seed."""
-        own = self.corpus if self.corpus != presets.get(
-            self.preset).language.training.corpus else None
+        usual = presets.get(self.preset).language.training.corpus
         changes = [f"{name}={value}" for name, value in self.sampler]
         return "-".join(filter(None, [self.kind, self.residual, "reused" * self.reuse, *changes,
-                                      own]))
+                                      "" if self.corpus == usual else self.corpus]))
 
     @property
     def folder(self) -> str:
@@ -165,12 +165,6 @@ class RunKey:
     def packed(self) -> Path:
         """The few checkpoints of its model that the repository keeps, if it does."""
         return CHECKPOINTS / self.preset / f"{self.trained.folder}.safetensors"
-
-
-def changed(settings) -> dict:
-    """Those of a few settings that are given, as floats; None stands for the preset's value."""
-    return {name: float(value) for name, value in sorted((settings or {}).items())
-            if value is not None}
 
 
 def finished(preset, runs=None) -> list[RunKey]:

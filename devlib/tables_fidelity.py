@@ -56,62 +56,58 @@ def look_after(run: Chains, draws) -> np.ndarray:
     return after
 
 
-class Measure:
-    """`measure(params)` -> {table: rows} for `curve.tables`; small, because it travels to other
-    processes."""
+def measure(settings: RegressionSettings, hessian: HessianSettings, seed, params) -> dict:
+    """{table: rows} of one checkpoint, for `curve.tables`."""
+    llc = settings.llc
+    run = _chains(settings, seed, params, SGLD(llc.eps, llc.nbeta, llc.gamma))
+    after = look_after(run, llc.draws)
+    draws = run.draws(llc.burn_in)
+    return {"burn_in": burn_in_row(draws), "order": order_row(draws, after),
+            "traces": trace_rows(draws), "gamma": gamma_rows(settings, seed, params, draws),
+            "probes": probe_rows(settings, hessian, seed, params)}
 
-    def __init__(self, settings: RegressionSettings, hessian: HessianSettings, seed):
-        self.settings, self.hessian, self.seed = settings, hessian, seed
 
-    def __call__(self, params):
-        llc = self.settings.llc
-        run = self._chains(params, SGLD(llc.eps, llc.nbeta, llc.gamma))
-        after = look_after(run, llc.draws)
-        draws = run.draws(llc.burn_in)
-        return {"burn_in": burn_in_row(draws), "order": order_row(draws, after),
-                "traces": trace_rows(draws), "gamma": self._gamma_rows(params, draws),
-                "probes": self._probe_rows(params)}
+def _chains(settings, seed, params, sampler):
+    llc = settings.llc
+    data = fixed_set(seed, "llc", llc.samples, settings.task)
+    return Chains(_loss(settings), params, data, sampler, chains=llc.chains, seed=seed,
+                  batch_size=llc.batch, vectorised=False, microbatch=MICROBATCH,
+                  compile=llc.chains * llc.draws >= COMPILE_FROM)
 
-    def _chains(self, params, sampler):
-        llc = self.settings.llc
-        data = fixed_set(self.seed, "llc", llc.samples, self.settings.task)
-        return Chains(_loss(self.settings), params, data, sampler, chains=llc.chains,
-                      seed=self.seed, batch_size=llc.batch, vectorised=False, microbatch=MICROBATCH,
-                      compile=llc.chains * llc.draws >= COMPILE_FROM)
 
-    def _gamma_rows(self, params, ours):
-        """One row a reading of gamma: its LLC, and how far its losses are from those of (8)."""
-        llc, rows = self.settings.llc, []
-        trials = (("(8), gamma", SGLD(llc.eps, llc.nbeta, llc.gamma), None),
-                  ("code, 2 gamma", HalfGamma(llc.eps, llc.nbeta, 2 * llc.gamma),
-                   max(1, llc.draws // SHORT)),
-                  ("(8), 2 gamma", SGLD(llc.eps, llc.nbeta, 2 * llc.gamma), llc.draws))
-        for name, sampler, length in trials:
-            found = ours
-            if length is not None:
-                run = self._chains(params, sampler)
-                run.extend(length)
-                found = run.draws(0)
-            length, start = found.losses.shape[1], ours.burn_in
-            values, others = scaled_losses(found), scaled_losses(ours)[:, :length]
-            if length <= start:  # the short run: equality is all it is for
-                start = 0
-            change, error = paired(values[:, start:], others[:, start:])
-            rows.append({
-                "reading": name, "gamma": sampler.gamma, "draws": length,
-                "llc": float(values[:, start:].mean()), "change": change, "change_se": error,
-                "largest": float(np.abs(found.losses - ours.losses[:, :length]).max())})
-        return rows
+def gamma_rows(settings, seed, params, ours) -> list[dict]:
+    """One row a reading of gamma: its LLC, and how far its losses are from those of (8)."""
+    llc, rows = settings.llc, []
+    trials = (("(8), gamma", SGLD(llc.eps, llc.nbeta, llc.gamma), None),
+              ("code, 2 gamma", HalfGamma(llc.eps, llc.nbeta, 2 * llc.gamma),
+               max(1, llc.draws // SHORT)),
+              ("(8), 2 gamma", SGLD(llc.eps, llc.nbeta, 2 * llc.gamma), llc.draws))
+    for name, sampler, length in trials:
+        found = ours
+        if length is not None:
+            run = _chains(settings, seed, params, sampler)
+            run.extend(length)
+            found = run.draws(0)
+        length, start = found.losses.shape[1], ours.burn_in
+        values, others = scaled_losses(found), scaled_losses(ours)[:, :length]
+        if length <= start:  # the short run: equality is all it is for
+            start = 0
+        change, error = paired(values[:, start:], others[:, start:])
+        rows.append({
+            "reading": name, "gamma": sampler.gamma, "draws": length,
+            "llc": float(values[:, start:].mean()), "change": change, "change_se": error,
+            "largest": float(np.abs(found.losses - ours.losses[:, :length]).max())})
+    return rows
 
-    def _probe_rows(self, params):
-        """z.H z of each probe (B.5): their mean estimates the trace, their sum does not."""
-        data = fixed_set(self.seed, "hessian", self.hessian.samples, self.settings.task)
-        operator = Hessian(_loss(self.settings), params, data, microbatch=MICROBATCH,
-                           keep_graph=True)
-        gen = generator(self.seed, "fidelity", "probes")
-        signs = (random_signs(operator.shape[0], gen) for _ in range(PROBES))
-        return [{"probe": number, "value": float(z @ (operator @ z))}
-                for number, z in enumerate(signs, 1)]
+
+def probe_rows(settings, hessian, seed, params) -> list[dict]:
+    """z.H z of each probe (B.5): their mean estimates the trace, their sum does not."""
+    data = fixed_set(seed, "hessian", hessian.samples, settings.task)
+    operator = Hessian(_loss(settings), params, data, microbatch=MICROBATCH, keep_graph=True)
+    gen = generator(seed, "fidelity", "probes")
+    signs = (random_signs(operator.shape[0], gen) for _ in range(PROBES))
+    return [{"probe": number, "value": float(z @ (operator @ z))}
+            for number, z in enumerate(signs, 1)]
 
 
 @functools.lru_cache(maxsize=2)  # one function a process, so that its step compiles once

@@ -13,6 +13,7 @@ from devlib.corpus import load_corpus, may_be_quoted
 from devlib.curve import llc_row, rows, tables
 from devlib.devices import device, move, to_numpy
 from devlib.essential import principal_path
+from devlib.measurements import version_key
 from devlib.metrics_language import (
     behaviour,
     log_probabilities,
@@ -36,9 +37,9 @@ def metric_tables(store, steps, settings: LanguageSettings, seed, directory) -> 
     """"behaviour" and "structure", one row a step; "heads", one row a head and step; with several
     layers "composition", one row a pair of heads and step; "positions", one row a position of
     W_pos, at fewer steps."""
-    found = tables(_Metrics(settings, seed), store, steps, directory,
+    found = tables(functools.partial(measure_metrics, settings, seed), store, steps, directory,
                    {"corpus": settings.training.corpus, "metrics": as_dict(settings.metrics),
-                    "seed": seed}, "metrics of checkpoints")
+                    "seed": seed, **version_key("language metrics")}, "metrics of checkpoints")
     shown = thin(steps, settings.evaluation.position_checkpoints)
     kept = found["positions"].step.isin(shown)
     found["positions"] = found["positions"][kept].reset_index(drop=True)
@@ -50,8 +51,9 @@ def llc_table(store, steps, settings: LanguageSettings, seed, directory) -> pd.D
     running estimator makes of its draws, and `llc_plain`, which differs from that in the init loss
     alone (devlib.artefact). The same seed at every checkpoint
     gives each the same batches and noise (A.5.2)."""
-    return rows(_LLC(settings, seed), store, steps, directory,
-                {"corpus": settings.training.corpus, "llc": as_dict(settings.llc), "seed": seed},
+    return rows(functools.partial(measure_llc, settings, seed), store, steps, directory,
+                {"corpus": settings.training.corpus, "llc": as_dict(settings.llc), "seed": seed,
+                 **version_key("language LLC")},
                 "LLC of checkpoints")
 
 
@@ -102,28 +104,21 @@ def change_tables(store, llc, loss, settings: LanguageSettings, seed) -> dict:
     return {"changes": pd.DataFrame(changes), "texts": pd.DataFrame(texts)}
 
 
-class _Measure:
-    """A measurement that can travel to another process: it makes its data there."""
+# What is measured at one checkpoint: the last argument is its parameters. The data are made in the
+# process that measures.
 
-    def __init__(self, settings, seed):
-        self.settings, self.seed = settings, seed
-
-
-class _Metrics(_Measure):
-    def __call__(self, params):
-        model, chosen = self.settings.model, self.settings.metrics
-        return {"behaviour": behaviour(params, model, chosen, _probes(self.settings, self.seed)),
-                "structure": structure(params, chosen),
-                "heads": heads(params, model, chosen, self.seed),
-                "composition": composition(params, model),
-                "positions": positions(params, chosen)}
+def measure_metrics(settings, seed, params):
+    model, chosen = settings.model, settings.metrics
+    return {"behaviour": behaviour(params, model, chosen, _probes(settings, seed)),
+            "structure": structure(params, chosen),
+            "heads": heads(params, model, chosen, seed),
+            "composition": composition(params, model),
+            "positions": positions(params, chosen)}
 
 
-class _LLC(_Measure):
-    def __call__(self, params):
-        return llc_row(_loss(self.settings.model), params, _llc_data(self.settings, self.seed),
-                       self.settings.llc, self.seed, also=_running, compile=False,
-                       vectorised=False)
+def measure_llc(settings, seed, params):
+    return llc_row(_loss(settings.model), params, _llc_data(settings, seed), settings.llc, seed,
+                   also=_running, compile=False, vectorised=False)
 
 
 def _running(draws):

@@ -1,6 +1,7 @@
 """The tables of a regression run: one function a table, one row or more a checkpoint."""
 
 import functools
+from functools import partial
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from devlib.essential import principal_path
 from devlib.evaluation import evaluate, predict
 from devlib.fast import cache_slice
 from devlib.hessian import density_rows, hessian_row
+from devlib.measurements import version_key
 from devlib.metrics_regression import behaviour, heads, structure
 from devlib.models.regression import MICROBATCH
 from devlib.presets import HessianSettings, RegressionMetrics, RegressionSettings, as_dict
@@ -22,8 +24,8 @@ from devlib.training import build_model, per_sample_loss
 
 def evaluation_table(store: CheckpointStore, settings: RegressionSettings, seed, directory):
     """`evaluate` at every checkpoint, one row a step, with the training loss beside it."""
-    table = rows(_Evaluation(settings, seed), store, store.steps, directory,
-                 {"task": as_dict(settings.task), "seed": seed,
+    table = rows(partial(measure_evaluation, settings, seed), store, store.steps, directory,
+                 {"task": as_dict(settings.task), "seed": seed, **version_key("evaluation"),
                   "samples": settings.evaluation.samples}, "evaluating checkpoints")
     facts = store.manifest["checkpoints"]
     return table.assign(train_loss=[facts[str(step)]["train_loss"] for step in table.step])
@@ -33,18 +35,20 @@ def llc_table(store: CheckpointStore, steps, settings: RegressionSettings, seed,
     """The LLC curve: one `llc_row` a step. The same seed at every checkpoint gives each the same
     batches and noise (A.5.2)."""
     long = settings.llc.chains * settings.llc.draws * len(steps) >= COMPILE_FROM
-    return rows(_LLC(settings, seed, long), store, steps, directory,
-                {"task": as_dict(settings.task), "llc": as_dict(settings.llc), "seed": seed},
+    return rows(partial(measure_llc, settings, seed, long), store, steps, directory,
+                {"task": as_dict(settings.task), "llc": as_dict(settings.llc), "seed": seed,
+                 **version_key("LLC")},
                 "LLC of checkpoints")
 
 
 def metric_tables(store: CheckpointStore, steps, settings: RegressionSettings,
                   metrics: RegressionMetrics, seed, directory) -> dict:
     """"behaviour" and "structure", one row a step, and "heads", one row a half-head and step."""
-    measures = {"behaviour": _Behaviour, "structure": _Structure, "heads": _Heads}
-    return {name: rows(measure(settings, metrics, seed), store, steps, directory,
+    measures = {"behaviour": measure_behaviour, "structure": measure_structure,
+                "heads": measure_heads}
+    return {name: rows(partial(measure, settings, metrics, seed), store, steps, directory,
                        {"task": as_dict(settings.task), "metrics": as_dict(metrics), "seed": seed,
-                        "table": name}, f"{name} of checkpoints")
+                        "table": name, **version_key("metrics")}, f"{name} of checkpoints")
             for name, measure in measures.items()}
 
 
@@ -63,62 +67,44 @@ def hessian_tables(store: CheckpointStore, settings: RegressionSettings, hessian
                    seed, directory) -> dict:
     """"statistics": trace and largest eigenvalues, one row a checkpoint; "density": the spectral
     density as point masses, at the checkpoints nearest to the paper's stage ends (B.5)."""
-    facts = {"task": as_dict(settings.task), "hessian": as_dict(hessian), "seed": seed}
-    statistics = rows(_Hessian(hessian_row, settings, hessian, seed), store,
+    facts = {"task": as_dict(settings.task), "hessian": as_dict(hessian), "seed": seed,
+             **version_key("Hessian")}
+    statistics = rows(partial(measure_hessian, hessian_row, settings, hessian, seed), store,
                       thin(store.loadable, hessian.checkpoints), directory,
                       facts | {"table": "statistics"}, "Hessians of checkpoints")
     ends = nearest(store.loadable, (0, *PAPER_STAGE_ENDS["LR"].values()))
-    density = rows(_Hessian(density_rows, settings, hessian, seed), store, ends, directory,
-                   facts | {"table": "density"}, "spectral densities")
+    density = rows(partial(measure_hessian, density_rows, settings, hessian, seed), store, ends,
+                   directory, facts | {"table": "density"}, "spectral densities")
     return {"statistics": statistics, "density": density}
 
 
-class _Evaluation:
-    def __init__(self, settings, seed):
-        self.settings, self.seed = settings, seed
+# What is measured at one checkpoint: the last argument is its parameters.
 
-    def __call__(self, params):
-        return evaluate(_model(self.settings), params, self.settings, self.seed)
+def measure_evaluation(settings, seed, params):
+    return evaluate(_model(settings), params, settings, seed)
 
 
-class _LLC:
-    def __init__(self, settings, seed, compile):
-        self.settings, self.seed, self.compile = settings, seed, compile
-
-    def __call__(self, params):
-        return llc_row(_loss(self.settings), params, _llc_data(self.settings, self.seed),
-                       self.settings.llc, self.seed, compile=self.compile,
-                       microbatch=cache_slice(MICROBATCH, of(params)))
+def measure_llc(settings, seed, compile, params):
+    return llc_row(_loss(settings), params, _llc_data(settings, seed), settings.llc, seed,
+                   compile=compile, microbatch=cache_slice(MICROBATCH, of(params)))
 
 
-class _Metrics:
-    def __init__(self, settings, metrics, seed):
-        self.settings, self.metrics, self.seed = settings, metrics, seed
+def measure_behaviour(settings, metrics, seed, params):
+    return behaviour(_model(settings), params, settings, metrics, seed)
 
 
-class _Behaviour(_Metrics):
-    def __call__(self, params):
-        return behaviour(_model(self.settings), params, self.settings, self.metrics, self.seed)
+def measure_structure(settings, metrics, seed, params):
+    return structure(params, metrics)
 
 
-class _Structure(_Metrics):
-    def __call__(self, params):
-        return structure(params, self.metrics)
+def measure_heads(settings, metrics, seed, params):
+    return heads(_model(settings), params, settings, metrics, seed)
 
 
-class _Heads(_Metrics):
-    def __call__(self, params):
-        return heads(_model(self.settings), params, self.settings, self.metrics, self.seed)
-
-
-class _Hessian:
-    def __init__(self, measure, settings, hessian, seed):
-        self.measure, self.settings, self.hessian, self.seed = measure, settings, hessian, seed
-
-    def __call__(self, params):
-        data = move(fixed_set(self.seed, "hessian", self.hessian.samples, self.settings.task))
-        return self.measure(_loss(self.settings), params, data, self.hessian, self.seed,
-                            microbatch=cache_slice(MICROBATCH, of(params)), keep_graph=True)
+def measure_hessian(measure, settings, hessian, seed, params):
+    data = move(fixed_set(seed, "hessian", hessian.samples, settings.task))
+    return measure(_loss(settings), params, data, hessian, seed,
+                   microbatch=cache_slice(MICROBATCH, of(params)), keep_graph=True)
 
 
 # One of each a process, so that a curve makes its data and compiles its step once.

@@ -1,6 +1,7 @@
 """Training on finite sets of tasks: does the model first learn zero, or the task prior? (D.1.1)"""
 
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 
@@ -24,7 +25,7 @@ def task_sets(preset: str, seed: int, recompute=False) -> results.Results:
     settings = replace(settings, training=replace(settings.training, stop=sets.stop))
 
     def compute(place, timed):
-        one = _Run(settings, sets.samples, seed, place)
+        one = partial(train_and_measure, settings, sets.samples, seed, place)
         parts = timed("training on task sets", lambda: each(one, sets.counts, label="task sets"))
         return {"distances": pd.concat(parts)}
 
@@ -34,21 +35,15 @@ def task_sets(preset: str, seed: int, recompute=False) -> results.Results:
         recompute, compute, page="06_regression_stages")
 
 
-class _Run:
-    """Trains on one number of tasks and measures; small, because it travels to other processes."""
-
-    def __init__(self, settings, samples, seed, place):
-        self.settings, self.samples, self.seed, self.place = settings, samples, seed, place
-
-    def __call__(self, count):
-        settings = self.settings
-        store = train(settings, self.seed, self.place / f"tasks-{count}", task_count=count)
-        tasks = task_set(self.seed, count, settings.task)
-        xs, ys = move(sample_contexts(generator(self.seed, "task set test"), self.samples,
-                                       settings.task, tasks=tasks))
-        model, rows = build_model(settings, seed=0), []
-        for step in store.steps:
-            zero, prior = prior_distances(model, move(store.load(step)), xs, ys, tasks)
-            rows.append({"tasks": count, "step": step, "zero": zero[0], "zero_se": zero[1],
-                         "prior": prior[0], "prior_se": prior[1]})
-        return pd.DataFrame(rows)
+def train_and_measure(settings, samples, seed, place, count) -> pd.DataFrame:
+    """Trains on one number of tasks, and measures each checkpoint."""
+    store = train(settings, seed, place / f"tasks-{count}", task_count=count)
+    tasks = task_set(seed, count, settings.task)
+    xs, ys = move(sample_contexts(generator(seed, "task set test"), samples, settings.task,
+                                  tasks=tasks))
+    model, rows = build_model(settings, seed=0), []
+    for step in store.steps:
+        zero, prior = prior_distances(model, move(store.load(step)), xs, ys, tasks)
+        rows.append({"tasks": count, "step": step, "zero": zero[0], "zero_se": zero[1],
+                     "prior": prior[0], "prior_se": prior[1]})
+    return pd.DataFrame(rows)

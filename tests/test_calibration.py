@@ -2,6 +2,7 @@
 page's tables are what they say."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -144,7 +145,8 @@ def store(tmp_path_factory):
 
 
 def measure(store, place):
-    return calibration_tables._Measure(SMOKE.regression, 256, 0, store.directory, place)
+    start = calibration_tables.Start(SMOKE.regression, 256, 0, store.directory)
+    return functools.partial(calibration_tables.run_job, start, place)
 
 
 def test_a_job_is_done_once_and_gives_the_same_row(store, tmp_path, monkeypatch):

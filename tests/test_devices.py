@@ -8,6 +8,7 @@ import os
 import re
 import time
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -107,21 +108,21 @@ JOB = Job("seeded", 0, 3e-4, 66.7, 6.67, 16, 2, 10, 2, seed=0, looks=3)
 def calibrated(params):
     """A job of the calibration page, and its curvature."""
     data = _data(LR, 64, 0, True)
-    row, _ = _sample(JOB, calibration_loss(LR), params, data, None)
-    return row | {"top": top_curvature(calibration_loss(LR), params, data, 0)}
+    found = _sample(JOB, calibration_loss(LR), params, data, None)
+    return found["row"] | {"top": top_curvature(calibration_loss(LR), params, data, 0)}
 
 
 MEASURES = {
-    "evaluation": (regression._Evaluation(LR, 0), LR_PARAMS),
-    "llc": (regression._LLC(LR, 0, False), LR_PARAMS),
-    "behaviour": (regression._Behaviour(LR, SMOKE.metrics, 0), LR_PARAMS),
-    "structure": (regression._Structure(LR, SMOKE.metrics, 0), LR_PARAMS),
-    "heads": (regression._Heads(LR, SMOKE.metrics, 0), LR_PARAMS),
-    "hessian": (regression._Hessian(hessian_row, LR, HESSIAN, 0), LR_PARAMS),
-    "density": (regression._Hessian(density_rows, LR, HESSIAN, 0), LR_PARAMS),
+    "evaluation": (partial(regression.measure_evaluation, LR, 0), LR_PARAMS),
+    "llc": (partial(regression.measure_llc, LR, 0, False), LR_PARAMS),
+    "behaviour": (partial(regression.measure_behaviour, LR, SMOKE.metrics, 0), LR_PARAMS),
+    "structure": (partial(regression.measure_structure, LR, SMOKE.metrics, 0), LR_PARAMS),
+    "heads": (partial(regression.measure_heads, LR, SMOKE.metrics, 0), LR_PARAMS),
+    "hessian": (partial(regression.measure_hessian, hessian_row, LR, HESSIAN, 0), LR_PARAMS),
+    "density": (partial(regression.measure_hessian, density_rows, LR, HESSIAN, 0), LR_PARAMS),
     "calibration": (calibrated, LR_PARAMS),
-    "language llc": (language._LLC(LM, 0), LM_PARAMS),
-    "language metrics": (language._Metrics(LM, 0), LM_PARAMS),
+    "language llc": (partial(language.measure_llc, LM, 0), LM_PARAMS),
+    "language metrics": (partial(language.measure_metrics, LM, 0), LM_PARAMS),
 }
 
 
@@ -193,9 +194,9 @@ def rename(state, identity, path):
 
 
 def test_task_sets_are_the_same_on_another_device(tmp_path, monkeypatch):
-    here = task_sets._Run(LR, 64, 0, tmp_path / "here")(4)
+    here = task_sets.train_and_measure(LR, 64, 0, tmp_path / "here", 4)
     with gpu(monkeypatch):
-        there = task_sets._Run(LR, 64, 0, tmp_path / "there")(4)
+        there = task_sets.train_and_measure(LR, 64, 0, tmp_path / "there", 4)
     pd.testing.assert_frame_equal(there, here, rtol=2e-3, atol=2e-4)
 
 

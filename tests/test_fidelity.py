@@ -20,11 +20,11 @@ from devlib.stages import PAPER_STAGE_ENDS
 from devlib.tables_fidelity import (
     PROBES,
     HalfGamma,
-    Measure,
     burn_in_row,
     look_after,
     order_row,
     paired,
+    probe_rows,
     trace_rows,
 )
 from devlib.tasks import fixed_set
@@ -139,17 +139,13 @@ def test_gamma_and_probes_of_the_tables(smoke):
 
 def test_probes_are_z_h_z_of_signs():
     """On a loss whose Hessian is the identity every probe is the number of weights."""
-    class Identity(Measure):
-        def __call__(self, params):
-            return self._probe_rows(params)
-
     settings = presets.SMOKE.regression
     params = dict(build_model(settings, 0).named_parameters())
     count = sum(p.numel() for p in params.values())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("devlib.tables_fidelity._loss", lambda settings: lambda params, batch: sum(
             p.square().sum() / 2 for p in params.values()).expand(len(batch[0])))
-        rows = Identity(settings, presets.SMOKE.hessian, 0)(params)
+        rows = probe_rows(settings, presets.SMOKE.hessian, 0, params)
     assert [row["value"] for row in rows] == pytest.approx([count] * PROBES, rel=1e-4)
 
 

@@ -1,6 +1,7 @@
 """Work over processes and a dask cluster: the same tables wherever it ran, and clear refusals."""
 
 import builtins
+import functools
 import gc
 import os
 import socket
@@ -70,7 +71,7 @@ def cluster(tmp_path_factory):
 def curve(runs, name, jobs=None, wrap=lambda measure: measure) -> pd.DataFrame:
     """The LLC curve of the run, filed in a folder of that name."""
     store = training.CheckpointStore(runs / "checkpoints")
-    measure = wrap(tables_regression._LLC(SETTINGS, 3, False))
+    measure = wrap(functools.partial(tables_regression.measure_llc, SETTINGS, 3, False))
     return rows(measure, store, store.steps, runs / name, {}, name, jobs)
 
 
