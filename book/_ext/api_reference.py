@@ -36,8 +36,8 @@ GROUPS = (
     ("Metrics", "Parameters in, numbers out.",
      "evaluation means metrics_regression metrics_language metrics_language_structure hessian"),
     ("Tables", "Checkpoints in, tables with their provenance out.",
-     "results results_language tables_regression tables_language task_sets calibration_tables "
-     "tables_fidelity pipeline parallel files"),
+     "runs measurements results results_language tables_regression tables_language task_sets "
+     "calibration_tables tables_fidelity pipeline parallel files"),
     ("Pages and figures", "Tables in, pages out.",
      "plots plots_development plots_calibration plots_primer plots_costs coloured_text verdicts "
      "fidelity costs notebooks page_parameters bounds page_contract page_execution page_runs "
