@@ -22,6 +22,7 @@ NO_PART = {  # their names end the search: what they do is in the key already, o
     "devlib.checkpoints", "devlib.packed",  # a checkpoint is known by the hash of its run
     "devlib.presets",  # settings enter the key
     "devlib.training:train",  # checkpoints are stored, not measured
+    "devlib.curve:file_once", "devlib.curve:read_rows", "devlib.program",
     "devlib.runs", "devlib.results", "devlib.measurements", "devlib.sources",
     "devlib.corpus_files", "devlib.corpus_hub", "devlib.corpus_offline", "devlib.corpus_text",
     "devlib.corpus_toy",  # the text's hash enters that of its run
