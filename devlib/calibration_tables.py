@@ -20,7 +20,7 @@ from devlib import presets, results
 from devlib.acceptance import mala_acceptance
 from devlib.calibration import NotCalibrated, calibrate, status
 from devlib.chains import Chains, per_sample_losses
-from devlib.checkpoints import CheckpointStore, thin
+from devlib.checkpoints import CheckpointStore
 from devlib.curve import file_once, read_rows
 from devlib.devices import move, to_numpy
 from devlib.files import make_directory, settings_hash
@@ -32,8 +32,9 @@ from devlib.presets import RegressionSettings
 from devlib.rng import generator, stream_seed
 from devlib.runs import RunKey
 from devlib.samplers import SGLD, sgld_step
+from devlib.steps import nearest, thin
 from devlib.tasks import fixed_set, squared_errors
-from devlib.training import build_model
+from devlib.training import model_frame
 
 LONG = 10_000  # steps in all from which compiling pays, in each of a few processes
 SWEEP_CHAINS = 2
@@ -110,7 +111,7 @@ def _compute(preset, key, place, timed):
 
 def _early(preset, steps):
     """The checkpoint nearest to the early one of the settings."""
-    return min(steps, key=lambda step: abs(step - preset.calibration.early))
+    return nearest(steps, preset.calibration.early)
 
 
 def jobs(preset, steps, seed) -> list[Job]:
@@ -266,7 +267,7 @@ def top_curvature(loss, params, batch, seed) -> float:
 def _loss(settings):
     """loss(params, (xs, ys, weights)) -> (B,): squared errors weighted over the positions of a
     context. Weights 1 / K give eq. 2; all weight at one random k gives eq. 14."""
-    model = build_model(settings, seed=0)  # a frame for parameters: its own weights are not used
+    model = model_frame(settings)
 
     def loss(params, batch):
         xs, ys, weights = batch

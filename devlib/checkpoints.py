@@ -14,8 +14,6 @@ from safetensors.torch import load, save
 from devlib.errors import CheckpointError
 from devlib.files import provenance, settings_hash, sha256, write_atomic
 from devlib.sealed import read_sealed, write_sealed
-from devlib.steps import nearest_each as nearest  # noqa: F401
-from devlib.steps import schedule, thin  # noqa: F401
 
 MANIFEST = "manifest.json"
 REMEDY = "set it aside, then train the run again"

@@ -14,7 +14,6 @@ import pandas as pd
 from devlib import presets, results
 from devlib.artefact import predicted_shift
 from devlib.boundaries import Rule
-from devlib.checkpoints import nearest, schedule, thin
 from devlib.claim_verdicts import AGREES
 from devlib.claims import on_tables
 from devlib.claims_text import number, wanted
@@ -24,6 +23,7 @@ from devlib.presets import as_dict, replace
 from devlib.process import LEAST_NOISE
 from devlib.runs import RunKey, seeds_of
 from devlib.seeds import at_steps, spread
+from devlib.steps import nearest_each, schedule, thin
 
 RELEASED = project_root() / "data" / "released.json"
 STEPS = (984, 4_232, 126_262, 499_999)  # of the paper's run; the nearest kept ones are measured
@@ -44,7 +44,7 @@ def fidelity(preset: str, seed: int, recompute=False, reuse=False) -> results.Re
         from devlib.tables_fidelity import measure
 
         store = results.packed(key) if reuse else results.checkpoints(key, timed)
-        steps = nearest(thin(store.steps, chosen.kept), STEPS)
+        steps = nearest_each(thin(store.steps, chosen.kept), STEPS)
         facts = {"task": as_dict(settings.task), "llc": as_dict(settings.llc),
                  "hessian": as_dict(chosen.hessian), "seed": seed,
                  **version_key("fidelity")}

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from devlib import presets, runs, sources
-from devlib.checkpoints import CheckpointStore, nearest, thin
+from devlib.checkpoints import CheckpointStore
 from devlib.errors import UserError
 from devlib.files import (
     make_directory,
@@ -27,6 +27,7 @@ from devlib.presets import RegressionSettings, as_dict
 from devlib.program import PROGRAM
 from devlib.runs import LAYERS, MANIFEST, RunKey
 from devlib.sealed import read_sealed, write_sealed
+from devlib.steps import nearest_each, thin
 from devlib.tables import Results, load, remedy
 
 SECONDS = "seconds.json"
@@ -159,8 +160,8 @@ def check(preset: str, seed: int, recompute=False, residual=None) -> Results | N
 
         store = checkpoints(key, timed)
         return {"llc": timed("check", lambda: llc_table(
-            store, nearest(store.loadable, chosen.steps), presets.replace(settings, llc=llc), seed,
-            place / "llc"))}
+            store, nearest_each(store.loadable, chosen.steps), presets.replace(settings, llc=llc),
+            seed, place / "llc"))}
 
     return load_or_compute(key, {"regression": as_dict(settings), "check": as_dict(chosen)},
                            recompute, compute, page="02_stage_boundaries")

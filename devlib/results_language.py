@@ -1,11 +1,11 @@
 """Tables of the language models' runs, cached like all others (devlib.results)."""
 
-from devlib.checkpoints import thin
 from devlib.errors import UserError
 from devlib.files import runs_directory
 from devlib.presets import LanguageSettings, as_dict
 from devlib.results import Results, load_or_compute
 from devlib.runs import LAYERS, RunKey, seeds_of
+from devlib.steps import thin
 
 
 def language(preset: str, seed: int, recompute=False, layers=2, corpus=None) -> Results:

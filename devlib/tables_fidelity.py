@@ -1,7 +1,6 @@
 """The small computations of the fidelity page: what a choice of the paper, or of its code, changes
 in the LLC of one checkpoint. Every comparison is on the same batches and noise."""
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ from devlib.rng import generator
 from devlib.samplers import SGLD, sgld_step
 from devlib.sampling import COMPILE_FROM
 from devlib.tasks import fixed_set
-from devlib.training import build_model, per_sample_loss
+from devlib.training import model_loss
 
 PROBES = 16  # random vectors of the trace's sum and mean
 SHORT = 5  # the equality of two conventions is shown on a part of the draws: one in so many
@@ -70,7 +69,7 @@ def measure(settings: RegressionSettings, hessian: HessianSettings, seed, params
 def _chains(settings, seed, params, sampler):
     llc = settings.llc
     data = fixed_set(seed, "llc", llc.samples, settings.task)
-    return Chains(_loss(settings), params, data, sampler, chains=llc.chains, seed=seed,
+    return Chains(model_loss(settings), params, data, sampler, chains=llc.chains, seed=seed,
                   batch_size=llc.batch, vectorised=False, microbatch=MICROBATCH,
                   compile=llc.chains * llc.draws >= COMPILE_FROM)
 
@@ -103,16 +102,11 @@ def gamma_rows(settings, seed, params, ours) -> list[dict]:
 def probe_rows(settings, hessian, seed, params) -> list[dict]:
     """z.H z of each probe (B.5): their mean estimates the trace, their sum does not."""
     data = fixed_set(seed, "hessian", hessian.samples, settings.task)
-    operator = Hessian(_loss(settings), params, data, microbatch=MICROBATCH, keep_graph=True)
+    operator = Hessian(model_loss(settings), params, data, microbatch=MICROBATCH, keep_graph=True)
     gen = generator(seed, "fidelity", "probes")
     signs = (random_signs(operator.shape[0], gen) for _ in range(PROBES))
     return [{"probe": number, "value": float(z @ (operator @ z))}
             for number, z in enumerate(signs, 1)]
-
-
-@functools.lru_cache(maxsize=2)  # one function a process, so that its step compiles once
-def _loss(settings):
-    return per_sample_loss(build_model(settings, seed=0))
 
 
 def burn_in_row(draws) -> dict:

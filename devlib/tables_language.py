@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 
 from devlib.artefact import plain_llc, running_init_llc
-from devlib.checkpoints import thin
 from devlib.contexts import fixed_contexts
 from devlib.corpus import load_corpus, may_be_quoted
-from devlib.curve import llc_row, rows, tables
+from devlib.curve import rows, tables
 from devlib.devices import device, move, to_numpy
 from devlib.essential import principal_path
+from devlib.llc_curve import llc_row
 from devlib.measurements import version_key
 from devlib.metrics_language import (
     behaviour,
@@ -27,6 +27,7 @@ from devlib.models.language_loss import per_sample_loss
 from devlib.presets import LanguageSettings, as_dict
 from devlib.rng import generator
 from devlib.stages import find_stages
+from devlib.steps import thin
 from devlib.token_counts import common_ngrams
 from devlib.tokenizer import load_tokenizer
 

@@ -5,21 +5,23 @@ from functools import partial
 
 import numpy as np
 
-from devlib.checkpoints import CheckpointStore, nearest, thin
-from devlib.curve import llc_row, rows
+from devlib.checkpoints import CheckpointStore
+from devlib.curve import rows
 from devlib.devices import move, of, to_numpy
 from devlib.essential import principal_path
 from devlib.evaluation import evaluate, predict
 from devlib.fast import cache_slice
 from devlib.hessian import density_rows, hessian_row
+from devlib.llc_curve import llc_row
 from devlib.measurements import version_key
 from devlib.metrics_regression import behaviour, heads, structure
 from devlib.models.regression import MICROBATCH
 from devlib.presets import HessianSettings, RegressionMetrics, RegressionSettings, as_dict
 from devlib.sampling import COMPILE_FROM
 from devlib.stages import PAPER_STAGE_ENDS
+from devlib.steps import nearest_each, thin
 from devlib.tasks import fixed_set
-from devlib.training import build_model, per_sample_loss
+from devlib.training import model_frame, model_loss
 
 
 def evaluation_table(store: CheckpointStore, settings: RegressionSettings, seed, directory):
@@ -57,7 +59,7 @@ def path_tables(store: CheckpointStore, steps, settings: RegressionSettings,
     """"path": essential dynamics, the scores of each step on the principal components of the
     model's predictions for one probe set; "explained": the variance share of each component."""
     xs, ys = move(fixed_set(seed, "probes", metrics.probes, settings.task))
-    model, steps = _model(settings), [step for step in store.loadable if step in set(steps)]
+    model, steps = model_frame(settings), [step for step in store.loadable if step in set(steps)]
     outputs = np.stack([to_numpy(predict(model, move(store.load(step)), xs, ys))
                         for step in steps])
     return principal_path(steps, outputs).tables()
@@ -72,7 +74,7 @@ def hessian_tables(store: CheckpointStore, settings: RegressionSettings, hessian
     statistics = rows(partial(measure_hessian, hessian_row, settings, hessian, seed), store,
                       thin(store.loadable, hessian.checkpoints), directory,
                       facts | {"table": "statistics"}, "Hessians of checkpoints")
-    ends = nearest(store.loadable, (0, *PAPER_STAGE_ENDS["LR"].values()))
+    ends = nearest_each(store.loadable, (0, *PAPER_STAGE_ENDS["LR"].values()))
     density = rows(partial(measure_hessian, density_rows, settings, hessian, seed), store, ends,
                    directory, facts | {"table": "density"}, "spectral densities")
     return {"statistics": statistics, "density": density}
@@ -81,16 +83,16 @@ def hessian_tables(store: CheckpointStore, settings: RegressionSettings, hessian
 # What is measured at one checkpoint: the last argument is its parameters.
 
 def measure_evaluation(settings, seed, params):
-    return evaluate(_model(settings), params, settings, seed)
+    return evaluate(model_frame(settings), params, settings, seed)
 
 
 def measure_llc(settings, seed, compile, params):
-    return llc_row(_loss(settings), params, _llc_data(settings, seed), settings.llc, seed,
+    return llc_row(model_loss(settings), params, _llc_data(settings, seed), settings.llc, seed,
                    compile=compile, microbatch=cache_slice(MICROBATCH, of(params)))
 
 
 def measure_behaviour(settings, metrics, seed, params):
-    return behaviour(_model(settings), params, settings, metrics, seed)
+    return behaviour(model_frame(settings), params, settings, metrics, seed)
 
 
 def measure_structure(settings, metrics, seed, params):
@@ -98,27 +100,15 @@ def measure_structure(settings, metrics, seed, params):
 
 
 def measure_heads(settings, metrics, seed, params):
-    return heads(_model(settings), params, settings, metrics, seed)
+    return heads(model_frame(settings), params, settings, metrics, seed)
 
 
 def measure_hessian(measure, settings, hessian, seed, params):
     data = move(fixed_set(seed, "hessian", hessian.samples, settings.task))
-    return measure(_loss(settings), params, data, hessian, seed,
+    return measure(model_loss(settings), params, data, hessian, seed,
                    microbatch=cache_slice(MICROBATCH, of(params)), keep_graph=True)
 
 
-# One of each a process, so that a curve makes its data and compiles its step once.
-
-@functools.lru_cache(maxsize=4)
-def _model(settings):
-    return build_model(settings, seed=0)  # a frame for parameters: its own weights are not used
-
-
-@functools.lru_cache(maxsize=4)
-def _loss(settings):
-    return per_sample_loss(_model(settings))
-
-
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=2)  # once a process, not at each checkpoint
 def _llc_data(settings, seed):
     return move(fixed_set(seed, "llc", settings.llc.samples, settings.task))

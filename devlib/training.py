@@ -1,6 +1,7 @@
 """Training: one straight loop, resumable at any moment, and the regression transformer's trainer
 (the language models' is in devlib.training_language)."""
 
+import functools
 import json
 import time
 from dataclasses import dataclass
@@ -41,6 +42,21 @@ def per_sample_loss(model):
     def loss(params, batch):
         return squared_errors(functional_call(model, params, batch), batch[1]).mean(-1)
     return loss
+
+
+# One of each a process, so that all who measure a model compile its step once.
+
+
+@functools.lru_cache(maxsize=4)
+def model_frame(settings: RegressionSettings) -> RegressionTransformer:
+    """The model as a frame for parameters: its own weights are not used."""
+    return build_model(settings, seed=0)
+
+
+@functools.lru_cache(maxsize=4)
+def model_loss(settings: RegressionSettings):
+    """The `per_sample_loss` of that frame, the same function each time."""
+    return per_sample_loss(model_frame(settings))
 
 
 @dataclass

@@ -11,9 +11,9 @@ from docutils.nodes import make_id
 
 from devlib import fidelity, parallel, presets, results, runs
 from devlib.chains import Chains
-from devlib.curve import llc_row
 from devlib.draws import Draws
 from devlib.errors import UserError
+from devlib.llc_curve import llc_row
 from devlib.presets import StageSettings
 from devlib.samplers import SGLD
 from devlib.stages import PAPER_STAGE_ENDS
@@ -143,8 +143,8 @@ def test_probes_are_z_h_z_of_signs():
     params = dict(build_model(settings, 0).named_parameters())
     count = sum(p.numel() for p in params.values())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("devlib.tables_fidelity._loss", lambda settings: lambda params, batch: sum(
-            p.square().sum() / 2 for p in params.values()).expand(len(batch[0])))
+        patch.setattr("devlib.tables_fidelity.model_loss", lambda settings: lambda params, batch:
+                      sum(p.square().sum() / 2 for p in params.values()).expand(len(batch[0])))
         rows = probe_rows(settings, presets.SMOKE.hessian, 0, params)
     assert [row["value"] for row in rows] == pytest.approx([count] * PROBES, rel=1e-4)
 

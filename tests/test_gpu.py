@@ -9,7 +9,7 @@ import pytest
 import torch
 from test_devices import LM_PARAMS, LR, LR_PARAMS, MEASURES, flat, forget, numbers  # noqa: F401
 
-from devlib import tables_regression, training
+from devlib import training
 from devlib.devices import move
 from devlib.fast import compiled
 from devlib.models.language_loss import per_sample_loss
@@ -54,7 +54,7 @@ def test_a_recorded_step_trains_as_the_cpu_does(monkeypatch):
 @pytest.mark.parametrize("batch_size", [None, 16], ids=["whole set", "batches"])
 def test_recorded_chains_are_the_cpus(sampler, batch_size):
     """All chains at once, one after another, recorded or not, gone on with: the same draws."""
-    loss = tables_regression._loss(LR)
+    loss = training.model_loss(LR)
     data = training.training_batch(0, 0, 64, LR.task)
 
     def chains(where, **options):

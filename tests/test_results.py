@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from devlib import curve, parallel, presets, results, runs, tables_regression, training
+from devlib import llc_curve, parallel, presets, results, runs, tables_regression, training
 from devlib.checkpoints import CheckpointStore
 from devlib.curve import rows
 from devlib.errors import CheckpointError, UserError
@@ -55,7 +55,7 @@ class Calls:
         self.limit = dict.fromkeys(self.count, math.inf)
         for name, place, attribute in (("updates", training.Trainer, "update"),
                                        ("evaluations", tables_regression, "evaluate"),
-                                       ("chains", curve, "sample_chains")):
+                                       ("chains", llc_curve, "sample_chains")):
             monkeypatch.setattr(place, attribute, self.counted(name, getattr(place, attribute)))
 
     def counted(self, name, function):

@@ -29,7 +29,7 @@ GROUPS = (
     ("Sampling", "A loss and a parameter in, draws out.",
      "sampling samplers chains draws acceptance"),
     ("Local learning coefficient", "Draws in, an estimate with its error out.",
-     "llc burn_in precision calibration curve artefact"),
+     "llc llc_curve burn_in precision calibration curve artefact"),
     ("Known answers", "Potentials and networks whose LLC is exact.",
      "toys exact volumes sbc primer"),
     ("Stages", "A curve in, boundaries out.", "stages boundaries essential"),
