@@ -167,11 +167,11 @@ def test_bad_input(arguments, message):
 
 
 def test_another_corpus_has_a_folder_of_its_own():
-    own = results_language.language_settings("laptop", corpus="toy")
-    assert own.training.corpus == "toy"
-    assert results_language.kind("laptop", own) == "language-2layer-toy"
-    same = results_language.language_settings("laptop", corpus="offline")
-    assert results_language.kind("laptop", same) == "language-2layer"
+    own = results_language.language_key("laptop", 0, corpus="toy")
+    assert own.settings.training.corpus == "toy"
+    assert own.stem == "language-2layer-toy"
+    same = results_language.language_key("laptop", 0, corpus="offline")
+    assert same.stem == "language-2layer"
 
 
 def test_a_corpus_is_named_by_its_tokens():
