@@ -23,19 +23,19 @@ help:
 	@echo "make audit      ask whether the pinned versions have known holes"
 	@echo "make bench      measure speed and cost on this machine, into data/bench"
 
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt pyproject.toml book/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(PIP) -r requirements.txt
-	$(BIN)/python $(PIP) --no-deps --editable .
+	$(BIN)/python $(PIP) --no-deps --editable . --editable ./book
 	touch $@
 
 # The pages follow the repository's address in _config.yml; nothing changes where it did not.
 $(ADDRESS): $(READY) _config.yml
-	$(BIN)/python -m devlib refresh --address
+	$(BIN)/python -m companion refresh --address
 	touch $@
 
 reproduce: $(ADDRESS)
-	$(BIN)/python -m devlib reproduce --preset $(PRESET) --seed $(SEED)
+	$(BIN)/python -m companion reproduce --preset $(PRESET) --seed $(SEED)
 
 test: export OMP_NUM_THREADS ?= 1  # a worker a core: threads of their own would only wait
 test: $(ADDRESS)

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.signal import find_peaks
 
 from devlib.errors import UserError
-from devlib.presets import StageSettings
+from devlib.settings import StageSettings
 from devlib.stages import smooth
 from devlib.steps import nearest
 

@@ -15,14 +15,13 @@ from scipy.linalg import eigh_tridiagonal
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch.func import grad
 
-from devlib.chains import check_loss, check_problem
+from devlib.checks import check_count, check_number
 from devlib.devices import to_numpy
 from devlib.errors import UserError
 from devlib.fast import mean_gradient
-from devlib.parameters import Layout
-from devlib.presets import HessianSettings
 from devlib.rng import generator
-from devlib.samplers import check_count, check_number
+from devlib.sampling.model import Layout, check_loss, check_problem
+from devlib.settings import HessianSettings
 
 LEAST_PROBES = 10  # a standard error from fewer is a guess
 RESTARTS = 50  # of the eigenvalue iteration, at most; two or three are usual

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from devlib.errors import UserError
-from devlib.presets import StageSettings
 from devlib.process import LEAST_NOISE, Kernel, fit, mean_and_sd
+from devlib.settings import StageSettings
 
 # Stage ends of the paper (Fig. 1), for comparison only.
 PAPER_STAGE_ENDS = {

@@ -14,8 +14,8 @@ import sys
 
 if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
     subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
-    sys.path.insert(0, "stagewise")
-    importlib.import_module("devlib.page_ends").begin()
+    sys.path[:0] = ["stagewise", "stagewise/book"]
+    importlib.import_module("companion.site.page_ends").begin()
 
 # %% [markdown]
 # # Training the regression transformer
@@ -38,11 +38,12 @@ recompute: bool = False  # compute anew instead of reading stored tables
 # %% tags=["hide-input"]
 import pandas as pd
 
-from devlib import plots, presets, results
-from devlib.claims import show
-from devlib.models.regression import RegressionTransformer, parameter_table
-from devlib.tasks import ridge_floor
-from devlib.verdicts import verdict
+from companion import figures, results
+from companion.claims.ledger import show
+from companion.claims.verdicts import verdict
+from devlib.regression.model import RegressionTransformer, parameter_table
+from devlib.regression.task import ridge_floor
+from devlib.settings import describe
 
 settings = results.regression_settings(preset)
 run = results.regression(preset, seed, recompute)
@@ -76,7 +77,7 @@ for component, count in [*counts.items(), ("total", counts.sum())]:
 
 # %% tags=["hide-input"]
 rows = [{"part": part, **row} for part in ("task", "model", "training")
-        for row in presets.describe(getattr(settings, part))]
+        for row in describe(getattr(settings, part))]
 for row in rows:
     print(f"{row['part']:<9} {row['name']:<19} {row['value']!s:<9}",
           row["section"])
@@ -92,12 +93,12 @@ for row in rows:
 floors, floor_errors = ridge_floor(seed, 50_000, settings.task)
 floor = float(floors.mean())
 zero = settings.task.task_dim + settings.task.noise_variance
-fig = plots.curve_with_levels(
+fig = figures.curve_with_levels(
     evaluation.step, {"transformer": evaluation.loss},
     {"zero predictor": zero, "ridge floor": floor},
     "test loss (squared target units)",
     errors={"transformer": evaluation.loss_se})
-plots.show(fig, evaluation[["step", "loss", "loss_se", "train_loss"]],
+figures.show(fig, evaluation[["step", "loss", "loss_se", "train_loss"]],
            "loss", run.description)
 
 # %% [markdown]
@@ -123,9 +124,9 @@ assert gap > -error, "no predictor beats ridge by more than chance"
 positions = range(1, settings.task.examples + 1)
 by_position = evaluation[[f"loss_{k}" for k in positions]]
 by_position = by_position.set_axis(positions, axis=1)
-fig = plots.per_position(evaluation.step, by_position, floors,
+fig = figures.per_position(evaluation.step, by_position, floors,
                          "test loss (squared target units)")
-plots.show(fig, by_position.assign(step=evaluation.step),
+figures.show(fig, by_position.assign(step=evaluation.step),
            "loss_by_position", run.description)
 
 # %%
@@ -137,6 +138,6 @@ print(f"the last position is {gain:.2f} below the first:",
       verdict(gain > 0.5, reached=reached >= 4_000))
 
 # %% tags=["remove-cell"]
-from devlib import page_ends
+from companion.site import page_ends
 
 page_ends.end(recompute)

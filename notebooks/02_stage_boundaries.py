@@ -14,8 +14,8 @@ import sys
 
 if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
     subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
-    sys.path.insert(0, "stagewise")
-    importlib.import_module("devlib.page_ends").begin()
+    sys.path[:0] = ["stagewise", "stagewise/book"]
+    importlib.import_module("companion.site.page_ends").begin()
 
 # %% [markdown]
 # # Stage boundaries
@@ -39,14 +39,15 @@ nbeta: float = None  # inverse temperature times samples, above 0; None: the pre
 gamma: float = None  # localisation strength, 0 or more; None: the preset's
 
 # %% tags=["hide-input"]
-from devlib import plots, results
-from devlib.boundaries import NOISES, Rule, beside_paper, bootstrap, sensitivity
-from devlib.claim_verdicts import DIFFERS
-from devlib.claims import on_tables, show
-from devlib.presets import replace
+from companion import figures, results
+from companion.claims.judge import DIFFERS
+from companion.claims.ledger import on_tables, show
+from companion.claims.verdicts import verdict
+from companion.pages.boundaries import beside_paper, sensitivity
+from devlib.boundaries import NOISES, Rule, bootstrap
+from devlib.settings import replace
 from devlib.stages import PAPER_STAGE_ENDS, find_stages, smooth
 from devlib.steps import at
-from devlib.verdicts import verdict
 
 sampler = {"eps": eps, "nbeta": nbeta, "gamma": gamma}
 settings = results.regression_settings(preset, llc=sampler)
@@ -69,8 +70,8 @@ print(f"{len(llc)} checkpoints up to step {reached:,}, each with {settings.llc.c
 
 # %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps, with the stages found as coloured bands and the paper's boundaries dashed"}}
 smoothed, boundaries, stages = find_stages(llc, evaluation, rule)
-fig = plots.llc_curve(llc, smoothed, stages, paper, evaluation)
-plots.show(fig, llc, "llc", run.description)
+fig = figures.llc_curve(llc, smoothed, stages, paper, evaluation)
+figures.show(fig, llc, "llc", run.description)
 
 # %%
 def spell(steps):
@@ -135,8 +136,8 @@ for name, column, errors in (("test loss", "loss", evaluation.loss_se),
     values = evaluation[column]
     panels.append((name, evaluation.step, values,
                    smooth(evaluation.step, values, rule, errors)))
-fig = plots.curves_and_slopes(panels, stages, rule.tolerance)
-plots.show(fig, plots.slope_table(panels), "slopes", run.description)
+fig = figures.curves_and_slopes(panels, stages, rule.tolerance)
+figures.show(fig, figures.slope_table(panels), "slopes", run.description)
 
 # %% [markdown]
 # ## What the first boundary is
@@ -145,14 +146,14 @@ plots.show(fig, plots.slope_table(panels), "slopes", run.description)
 # zero, so where the model learns just that, this falls, and where it begins to use the context, it rises again.
 
 # %% mystnb={"image": {"alt": "Mean-square prediction over training: it falls to a minimum below the noise variance and then rises"}}
-fig = plots.curve_with_levels(
+fig = figures.curve_with_levels(
     evaluation.step, {"transformer": evaluation.msp},
     {"noise variance": settings.task.noise_variance},
     "mean-square prediction (squared target units)",
     errors={"transformer": evaluation.msp_se})
 fig.axes[0].set_yscale("log")
-plots.stage_bands(fig.axes[0], stages)
-plots.show(fig, evaluation[["step", "msp", "msp_se"]],
+figures.stage_bands(fig.axes[0], stages)
+figures.show(fig, evaluation[["step", "msp", "msp_se"]],
            "mean_square_prediction", run.description)
 
 # %%
@@ -207,6 +208,6 @@ print()
 print(beside_paper(boundaries, paper, reached).round(2).to_string(index=False))
 
 # %% tags=["remove-cell"]
-from devlib import page_ends
+from companion.site import page_ends
 
 page_ends.end(recompute)

@@ -14,8 +14,8 @@ import sys
 
 if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
     subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
-    sys.path.insert(0, "stagewise")
-    importlib.import_module("devlib.page_ends").begin()
+    sys.path[:0] = ["stagewise", "stagewise/book"]
+    importlib.import_module("companion.site.page_ends").begin()
 
 # %% [markdown]
 # # What it costs
@@ -29,9 +29,10 @@ seed: int = 0  # changes nothing here
 recompute: bool = False  # changes nothing here: `make bench` measures anew
 
 # %% tags=["hide-input"]
-from devlib import budget, costs, plots, plots_costs, presets
-from devlib.costs import description, load
-from devlib.runs import COMMITTED
+from companion import figures, presets
+from companion.pages import beyond, costs, costs_figures
+from companion.pages.costs import description, load
+from companion.runs import COMMITTED
 
 print(description(load("sgld")))
 
@@ -78,8 +79,8 @@ for name, value in language["times as fast"].items():
 # %% mystnb={"image": {"alt": "Bars of CPU milliseconds a step for devlib and devinterp in several settings, with the extremes of all rounds; a dashed line stands at twice devlib's cost"}}
 sgld = load("sgld")
 table = costs.steps(sgld)
-fig = plots_costs.steps(table, "devlib", 2)
-plots.show(fig, table, "sgld_step", description(sgld))
+fig = costs_figures.steps(table, "devlib", 2)
+figures.show(fig, table, "sgld_step", description(sgld))
 
 # %%
 ratio = sgld["speed-up"]["devinterp"]
@@ -98,8 +99,8 @@ print(f"devinterp / devlib, round by round: {ratio['median']:.2f} ({ratio['min']
 # %% mystnb={"image": {"alt": "CPU seconds of one LLC estimate at three checkpoints, on a logarithmic axis: devlib to two per cent, and devinterp at the paper's settings"}}
 precision = load("precision")
 totals = costs.totals(precision)
-fig = plots_costs.totals(totals)
-plots.show(fig, totals, "estimate_cost", description(precision))
+fig = costs_figures.totals(totals)
+figures.show(fig, totals, "estimate_cost", description(precision))
 
 # %%
 print(totals.round({"llc": 1, "error %": 2, "seconds": 1, "times": 0})
@@ -121,8 +122,8 @@ print(f"compiling, once a process: {precision['compile seconds']:.0f} CPU second
 
 # %% mystnb={"image": {"alt": "Difference of the LLC at batches of 32, 64 and 128 from batch 1,024, in per cent, at three checkpoints, with error bars and a band of two per cent"}}
 table = costs.batches(precision)
-fig = plots_costs.batch_differences(table, table.batch.max())
-plots.show(fig, table, "batch_differences", description(precision))
+fig = costs_figures.batch_differences(table, table.batch.max())
+figures.show(fig, table, "batch_differences", description(precision))
 
 # %%
 columns = ["step", "batch", "llc", "mcse", "difference", "difference error"]
@@ -185,9 +186,9 @@ print(f"\neach from {trace['repetitions']} repetitions, so known to {known:.0%} 
 # %% mystnb={"image": {"alt": "CPU milliseconds a step against the number of parameters, the batch size and the number of chains, in double logarithmic scale with fitted power laws"}}
 scaling = load("scaling")
 ladders = costs.ladders(scaling)
-fig = plots_costs.ladders(ladders)
+fig = costs_figures.ladders(ladders)
 data = costs.long(ladders)
-plots.show(fig, data, "scaling", description(scaling))
+figures.show(fig, data, "scaling", description(scaling))
 
 # %%
 print(costs.exponents(scaling).round(2).to_string(index=False))
@@ -242,10 +243,10 @@ print(costs.memory(load("memory")).to_string(index=False, na_rep="-"))
 # each part, and more GPUs stand on the page *Beyond one machine*. Hours of the whole paper on one GPU:
 
 # %%
-print(budget.paper_hours(load("work"), counts=(1,)).drop(columns="times").round(1)
+print(beyond.paper_hours(load("work"), counts=(1,)).drop(columns="times").round(1)
       .to_string(index=False))
 
 # %% tags=["remove-cell"]
-from devlib import page_ends
+from companion.site import page_ends
 
 page_ends.end(recompute)

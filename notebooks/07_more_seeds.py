@@ -14,8 +14,8 @@ import sys
 
 if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
     subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
-    sys.path.insert(0, "stagewise")
-    importlib.import_module("devlib.page_ends").begin()
+    sys.path[:0] = ["stagewise", "stagewise/book"]
+    importlib.import_module("companion.site.page_ends").begin()
 
 # %% [markdown]
 # # More seeds
@@ -35,11 +35,11 @@ reuse: bool = False  # with recompute: measure the committed checkpoints instead
 # %% tags=["hide-input"]
 import pandas as pd
 
-from devlib import plots, results
-from devlib import plots_development as draw
-from devlib.boundaries import beside_paper
-from devlib.claims import show
-from devlib.seeds import at_steps, spread
+from companion import figures, results
+from companion import figures_development as draw
+from companion.claims.ledger import show
+from companion.pages.boundaries import beside_paper
+from companion.seeds import at_steps, spread
 from devlib.stages import PAPER_STAGE_ENDS, find_stages
 
 own = {(residual, seed): results.regression(preset, seed, recompute, residual, reuse)
@@ -73,7 +73,7 @@ for name, table, column in (("LLC", "llc", "llc"), ("test loss", "evaluation", "
     both = joined(table, column)
     fig = draw.curves({name: both}, stages, {"LLC": "LLC (no unit)"}.get(
         name, "squared target units"), columns=1, height=3.6)
-    plots.show(fig, both, column, description)
+    figures.show(fig, both, column, description)
 
 # %% [markdown]
 # ## Boundaries
@@ -128,7 +128,7 @@ firsts = {key: find_stages(run["llc"], run["evaluation"],
           for key, run in short.items()}
 fig = draw.curves(panels, next(iter(firsts.values()))[1], "LLC (no unit)", height=3.4)
 data = pd.concat(panels, names=["residual"]).reset_index("residual")
-plots.show(fig, data, "llc_short", "laptop preset, all seeds")
+figures.show(fig, data, "llc_short", "laptop preset, all seeds")
 
 # %% [markdown]
 # Each run's boundary nearest to the paper's first one, at 1,000; none where the slope nowhere falls below the
@@ -167,6 +167,6 @@ for column in ("llc", "loss", "weight_norm"):
           f"{apart / last[f'{column}_sd'].max():.1f} times the larger sd of the seeds")
 
 # %% tags=["remove-cell"]
-from devlib import page_ends
+from companion.site import page_ends
 
 page_ends.end(recompute)

@@ -14,8 +14,8 @@ import sys
 
 if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
     subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
-    sys.path.insert(0, "stagewise")
-    importlib.import_module("devlib.page_ends").begin()
+    sys.path[:0] = ["stagewise", "stagewise/book"]
+    importlib.import_module("companion.site.page_ends").begin()
 
 # %% [markdown]
 # # Hessian comparison
@@ -39,12 +39,12 @@ reuse: bool = False  # with recompute: measure the committed checkpoints instead
 import numpy as np
 import pandas as pd
 
-from devlib import plots, presets, results
-from devlib import plots_development as draw
-from devlib.claims import show
+from companion import figures, presets, results
+from companion import figures_development as draw
+from companion.claims.ledger import show
+from companion.claims.table_rows import HESSIAN_ERRORS, near, plateaus_on
 from devlib.hessian import Density
 from devlib.stages import find_stages
-from devlib.table_rows import HESSIAN_ERRORS, near, plateaus_on
 
 settings, chosen = results.regression_settings(preset), presets.get(preset).hessian
 run = results.regression(preset, seed, recompute, reuse=reuse)
@@ -64,10 +64,10 @@ trace = statistics[["step", "trace"]]
 top = statistics[["step", *(f"eig_{i}" for i in range(1, chosen.eigenvalues + 1))]]
 fig = draw.curves({"trace": trace}, stages, "curvature (loss units)", columns=1, height=3.4,
                   log=True, errors={"trace": statistics.trace_se})
-plots.show(fig, statistics[["step", "trace", "trace_se"]], "hessian_trace", run.description)
+figures.show(fig, statistics[["step", "trace", "trace_se"]], "hessian_trace", run.description)
 fig = draw.curves({"largest eigenvalues": top.rename(columns=lambda n: n.replace("eig_", "no. "))},
                   stages, "curvature (loss units)", columns=1, height=3.4, log=True)
-plots.show(fig, top, "hessian_eigenvalues", run.description)
+figures.show(fig, top, "hessian_eigenvalues", run.description)
 
 # %% [markdown]
 # The authors' code adds the probes of a trace up where their mean is meant; what is quoted here is the mean.
@@ -107,7 +107,7 @@ for step, part in density.groupby("step"):
     away = np.arcsinh(grid)  # smoothed on the drawn scale, where a width means the same everywhere
     masses = Density(np.arcsinh(part.node.to_numpy()), part.weight.to_numpy())
     shown[f"step {step:,}"] = masses.smoothed(away, 0.15)
-fig, ax = plots.figure(height=4.0)
+fig, ax = figures.figure(height=4.0)
 for (name, values), colour in zip(shown.items(), draw.COLOURS, strict=False):
     ax.plot(grid, values, color=colour, label=name)
 ax.set_xscale("symlog", linthresh=1.0)
@@ -116,9 +116,9 @@ ax.set_ylim(1e-5, 10)
 ax.set_xlabel("eigenvalue (linear within 1)")
 ax.set_ylabel("density on this scale")
 ax.legend(fontsize=8)
-plots.show(fig, pd.DataFrame({"eigenvalue": grid, **shown}), "spectrum", run.description)
+figures.show(fig, pd.DataFrame({"eigenvalue": grid, **shown}), "spectrum", run.description)
 
 # %% tags=["remove-cell"]
-from devlib import page_ends
+from companion.site import page_ends
 
 page_ends.end(recompute)

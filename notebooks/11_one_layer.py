@@ -14,8 +14,8 @@ import sys
 
 if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
     subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
-    sys.path.insert(0, "stagewise")
-    importlib.import_module("devlib.page_ends").begin()
+    sys.path[:0] = ["stagewise", "stagewise/book"]
+    importlib.import_module("companion.site.page_ends").begin()
 
 # %% [markdown]
 # # One-layer language model
@@ -31,12 +31,12 @@ recompute: bool = False  # compute anew instead of reading stored tables
 corpus: str = ""  # offline, toy or hub; empty: the preset's
 
 # %% tags=["hide-input"]
-from devlib import plots, results_language
-from devlib import plots_development as draw
-from devlib.claims import show
+from companion import figures, results_language
+from companion import figures_development as draw
+from companion.claims.ledger import show
+from companion.claims.verdicts import onset, say
 from devlib.errors import UserError
 from devlib.stages import find_stages
-from devlib.verdicts import onset, say
 
 settings = results_language.language_settings(preset, layers=1, corpus=corpus)
 model, training, chosen = settings.model, settings.training, settings.metrics
@@ -54,8 +54,8 @@ say(f"{len(behaviour)} checkpoints up to step {reached:,}, of {training.batch * 
 # ## The curve and its stages
 
 # %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps of the one-layer model, with the stages found as coloured bands"}}
-fig = plots.llc_curve(llc, smoothed, stages, {}, behaviour, loss_unit="nats a token")
-plots.show(fig, llc, "llc_one_layer", run.description)
+fig = figures.llc_curve(llc, smoothed, stages, {}, behaviour, loss_unit="nats a token")
+figures.show(fig, llc, "llc_one_layer", run.description)
 
 # %%
 say("boundaries found:", ", ".join(f"{step:,}" for step in boundaries) or "none")
@@ -76,7 +76,7 @@ panels = {"bigram score (nats)": behaviour[["step", "bigram"]],
           "cost of zeroed positions (nats)": behaviour[["step", "ablation"]],
           "n-gram scores": behaviour[["step", *names]].rename(columns=names)}
 fig = draw.curves(panels, stages, "see the titles", columns=3, each_scale=True)
-plots.show(fig, behaviour[["step", "bigram", "bigram_excess_se", "ablation", "ablation_se",
+figures.show(fig, behaviour[["step", "bigram", "bigram_excess_se", "ablation", "ablation_se",
                            *(n for key in names for n in (key, f"{key}_se"))]],
            "one_layer", run.description)
 
@@ -121,7 +121,7 @@ panels = {title: heads.pivot(index="step", columns="head", values=name).add_pref
           .reset_index() for name, title in (("previous", "previous token"),
                                              ("prefix", "prefix matching"))}
 fig = draw.curves(panels, stages, "mean attention", each_scale=True)
-plots.show(fig, heads, "heads_one_layer", run.description)
+figures.show(fig, heads, "heads_one_layer", run.description)
 
 # %%
 final, untrained = heads[heads.step == reached], heads[heads.step == 0]
@@ -130,6 +130,6 @@ say(f"at the end: previous token {final.previous.max():.3f} (untrained "
     f"{untrained.prefix.mean():.4f}); ICL score {end.icl:+.3f} +- {end.icl_se:.3f}")
 
 # %% tags=["remove-cell"]
-from devlib import page_ends
+from companion.site import page_ends
 
 page_ends.end(recompute)

@@ -14,8 +14,8 @@ import sys
 
 if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
     subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
-    sys.path.insert(0, "stagewise")
-    importlib.import_module("devlib.page_ends").begin()
+    sys.path[:0] = ["stagewise", "stagewise/book"]
+    importlib.import_module("companion.site.page_ends").begin()
 
 # %% [markdown]
 # # Stage slider
@@ -32,13 +32,13 @@ recompute: bool = False  # compute anew instead of reading stored tables
 # %% tags=["hide-input"]
 import numpy as np
 
-from devlib import plots, presets, results
-from devlib import plots_development as draw
-from devlib.slider import mean_patterns, slider, slider_data
+from companion import figures, presets, results
+from companion import figures_development as draw
+from companion.claims.verdicts import verdict
+from companion.pages.slider import mean_patterns, slider, slider_data
+from devlib.regression.task import fixed_set
 from devlib.stages import find_stages
 from devlib.steps import nearest_each, thin
-from devlib.tasks import fixed_set
-from devlib.verdicts import verdict
 
 settings = results.regression_settings(preset)
 run = results.regression(preset, seed, recompute)
@@ -58,7 +58,7 @@ ends = nearest_each(steps, [0, *stages.end])
 at_ends = attention[[steps.index(step) for step in ends]]
 fig = draw.stage_ends(evaluation, llc, stages, ends, at_ends)
 curves = llc[["step", "llc", "mcse"]].merge(evaluation[["step", "loss", "loss_se"]])
-plots.show(fig, curves, "slider", run.description)
+figures.show(fig, curves, "slider", run.description)
 slider(slider_data(evaluation, llc, stages, steps, attention))
 
 # %% [markdown]
@@ -78,6 +78,6 @@ print(f"attention concentrates most in {most}, where the loss falls most:",
 # What became of the heads in numbers is on the page *Linear regression stages*.
 
 # %% tags=["remove-cell"]
-from devlib import page_ends
+from companion.site import page_ends
 
 page_ends.end(recompute)

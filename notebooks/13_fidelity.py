@@ -14,8 +14,8 @@ import sys
 
 if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
     subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
-    sys.path.insert(0, "stagewise")
-    importlib.import_module("devlib.page_ends").begin()
+    sys.path[:0] = ["stagewise", "stagewise/book"]
+    importlib.import_module("companion.site.page_ends").begin()
 
 # %% [markdown]
 # # Where paper, code and companion differ
@@ -38,11 +38,12 @@ reuse: bool = False  # with recompute: only what the committed checkpoints give
 import pandas as pd
 from IPython.display import HTML, display
 
-from devlib import fidelity as fid
-from devlib import plots, plots_fidelity, presets, results, results_language
-from devlib.seeds import at_steps
-from devlib.seeds import spread as spread_of
-from devlib.verdicts import say
+from companion import figures, presets, results, results_language
+from companion.claims.verdicts import say
+from companion.pages import fidelity as fid
+from companion.pages import fidelity_figures
+from companion.seeds import at_steps
+from companion.seeds import spread as spread_of
 
 anew, paper, released = recompute and not reuse, presets.PAPER, fid.released()
 
@@ -150,8 +151,8 @@ panels = {
         columns={"removed": "less the shift"}),
     "our own draws": artefact[["step", "running", "true"]].rename(
         columns={"running": "running init loss", "true": "true init loss"})}
-fig = plots_fidelity.artefact(panels)
-plots.show(fig, artefact, "artefact", language.description)
+fig = fidelity_figures.artefact(panels)
+figures.show(fig, artefact, "artefact", language.description)
 
 # %%
 print(removed.round({"loss": 2, "removed": 1}).to_string(index=False))
@@ -188,8 +189,8 @@ if "check" in language.tables:
 # little after the short burn-in here, so the true lack is somewhat larger.
 
 # %% mystnb={"image": {"alt": "LLC of each draw of a few checkpoints: it starts at zero, climbs or overshoots, and comes near its later level within the burn-in; the running mean of all draws ends below the mean after burn-in"}}
-fig = plots_fidelity.transients(small["traces"], burn_in)
-plots.show(fig, small["traces"], "transients", small.description)
+fig = fidelity_figures.transients(small["traces"], burn_in)
+figures.show(fig, small["traces"], "transients", small.description)
 
 # %%
 for row in burn_in.itertuples():
@@ -421,6 +422,6 @@ say(f"both baselines agree: they are apart by at most {apart.abs().max():.1f} st
 assert apart.abs().max() < 4
 
 # %% tags=["remove-cell"]
-from devlib import page_ends
+from companion.site import page_ends
 
 page_ends.end(recompute)

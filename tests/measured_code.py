@@ -1,9 +1,9 @@
 """The code that each measurement rests on, as a digest: `python -m tests.measured_code` puts the
 digests on record, once a version was raised or a change was found to leave every number as it is.
 
-A measurement rests on the definitions where it begins (devlib.measurements) and on every function,
-class and constant of the library that these name, and so on. Comments, docstrings, imports, and
-the file in which a definition stands are no part of the digest.
+A measurement rests on the definitions where it begins (companion.measurements) and on every
+function, class and constant of the library that these name, and so on. Comments, docstrings,
+imports, and the file in which a definition stands are no part of the digest.
 """
 
 import ast
@@ -12,20 +12,23 @@ import hashlib
 import json
 from pathlib import Path
 
-from devlib.files import project_root
-from devlib.measurements import MEASUREMENTS
+from companion.measurements import MEASUREMENTS
+from companion.places import project_root
 
 RECORD = Path(__file__).parent / "data" / "measurements.json"
-ROOTS = {"devlib": project_root()}  # of each package whose code counts, the folder that holds it
+# of each package whose code counts, the folder that holds it
+ROOTS = {"devlib": project_root(), "companion": project_root() / "book"}
 NO_PART = {  # their names end the search: what they do is in the key already, or in no number
-    "devlib.errors", "devlib.files", "devlib.locks", "devlib.parallel", "devlib.sealed",
-    "devlib.checkpoints", "devlib.packed",  # a checkpoint is known by the hash of its run
-    "devlib.presets",  # settings enter the key
-    "devlib.training:train",  # checkpoints are stored, not measured
-    "devlib.curve:file_once", "devlib.curve:read_rows", "devlib.program",
-    "devlib.runs", "devlib.results", "devlib.measurements", "devlib.sources",
-    "devlib.corpus_files", "devlib.corpus_hub", "devlib.corpus_offline", "devlib.corpus_text",
-    "devlib.corpus_toy",  # the text's hash enters that of its run
+    "devlib.errors", "devlib.files", "devlib.locks", "companion.compute.parallel", "devlib.sealed",
+    "devlib.checkpoints", "companion.packed",  # a checkpoint is known by the hash of its run
+    "companion.presets", "devlib.settings",  # settings enter the key
+    "companion.places", "devlib.checks:check_seed",
+    "devlib.regression.train:train",  # checkpoints are stored, not measured
+    "companion.curve:file_once", "companion.curve:read_rows", "companion.program",
+    "companion.runs", "companion.results", "companion.measurements", "companion.provenance",
+    "companion.corpus.files", "companion.corpus.hub", "companion.corpus.offline",
+    "companion.corpus.text",
+    "companion.corpus.toy",  # the text's hash enters that of its run
 }
 
 

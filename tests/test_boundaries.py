@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from devlib.boundaries import Rule, beside_paper, bootstrap, sensitivity
+from companion.pages.boundaries import beside_paper, sensitivity
+from devlib.boundaries import Rule, bootstrap
 from devlib.errors import UserError
-from devlib.presets import StageSettings
+from devlib.settings import StageSettings
 from devlib.stages import slope, smooth
 from devlib.steps import schedule
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import companion
 import devlib
 from devlib import files
 from devlib.checkpoints import MANIFEST, CheckpointStore
@@ -203,8 +204,9 @@ def test_a_strangers_checkpoint_runs_no_code(store, tmp_path):
 def test_nothing_in_the_library_unpickles():
     words = (r"import c?pickle|torch\.load\((?!.*weights_only=True)|joblib\.load\(|allow_pickle|"
              r"\bread_pickle\(")
-    for path in Path(devlib.__file__).parent.rglob("*.py"):
-        assert not re.search(words, path.read_text()), path
+    for room in (devlib, companion):
+        for path in Path(room.__file__).parent.rglob("*.py"):
+            assert not re.search(words, path.read_text()), path
 
 
 # --------------------------------------------------------------------------------- files

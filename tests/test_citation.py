@@ -4,7 +4,7 @@ import re
 
 import yaml
 
-from devlib.files import project_root
+from companion.places import project_root
 
 ROOT = project_root()
 

@@ -15,18 +15,23 @@ import pytest
 import torch
 from stand_in import DEVICE, gpu
 
-from devlib import devices, parallel, presets, task_sets, training, training_language
-from devlib import tables_language as language
-from devlib import tables_regression as regression
-from devlib.calibration_tables import Job, _data, _sample, top_curvature
-from devlib.calibration_tables import _loss as calibration_loss
+from companion import language, presets, regression
+from companion.compute import parallel
+from companion.pages import task_sets
+from companion.pages.calibration import Job, _data, _sample, top_curvature
+from companion.pages.calibration import _loss as calibration_loss
+from companion.places import project_root
+from devlib import devices, training
+from devlib.checkpoints import CheckpointStore
 from devlib.devices import claim_gpu, device, gpus, move
 from devlib.errors import UserError
 from devlib.fast import cache_slice
-from devlib.files import project_root
 from devlib.hessian import density_rows, hessian_row
-from devlib.models.language_loss import fast_precision, microbatch
-from devlib.models.language_parameters import initial_parameters
+from devlib.language import train as training_language
+from devlib.language.model import fast_precision, microbatch
+from devlib.language.parameters import initial_parameters
+from devlib.regression.model import build_model
+from devlib.regression.train import train
 
 SMOKE = presets.SMOKE
 LR = replace(SMOKE.regression, llc=replace(SMOKE.regression.llc, draws=25, burn_in=5, chains=2),
@@ -53,7 +58,8 @@ def test_nothing_else_names_a_device():
     """Nor in comments, which would be read as code one day; "GPU" may be said."""
     named = re.compile(r"cuda|\bmps\b|\.cpu\(|\.to\([\"']|device\s*=\s*[\"'](?!auto)", re.I)
     root = project_root()
-    sources = [*root.glob("devlib/**/*.py"), *root.glob("notebooks/*.py")]
+    sources = [path for place in ("devlib/**", "book/companion/**", "notebooks")
+               for path in root.glob(f"{place}/*.py")]
     assert len(sources) > 60
     found = {path.name for path in sources if named.search(path.read_text())}
     assert found == {"devices.py"}
@@ -100,7 +106,7 @@ def test_the_stand_in_refuses_what_a_gpu_refuses(monkeypatch):
             there.numpy()
 
 
-LR_PARAMS = dict(training.build_model(LR, 0).state_dict())
+LR_PARAMS = dict(build_model(LR, 0).state_dict())
 LM_PARAMS = initial_parameters(LM.model, 0)
 JOB = Job("seeded", 0, 3e-4, 66.7, 6.67, 16, 2, 10, 2, seed=0, looks=3)
 
@@ -149,7 +155,7 @@ def numbers(found) -> pd.DataFrame:
 
 def trained(kind, directory, **options):
     if kind == "regression":
-        return training.train(LR, 0, directory, **options)
+        return train(LR, 0, directory, **options)
     tokens = torch.randint(LM.model.vocabulary, (4, LM.training.batch, LM.model.context),
                            generator=torch.Generator().manual_seed(0))
     return training_language.train(LM, 0, tokens.__getitem__, "tokens", directory,
@@ -187,7 +193,7 @@ def rename(state, identity, path):
     """The same state as another run's, whose beginning it shares."""
     from devlib.resume import load_state, save_state
 
-    own = training.CheckpointStore(state.parent).manifest["hash"]
+    own = CheckpointStore(state.parent).manifest["hash"]
     tensors, facts = load_state(state, own)
     path.parent.mkdir()
     save_state(path, tensors, facts | {"run": identity})

@@ -6,7 +6,7 @@ import pytest
 
 from devlib.errors import UserError
 from devlib.essential import nearest_boundaries, principal_path, turning_points
-from devlib.presets import StageSettings
+from devlib.settings import StageSettings
 from devlib.steps import schedule
 
 STEPS = np.array(schedule(500_000, 100, 100))

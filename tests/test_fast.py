@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from devlib import fast, presets
-from devlib.chains import flat_loss
-from devlib.models.language_loss import per_sample_loss
+from companion import presets
+from devlib import fast
+from devlib.language.model import per_sample_loss
+from devlib.sampling.model import flat_loss
 
 ROUNDING = {torch.float64: 1e-14, torch.float32: 2e-6, torch.bfloat16: 2e-2}
 

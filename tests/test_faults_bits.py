@@ -12,23 +12,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from devlib import corpus_hub, packed, parallel, presets, results, runs
+from companion import packed, presets, results, runs
+from companion.cli import main
+from companion.compute import parallel
+from companion.corpus import hub as corpus_hub
+from companion.corpus.files import open_streams
+from companion.corpus.offline import offline_corpus
+from companion.curve import read_rows
+from companion.mend import mend
+from companion.packed import Packed, pack
+from companion.places import project_root
+from companion.presets import Preset
+from companion.program import PROGRAM
 from devlib.checkpoints import MANIFEST, CheckpointStore
-from devlib.cli import main
-from devlib.corpus_files import open_streams
-from devlib.corpus_offline import offline_corpus
-from devlib.curve import read_rows
 from devlib.errors import CheckpointError, UserError
-from devlib.files import project_root, write_json
-from devlib.mend import mend
-from devlib.packed import Packed, pack
-from devlib.presets import Preset
-from devlib.program import PROGRAM
+from devlib.files import write_json
+from devlib.regression.train import train
 from devlib.resume import load_state
 from devlib.sealed import read_sealed, write_sealed
-from devlib.training import train
+from tests.companion.test_results import TINY
 from tests.corpus_archives import write_all
-from tests.test_results import TINY
 
 VOCABULARY = 300
 FLIPS = 10  # of each kind of file
@@ -45,7 +48,7 @@ def environment(patch, folder):
     patch.setattr(runs, "COMMITTED", folder / "committed")
     patch.setattr(parallel, "cores", lambda: 1)
     patch.setitem(presets.PRESETS, "tiny", Preset("tiny", "-", TINY))
-    patch.setattr("devlib.mend.project_root", lambda: folder)  # whose data/ is not there
+    patch.setattr("companion.mend.project_root", lambda: folder)  # whose data/ is not there
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.linalg import aslinearoperator
 
-from devlib import hessian, presets
+from companion import presets
+from devlib import hessian
 from devlib.errors import UserError
 from devlib.hessian import (
     Density,
@@ -23,12 +24,11 @@ from devlib.hessian import (
     top_eigenpairs,
     trace,
 )
-from devlib.models.regression import RegressionTransformer
-from devlib.parameters import Layout
-from devlib.presets import HessianSettings, RegressionModel, RegressionTask
+from devlib.regression.model import RegressionTransformer, per_sample_loss
+from devlib.regression.task import sample_contexts
 from devlib.rng import generator
-from devlib.tasks import sample_contexts
-from devlib.training import per_sample_loss
+from devlib.sampling.model import Layout
+from devlib.settings import HessianSettings, RegressionModel, RegressionTask
 from tests.plain_twin import PlainTransformer
 
 PROPERTY = settings(max_examples=15, deadline=None, derandomize=True, database=None)

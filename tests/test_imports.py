@@ -3,15 +3,15 @@
 import ast
 from graphlib import TopologicalSorter
 
-from devlib.files import project_root
+from companion.places import project_root
 
-LIBRARY = project_root() / "devlib"
+ROOMS = project_root() / "devlib", project_root() / "book" / "companion"
 
 
 def modules():
-    """Every module of the library by its name: `devlib.models.language` and so on."""
-    paths = {path: path.relative_to(LIBRARY.parent).with_suffix("").parts
-             for path in LIBRARY.rglob("*.py")}
+    """Every module of both rooms by its name: `devlib.language.hooked` and so on."""
+    paths = {path: path.relative_to(room.parent).with_suffix("").parts
+             for room in ROOMS for path in room.rglob("*.py")}
     return {".".join(parts[:-1] if parts[-1] == "__init__" else parts): path
             for path, parts in paths.items()}
 

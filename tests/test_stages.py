@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from devlib.errors import UserError
-from devlib.presets import StageSettings
 from devlib.process import Kernel
+from devlib.settings import StageSettings
 from devlib.stages import (
     PAPER_STAGE_ENDS,
     SmoothCurve,

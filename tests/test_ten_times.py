@@ -8,8 +8,9 @@ import sys
 import psutil
 import pytest
 
-from devlib import parallel, results, results_language, runs
-from devlib.files import runs_directory
+from companion import results, results_language, runs
+from companion.compute import parallel
+from companion.places import runs_directory
 
 ROUNDS = 10
 MORE = 1.05  # of the memory after the second round, which has compiled and cached what is to be

@@ -24,7 +24,8 @@ class ClaimsTable(SphinxDirective):
     final_argument_whitespace = True
 
     def run(self):
-        from devlib import claims, runs
+        from companion import runs
+        from companion.claims import ledger as claims
         from devlib.errors import UserError
 
         self.env.note_reread()  # tables come and go
@@ -72,7 +73,7 @@ def tally(found):
 
 def block(judged):
     """One claim: verdict, sentence, its numbers, and where they come from."""
-    from devlib import claims_text
+    from companion.claims import text as claims_text
 
     part = nodes.container(classes=["claim"], ids=[anchor(judged)])
     words = claims_text.head(judged).removeprefix(f"{judged.claim.id}: ")
@@ -110,7 +111,8 @@ def row(parts):
 
 
 def setup(app):
-    sys.path.insert(0, str(app.srcdir))  # this checkout's devlib, not another one installed
+    # this checkout's devlib and companion, not others installed
+    sys.path[:0] = [str(app.srcdir), f"{app.srcdir}/book"]
     app.add_directive("claims-table", ClaimsTable)
     app.add_css_file("claims.css")
     app.connect("builder-inited", lambda app: ledgers.clear())

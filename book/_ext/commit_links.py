@@ -1,9 +1,9 @@
 """Leads a reader of the built book to the very commit that it was built from.
 
 The rocket, the card's link to Colab and the links to the source name the tag of that commit, whose
-pages fetch it (devlib.book_commit), and so do the notebooks that the book offers for download. The
-build says which commit it is. Where files differ from the commit, or there is none, all of them
-name the branch of _config.yml.
+pages fetch it (companion.site.book_commit), and so do the notebooks that the book offers for
+download. The build says which commit it is. Where files differ from the commit, or there is none,
+all of them name the branch of _config.yml.
 """
 
 import sys
@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 
 def name_commit(app, config):
     """Finds the commit, and gives its tag to the theme as the branch that the rocket opens."""
-    from devlib import book_commit
-    from devlib.files import project_root
+    from companion.places import project_root
+    from companion.site import book_commit
 
     config.book_commit = config.book_commit or book_commit.commit_of(project_root()) or ""
     if config.book_commit:
@@ -38,7 +38,7 @@ def open_tag(app, doctree, docname):
 
 def stamp_downloads(app, exception):
     """The notebooks behind the download button fetch the commit too."""
-    from devlib import fixed_cells
+    from companion.site import fixed_cells
 
     if exception is None and app.builder.name == "html":
         for path in Path(app.outdir, "_sources").rglob("*.ipynb"):
@@ -46,15 +46,16 @@ def stamp_downloads(app, exception):
 
 
 def _repository(app):
-    from devlib import book_commit
-    from devlib.address import repository
+    from companion.site import book_commit
+    from companion.site.address import repository
 
     found, commit = repository(app.srcdir), app.config.book_commit
     return replace(found, branch=book_commit.tag_of(commit)) if commit else found
 
 
 def setup(app):
-    sys.path.insert(0, str(app.srcdir))  # this checkout's devlib, not another one installed
+    # this checkout's devlib and companion, not others installed
+    sys.path[:0] = [str(app.srcdir), f"{app.srcdir}/book"]
     app.add_config_value("book_commit", "", "html")  # to build as if from another commit
     app.connect("config-inited", name_commit)
     app.connect("doctree-resolved", open_tag)

@@ -1,9 +1,9 @@
 """The provenance card at the top of every notebook page, and the command that clones the project.
 
-A card (devlib.cards) is built from the executed notebook: its parameters and the record that its
-last cell left. It stands after the title. A page without a record, or made from other tables than
-those in data/results, is a warning, which fails the build. ```{clone-command}``` is the command
-with the address of _config.yml.
+A card (companion.site.cards) is built from the executed notebook: its parameters and the record
+that its last cell left. It stands after the title. A page without a record, or made from other
+tables than those in data/results, is a warning, which fails the build. ```{clone-command}``` is the
+command with the address of _config.yml.
 """
 
 import html
@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 
 def insert_card(app, doctree):
     """Puts the card of a notebook page after its title."""
-    from devlib import cards
+    from companion.places import project_root
+    from companion.program import PROGRAM
+    from companion.site import cards
     from devlib.errors import UserError
-    from devlib.files import project_root
-    from devlib.program import PROGRAM
 
     docname = app.env.docname
     path = Path(app.env.doc2path(docname))
@@ -68,7 +68,7 @@ def card_node(card, colab):
 
 def source_node(source):
     """One folder or file: its place, time, commit and hashes."""
-    from devlib.sources import hashes, spent
+    from companion.provenance import hashes, spent
 
     made = source["made with"].get("commit")
     facts = [spent(source), made and f"commit {made}", hashes(source)]
@@ -93,14 +93,15 @@ class CloneCommand(SphinxDirective):
 
 
 def _repository(app):
-    from devlib.address import repository
+    from companion.site.address import repository
 
     app.env.note_dependency(str(Path(app.srcdir) / "_config.yml"))
     return repository(app.srcdir)
 
 
 def setup(app):
-    sys.path.insert(0, str(app.srcdir))  # this checkout's devlib, not another one installed
+    # this checkout's devlib and companion, not others installed
+    sys.path[:0] = [str(app.srcdir), f"{app.srcdir}/book"]
     app.add_directive("clone-command", CloneCommand)
     app.connect("doctree-read", insert_card, priority=400)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -19,10 +19,12 @@ from pathlib import Path
 
 import torch
 
-from devlib import parallel, results
-from devlib.curve import rows
-from devlib.files import project_root, sha256
-from devlib.tables_regression import measure_llc
+from companion import results
+from companion.compute import parallel
+from companion.curve import rows
+from companion.places import project_root
+from companion.regression import measure_llc
+from devlib.files import sha256
 from tests.bench.measure import Report, peak_memory, spread
 
 PRESET, SEED = "laptop", 0

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from curvlinops import hutchinson_trace, hutchpp_trace, xtrace
 
-from devlib import presets
+from companion import presets
 from devlib.hessian import Hessian, top_eigenpairs, trace
-from devlib.models.regression import MICROBATCH
+from devlib.regression.model import MICROBATCH, build_model, per_sample_loss
+from devlib.regression.task import fixed_set
 from devlib.rng import generator, stream_seed
-from devlib.tasks import fixed_set
-from devlib.training import build_model, per_sample_loss
 from tests.bench.bench_precision import chosen, runs
 from tests.bench.measure import Report
 
