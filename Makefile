@@ -37,7 +37,8 @@ $(ADDRESS): $(READY) _config.yml
 reproduce: $(ADDRESS)
 	$(BIN)/python -m companion reproduce --preset $(PRESET) --seed $(SEED)
 
-test: export OMP_NUM_THREADS ?= 1  # a worker a core: threads of their own would only wait
+# a worker a core: threads of their own would only wait
+test: export OMP_NUM_THREADS ?= 1
 test: $(ADDRESS)
 	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) --nbval --nbval-current-env \
 	    --ignore tests/notebook_cases tests notebooks
