@@ -48,6 +48,12 @@ def test_what_a_measurement_rests_on_is_found(name, rests_on):
     assert not found & {"write_sealed", "each", "UserError", "adopt", "roughness"}
 
 
+def test_what_is_no_part_of_a_measurement_is_there():
+    for module, _, name in (place.partition(":") for place in measured_code.NO_PART):
+        assert measured_code.path(module), f"there is no {module}"
+        assert not name or name in measured_code.read(module)[0], f"{module} defines no {name}"
+
+
 # ---------------------------------------------------------------------------- the digest of code
 
 CODE = '''
