@@ -225,6 +225,10 @@ def test_slip_tolerance_and_kernel_of_a_curve(climb):
     tight = StageSettings(restarts=0, length_high=0.6)
     kernels = fidelity.kernel_table(climb, tight).set_index("noise")
     assert "length" in kernels["on a bound"]["none"]
+    stiff = StageSettings(restarts=0, amplitude_low=25, amplitude_high=25 + 1e-9, length=1e3,
+                          length_low=1e3, length_high=1e3 + 1e-9)  # all but a matrix of 25s
+    np.testing.assert_allclose(fidelity.condition_number(climb, stiff), 25 * len(climb) / 1e-10,
+                               rtol=1e-3)
 
 
 def test_squared_errors_count_draws(climb):
