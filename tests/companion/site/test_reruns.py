@@ -219,13 +219,13 @@ def build(tmp_path, monkeypatch):
         path = list(sys.path)
         with warnings.open("w") as said, patch_docutils(), docutils_namespace():
             app = Sphinx(source, None, tmp_path / "html", tmp_path / "trees", "html",
-                         {"extensions": ["myst_parser", "companion", "reruns"]},
+                         {"extensions": ["myst_parser", "preset_tables", "reruns"]},
                          status=None, warning=said)
             app.build()
         sys.path[:] = path
         return (tmp_path / "html" / "index.html").read_text(), warnings.read_text()
     yield start
-    for name in ("companion", "reruns"):
+    for name in ("preset_tables", "reruns"):
         sys.modules.pop(name, None)
 
 
