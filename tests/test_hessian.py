@@ -129,6 +129,42 @@ def test_a_loss_without_curvature_has_a_hessian_of_zeros():
     assert (operator @ np.ones(1)).tolist() == [0.0]
 
 
+def linear(params, batch):
+    return batch[0] @ params["w"]
+
+
+def dead(params, batch):
+    """A network whose ReLUs are all off."""
+    return (torch.relu(batch[0] * params["w"] - 100).sum(-1) - 1) ** 2
+
+
+OUTSIDE = torch.linspace(1, 2, 6, dtype=torch.float64, requires_grad=True)
+
+
+def reached_from_outside(params, batch):
+    """Linear in w, with a slope that is a function of something else."""
+    return batch[0] @ (params["w"] * OUTSIDE)
+
+
+@pytest.mark.parametrize("keep_graph", [False, True])
+@pytest.mark.parametrize("loss", [linear, dead, reached_from_outside])
+def test_a_hessian_of_zeros_has_zeros_for_all_that_is_read_off_it(loss, keep_graph):
+    problem = (loss, {"w": torch.ones(6, dtype=torch.float64)},
+               (torch.arange(18, dtype=torch.float64).reshape(3, 6),))
+    row = hessian_row(*problem, SMALL, 0, keep_graph=keep_graph)
+    assert {row[name] for name in row if name not in ("probes", "products")} == {0.0}
+    pairs = top_eigenpairs(Hessian(*problem, keep_graph=keep_graph), 5, generator(0, "start"))
+    np.testing.assert_array_equal(pairs.values, np.zeros(5))
+    np.testing.assert_array_equal(pairs.vectors.T @ pairs.vectors, np.eye(5))
+    assert {one["node"] for one in density_rows(*problem, SMALL, 0, keep_graph=keep_graph)} == {0.0}
+
+
+def test_a_search_that_arpack_cannot_make_is_one_line():
+    operator = aslinearoperator(np.full((20, 20), np.nan))
+    with pytest.raises(UserError, match=r"the search for eigenvalues failed .*finite"):
+        top_eigenpairs(operator, 3, generator(0, "start"))
+
+
 def test_products_on_the_regression_transformer_are_curvlinops():
     """At the paper's size."""
     from curvlinops import HessianLinearOperator
