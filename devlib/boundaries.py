@@ -12,7 +12,7 @@ import pandas as pd
 from devlib.errors import UserError
 from devlib.rng import stream_seed
 from devlib.settings import StageSettings
-from devlib.stages import SmoothCurve, local_plateaus, moved, slope, smooth
+from devlib.stages import SmoothCurve, by_step, local_plateaus, moved, slope, smooth
 from devlib.steps import apart, nearest
 
 NOISES = ("errors", "none", "fitted")
@@ -35,9 +35,10 @@ class Rule:
 
     def curve(self, llc: pd.DataFrame, kernel=None) -> SmoothCurve:
         """The smoothed curve of a table with columns step, llc, mcse; `kernel` as for `smooth`.
-        Raises UserError for a noise that there is not."""
+        Raises UserError for a noise that there is not, and for what `smooth` refuses."""
         if self.noise not in NOISES:
             raise UserError(f"noise must be one of {', '.join(NOISES)}, not {self.noise!r}")
+        llc = llc.iloc[by_step(llc.step)]  # before rows are left out
         last = len(llc) - 1
         kept = llc.iloc[sorted({*range(0, len(llc), self.every), last})]
         return smooth(kept.step, kept.llc, self.settings, fit_noise=self.noise == "fitted",

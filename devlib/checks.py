@@ -32,6 +32,17 @@ def check_number(name, value, *, above=None, least=None, most=None):
                         f"not {value!r}")
 
 
+def as_number(name, value) -> float:
+    """The number, also if it comes as its text, as YAML hands on 4e0. Raises UserError for what
+    spells none."""
+    try:
+        if isinstance(value, str | Real) and not isinstance(value, bool):
+            return float(value)
+    except ValueError:
+        pass
+    raise UserError(f"{name} must be a number, not {value!r}")
+
+
 def check_count(name, value, least=1):
     """Raises UserError unless `value` is a whole number of `least` or more."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.linalg import eigh_tridiagonal
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 from torch.func import grad
 
 from devlib.checks import check_count, check_number
@@ -78,12 +78,16 @@ class _KeptGraph:
             batch = tuple(part[start:start + size] for part in data)
             share = len(batch[0]) / len(data[0])
             mean = loss(layout.unflatten(self.w), batch).mean() * share
-            slope, = torch.autograd.grad(mean, self.w, create_graph=True)
+            if not mean.requires_grad:
+                continue
+            # zeros where a loss, or a slope, has a graph that these parameters are no part of
+            slope, = torch.autograd.grad(mean, self.w, create_graph=True, materialize_grads=True)
             if slope.requires_grad:  # else it is constant: no curvature
                 self.parts.append(slope)
 
     def __call__(self, v):
-        return sum((torch.autograd.grad(part, self.w, v, retain_graph=True)[0]
+        return sum((torch.autograd.grad(part, self.w, v, retain_graph=True,
+                                        materialize_grads=True)[0]
                     for part in self.parts), torch.zeros_like(v))
 
 
@@ -123,7 +127,8 @@ def top_eigenpairs(operator, count, gen, tolerance=1e-2) -> Eigenpairs:
     Lanczos method (scipy's eigsh) until every residual is below `tolerance` times its eigenvalue.
 
     `operator` (P, P) is a Hessian or any symmetric LinearOperator; `gen` gives the first vector.
-    Raises UserError if count is not in 1..P-1, or if it does not converge.
+    Where H is 0 (a linear loss, a network whose ReLUs are all off) so are all eigenvalues, and any
+    vectors will do. Raises UserError if count is not in 1..P-1, or if it does not converge.
     """
     size = operator.shape[0]
     check_count("count", count)
@@ -138,6 +143,11 @@ def top_eigenpairs(operator, count, gen, tolerance=1e-2) -> Eigenpairs:
     except ArpackNoConvergence as error:
         raise UserError(f"{len(error.eigenvalues)} of {count} eigenvalues converged: ask for "
                         "fewer, or take a larger tolerance") from error
+    except ArpackError as error:
+        if not np.any(operator @ start):  # of a random vector, so of all
+            return Eigenpairs(np.zeros(count), np.eye(size, count))
+        raise UserError(f"the search for eigenvalues failed ({error}): are all products with this "
+                        "operator finite?") from error
     return Eigenpairs(values[::-1], vectors[:, ::-1])
 
 

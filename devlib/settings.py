@@ -9,6 +9,8 @@ import dataclasses
 import math
 from dataclasses import dataclass, field, fields, replace
 
+from devlib.checks import as_number, check_number
+
 
 def number(default, symbol, unit, section):
     """A dataclass field that knows its symbol, its unit and its place in the paper."""
@@ -85,6 +87,15 @@ class StageSettings:
     length_low: float = number(0.5, "-", "least length scale, log(step + 1)", "code")
     length_high: float = number(1e3, "-", "greatest length scale, log(step + 1)", "code")
     restarts: int = number(10, "-", "restarts of the kernel's optimiser", "code")
+
+    def __post_init__(self):
+        """Takes a number that comes as its text, as plain papermill hands a page YAML's 4e0.
+        Raises UserError for what is no number, and for a tolerance that is not above 0."""
+        for name in (f.name for f in fields(self) if f.type is float):
+            found = as_number(name, value := getattr(self, name))
+            if isinstance(value, str):  # a whole number stays one: it enters names of results
+                object.__setattr__(self, name, found)
+        check_number("tolerance", self.tolerance, above=0)
 
 
 @dataclass(frozen=True)

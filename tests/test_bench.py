@@ -143,6 +143,7 @@ def test_unknown_benches_are_named(capsys):
 
 @pytest.mark.parametrize("name, wanted, shared", [
     ("devinterp", "devinterp==1.3.2", ("torch", "numpy", "safetensors")),
+    ("curvlinops", "curvlinops-for-pytorch==3.0.1", ("torch", "numpy", "scipy", "safetensors")),
     ("transformerlens", "transformer-lens==2.18.0", ("torch", "safetensors"))])
 def test_a_peer_s_environment_is_pinned_torch_first_and_fits_this_one(name, wanted, shared):
     text = peer.requirements(name).read_text()

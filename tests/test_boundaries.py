@@ -58,6 +58,16 @@ def test_the_rests_of_a_climb_are_found_whatever_the_choice():
                if row.value not in ("every 4", "t"))  # too few checkpoints there; too steep in t
 
 
+@pytest.mark.parametrize("every", [1, 2])
+def test_rows_are_in_order_and_of_one_run_before_any_is_left_out(every):
+    """Every second row of two stacked and sorted runs would be a curve with nothing amiss."""
+    rule, llc = replace(RULE, every=every), climb()
+    shuffled = rule.curve(llc.sample(frac=1, random_state=0))
+    np.testing.assert_array_equal(shuffled.mean, rule.curve(llc).mean)
+    with pytest.raises(UserError, match="step 0 stands twice"):
+        rule.curve(pd.concat([llc, llc]).sort_values("step"))
+
+
 def test_a_slope_between_the_tolerances_is_a_boundary_only_above_it():
     found = sensitivity(climb(slope_at_rest=3.0), RULE)
     near = [rests(steps_of(row))[1] for row in found.itertuples()]

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 import yaml
 
 from companion.places import project_root
@@ -18,6 +19,14 @@ def test_the_paper_is_cited_as_in_the_book_s_references():
                            for one in paper["authors"])
     assert found == {"author": authors, "title": paper["title"], "journal": paper["journal"],
                      "year": str(paper["year"]), "url": paper["url"]}
+
+
+@pytest.mark.parametrize("place", ["README.md", "book/intro.md"])
+def test_the_paper_has_one_title_everywhere(place):
+    paper, = yaml.safe_load((ROOT / "CITATION.cff").read_text())["references"]
+    named = re.findall(r"Loss\s+Landscape\s+Degeneracy\s+and[\w\s]+?Transformers",
+                       (ROOT / place).read_text())
+    assert {" ".join(title.split()) for title in named} == {paper["title"]}
 
 
 def test_the_companion_has_what_a_citation_needs():

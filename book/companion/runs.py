@@ -16,7 +16,7 @@ from pathlib import Path
 
 from companion import presets
 from companion.places import project_root, runs_directory
-from devlib.checks import check_seed
+from devlib.checks import as_number, check_seed
 from devlib.errors import UserError
 from devlib.files import sha256
 from devlib.settings import LanguageSettings, RegressionSettings
@@ -57,8 +57,9 @@ class RunKey:
     def of(cls, kind, preset, seed, *, residual=None, reuse=False, corpus=None, eps=None,
            nbeta=None, gamma=None) -> "RunKey":
         """The key of a kind of tables; None is what the preset says, and what is no part of the
-        kind is left out. Raises UserError for an unknown kind, preset, residual or corpus, and
-        for what is no seed."""
+        kind is left out. A number of the sampler may come as its text, as plain papermill hands
+        on YAML's 1e-4. Raises UserError for an unknown kind, preset, residual or corpus, and for
+        what is no seed or no number."""
         scale = presets.get(preset)
         residual = scale.regression.model.residual if residual is None else residual
         corpus = corpus or scale.language.training.corpus
@@ -68,7 +69,8 @@ class RunKey:
                 raise UserError(f"{name} must be one of {', '.join(known)}, not {value!r}")
         if residual not in RESIDUALS:
             raise UserError(f"residual must be 'doubled' or 'standard', not {residual!r}")
-        given = tuple((name, float(value)) for name, value in sampler.items() if value is not None)
+        given = tuple((name, as_number(name, value)) for name, value in sampler.items()
+                      if value is not None)
         return cls(kind, preset, check_seed(seed),
                    residual=residual if kind in OF_REGRESSION else None,
                    reuse=bool(reuse) and kind in REUSING,

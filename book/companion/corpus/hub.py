@@ -27,6 +27,7 @@ TRAIN = "timaeus/dsir-pile-10m-tokens"  # in the 5,000-token vocabulary
 # metrics of the paper take
 VALIDATION = "georgeyw/dsir-pile-100k"
 TOGETHER = 1_000  # rows read at a time; a kill loses at most these
+LEAST = (5, 1)  # of datasets: up to 5.0.1, one that goes on twice loses rows or has some twice
 OPENING, READING = 60, 600  # seconds to wait for a dataset, and for so many rows of it
 
 
@@ -38,7 +39,8 @@ def hub_corpus(vocabulary, tokens=None, train=TRAIN, validation=VALIDATION) -> C
     `tokens` of ids, each row begun by end of text, which the context puts back; or a column
     `contents` of text, which is tokenised here (stanford-crfm/DSIR-filtered-pile-50M, for another
     vocabulary than the paper's). Killed or cut off, it goes on where it was. Raises UserError if a
-    dataset is out of reach, or has neither column, or ids of another vocabulary.
+    dataset is out of reach, has neither column, a row without a value, ids of another vocabulary,
+    or ends at another row than it says; and for a library `datasets` before 5.1.
     """
     tokenizer = load_tokenizer(vocabulary)
     paper = PAPER.language
@@ -71,8 +73,8 @@ def _place(path):
 
 def _collect(name, tokenizer, limit, path):
     """Writes the first `limit` tokens of a dataset to `path`, going on from what an earlier call
-    left beside it: tokens, their sha256, and where in the dataset they end. Raises UserError if
-    these do not agree."""
+    left beside it: tokens, their sha256, rows, and where in the dataset they end. Raises UserError
+    if these do not agree."""
     part, place = path.with_suffix(".part"), _place(path)
     at, digest = _found(path, part, place)
     if path.exists():
@@ -89,8 +91,9 @@ def _collect(name, tokenizer, limit, path):
             with _reaching(name):
                 batch = _within(READING, lambda: next(batches, None))
             if batch is None:
+                _check_rows(name, dataset, at["rows"])
                 break
-            stream = _stream(batch[column], column, tokenizer)
+            stream = _stream(batch[column], column, tokenizer, name, at["rows"])
             stream = stream[:None if limit is None else limit - at["tokens"]]
             data = stream.tobytes()
             file.write(data)
@@ -98,7 +101,7 @@ def _collect(name, tokenizer, limit, path):
             os.fsync(file.fileno())
             digest.update(data)
             at = {"tokens": at["tokens"] + len(stream), "sha256": digest.hexdigest(),
-                  "dataset": dataset.state_dict()}
+                  "rows": at["rows"] + len(batch[column]), "dataset": dataset.state_dict()}
             write_sealed(place, at)
     os.replace(part, path)
 
@@ -107,10 +110,10 @@ def _found(path, part, place):
     """Where an earlier call came to, and the running sha256 of its tokens."""
     digest, held = hashlib.sha256(), path if path.exists() else part
     if not place.exists():
-        return {"tokens": 0}, digest
+        return {"tokens": 0, "rows": 0}, digest
     try:
         at = read_sealed(place)
-        left = at["tokens"] * TOKEN.itemsize
+        left, _ = at["tokens"] * TOKEN.itemsize, at["rows"]
         with held.open("rb") as file:
             while block := file.read(min(left, 2**20)):
                 digest.update(block)
@@ -148,6 +151,10 @@ def _open(name):
     """The dataset, streaming, and the column to read."""
     import datasets
 
+    if tuple(map(int, datasets.__version__.split(".")[:2])) < LEAST:
+        raise UserError(f"datasets {datasets.__version__} loses rows of a stream that was broken "
+                        f"off: pip install 'datasets>={LEAST[0]}.{LEAST[1]}', or use --corpus "
+                        'offline (corpus="offline")')
     dataset = datasets.load_dataset(str(name), split="train", streaming=True)
     columns = dataset.column_names or list(next(iter(dataset)))
     for column in ("tokens", "contents"):
@@ -158,9 +165,24 @@ def _open(name):
                     '(corpus="offline")')
 
 
-def _stream(rows, column, tokenizer):
-    """The tokens of some rows, one after another."""
+def _check_rows(name, dataset, rows):
+    """Raises UserError if a dataset that says how many rows it has ended after another number."""
+    said = (dataset.info.splits or {}).get("train")
+    if said is not None and said.num_examples and said.num_examples != rows:
+        raise UserError(f"the dataset {name} ended after {rows:,} rows and its card says that it "
+                        f"has {said.num_examples:,}: where the card is right, {REMEDY}")
+
+
+def _stream(rows, column, tokenizer, name, first):
+    """The tokens of some rows, one after another; `first` is the number of the first, counted
+    from 0. Raises UserError for a row that is no text, or no list of ids."""
     begin = np.array([tokenizer.end_of_text])
+    kind = str if column == "contents" else list
+    for i, row in enumerate(rows, first):
+        if not isinstance(row, kind) or (kind is list and None in row):
+            what = "a null" if row is None or isinstance(row, list) else type(row).__name__
+            raise UserError(f"row {i} of the dataset {name} has {what} in its column {column!r}: "
+                            "leave that row out of the dataset, or name another")
     if column == "contents":
         parts = [part for ids in tokenizer.encode_batch(rows) for part in (begin, ids)]
     else:

@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+import tomllib
 from collections import Counter, defaultdict
 from itertools import pairwise
 from pathlib import Path
@@ -352,6 +353,68 @@ def test_hub_columns_that_are_wrong(hub, cache):
     bad = write_hub(cache / "bad", "text", ["a", "b"])
     refused("has the columns text, metadata, but neither 'tokens' nor 'contents'.*--corpus offline",
             lambda: hub_corpus(VOCABULARY, None, bad, bad))
+
+
+@pytest.mark.parametrize("column, value, words", [
+    ("contents", None, "a null"), ("contents", 7, "int"),
+    ("tokens", None, "a null"), ("tokens", [1, None, 3], "a null")])
+def test_hub_rows_without_a_value(hub, cache, column, value, words):
+    """Named by the dataset and the row, counted over all that was read before."""
+    rows = hub[1] if column == "contents" else hub[0][:7]
+    bad = write_hub(cache / "bad", column, [*rows[:6], value, *rows[6:]])
+    refused(f"row 6 of the dataset {bad} has {words} in its column '{column}'",
+            lambda: hub_corpus(VOCABULARY, None, bad, bad))
+
+
+def test_hub_rows_are_as_many_as_the_card_says(hub, cache):
+    card = ("---\ndataset_info:\n  features:\n  - {{name: contents, dtype: string}}\n"
+            "  splits:\n  - {{name: train, num_bytes: 9, num_examples: {}}}\n---\n")
+    whole = cache / "whole"
+    whole.mkdir()
+    lines = [json.dumps({"contents": text}) for text in hub[1]]
+    (whole / "train.jsonl").write_text("\n".join(lines))
+    (whole / "README.md").write_text(card.format(8))
+    refused(f"the dataset {whole} ended after 7 rows and its card says that it has 8: where",
+            lambda: hub_corpus(VOCABULARY, None, whole, whole))
+    (whole / "README.md").write_text(card.format(7))
+    assert len(hub_corpus(VOCABULARY, 10, whole, whole).train) == 10
+
+
+@pytest.mark.parametrize("killed", [(3, 1, 4), (1, 1, 1, 1)])
+def test_hub_rows_of_many_groups_are_all_there_after_any_kills(cache, monkeypatch, killed):
+    """What datasets before 5.1 gets wrong: a file of several row groups, gone on with twice."""
+    monkeypatch.setattr(corpus_hub, "TOGETHER", 20)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache / "huggingface")
+    folder = cache / "groups"
+    folder.mkdir()
+    rows = [[i % 200, i // 200] for i in range(400)]
+    pd.DataFrame({"tokens": rows}).to_parquet(folder / "train.parquet", row_group_size=50)
+    left, real = 0, corpus_hub.write_sealed
+
+    def dies(path, value):
+        nonlocal left
+        real(path, value)
+        left -= 1
+        if not left:
+            raise Crash
+
+    monkeypatch.setattr(corpus_hub, "write_sealed", dies)
+    for writes in killed:
+        left = writes
+        with pytest.raises(Crash):
+            hub_corpus(VOCABULARY, None, folder, folder)
+    left = 0
+    found = hub_corpus(VOCABULARY, None, folder, folder)
+    assert found.train.tolist() == [id for row in rows for id in row]
+
+
+def test_hub_library_that_loses_rows(hub, monkeypatch):
+    """pyproject.toml asks for no less."""
+    least = ".".join(map(str, corpus_hub.LEAST))
+    project = tomllib.loads((project_root() / "pyproject.toml").read_text())["project"]
+    assert project["optional-dependencies"]["hub"] == [f"datasets>={least}"]
+    monkeypatch.setattr(datasets, "__version__", "5.0.1")
+    refused(f"datasets 5.0.1 loses rows .*: pip install 'datasets>={least}'", hub[2])
 
 
 def test_hub_ids_of_another_vocabulary(hub, cache):

@@ -3,11 +3,14 @@
 import re
 
 import pytest
+import yaml
 
+from companion.results import regression_settings
 from companion.site import notebooks
 from companion.site.bounds import BOUNDS, WORDS, Bound
 from companion.site.page_parameters import Parameter, parameters
 from devlib.errors import UserError
+from devlib.settings import StageSettings, replace
 
 PAGES = {name: parameters(notebooks.find(name)) for name in notebooks.names()}
 GIVEN = [(page, name) for page, known in PAGES.items() for name in known]
@@ -54,3 +57,20 @@ def test_a_text_is_one_of_its_choices(name, default, taken, message):
 def test_a_parameter_of_no_page_is_held_to_its_type_alone():
     assert Parameter("count", "int", 3, "above 5").parse("-2") == -2
     assert {Bound(kind).message for kind in WORDS} == set(WORDS.values())
+
+
+def through_settings(name, value):
+    """A page's number as it comes out of the settings that the page builds with it."""
+    if name == "tolerance":
+        return replace(StageSettings(), tolerance=value).tolerance
+    return getattr(regression_settings("smoke", llc={name: value}).llc, name)
+
+
+@pytest.mark.parametrize("name", [name for name, bound in BOUNDS.items() if bound.type == "float"])
+def test_a_number_from_plain_papermill_is_taken_or_refused_too(name):
+    """Nothing of ours stands between papermill and a page, and YAML reads 1e-4 as a text."""
+    text = yaml.safe_load("1e-4")
+    assert text == "1e-4" and through_settings(name, text) == 1e-4
+    for bad in ("fast", True, "-1", "nan"):
+        with pytest.raises(UserError, match=f"{name} must be a (finite )?number"):
+            through_settings(name, bad)

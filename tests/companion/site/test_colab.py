@@ -26,8 +26,8 @@ ROOT = project_root()
 URL = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
 FOLDER = URL.rsplit("/", 1)[-1]
 # What the project installs and Colab does not have.
-LACKING = ["transformer_lens", "papermill", "jupytext", "nbval", "curvlinops", "backpack", "sphinx",
-           "myst_nb", "jupyter_book", "playwright", "cwevals"]
+LACKING = ["transformer_lens", "papermill", "jupytext", "nbval", "sphinx", "myst_nb",
+           "jupyter_book", "playwright", "cwevals"]
 
 
 @pytest.fixture(scope="module")
