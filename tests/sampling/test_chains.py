@@ -1,9 +1,13 @@
 """Chains: the update itself, its invariances, bad inputs, divergence, and files of draws."""
 
+import dataclasses
+import json
+import math
 import pickle
 import sys
 import warnings
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -71,10 +75,12 @@ def test_equals_a_plain_loop(batch_size):
 
         near(draws.losses[1, t], (error(w) ** 2).mean())  # read before the step
         near(draws.baseline[1, t], (error(w0) ** 2).mean())
+        near(draws.distances[1, t], ((w - w0) ** 2).sum())
         gradient = 2 * np.append(error(w).mean(), x[at].T @ error(w) / len(error(w)))
         drift = PLAIN.nbeta * gradient + PLAIN.gamma * (w - w0)
         w = w - PLAIN.eps / 2 * drift + PLAIN.eps**0.5 * noise[0].numpy()
     near(draws.init_loss, ((x @ w0[1:] + w0[0] - y[:, 0]) ** 2).mean())
+    near(draws.weight_rms, (w0**2).mean() ** 0.5)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 3.0])
@@ -102,6 +108,7 @@ def test_vectorised_equals_one_by_one(sampler, batch_size):
     one, all_ = (run(sampler=sampler, batch_size=batch_size, vectorised=v) for v in (False, True))
     near(one.losses, all_.losses)
     near(one.baseline, all_.baseline)
+    near(one.distances, all_.distances)
 
 
 @MODES
@@ -127,6 +134,7 @@ def test_extended_equals_unbroken(vectorised, sampler, monkeypatch):
     whole = run(sampler=sampler, chains=2, seed=1, batch_size=3, vectorised=vectorised, draws=60)
     assert np.array_equal(chains.draws(0).losses, whole.losses)
     assert np.array_equal(chains.draws(0).baseline, whole.baseline)
+    assert np.array_equal(chains.draws(0).distances, whole.distances)
 
 
 def test_order_of_the_parameters_does_not_matter():
@@ -368,6 +376,9 @@ BAD = {
     "mask not boolean": ({"mask": {"bias": torch.ones(1)}}, "boolean"),
     "mask empty": ({"mask": {"bias": False}}, "no parameter free"),
     "mask no dictionary": ({"mask": torch.ones(3)}, "map names"),
+    "start": ({"start": "elsewhere"}, "start must be one of w0, prior"),
+    "prior without a spring": ({"start": "prior", "sampler": SGLD(1e-3, 10.0, 0.0)},
+                               "gamma = 0 gives no prior to start from"),
     "init losses": ({"init_losses": torch.zeros(3)}, "init_losses"),
 }
 
@@ -425,10 +436,11 @@ def test_draws_come_back_bit_for_bit(tmp_path, sampler, burn_in):
     assert draws.diverged
     draws.save(tmp_path / "draws.nc")
     again = Draws.read(tmp_path / "draws.nc")
-    for name in ("losses", "baseline"):
+    for name in ("losses", "baseline", "distances"):
         saved, read = getattr(draws, name), getattr(again, name)
         assert read.dtype == saved.dtype and read.tobytes() == saved.tobytes()
-    for name in ("init_loss", "sampler", "burn_in", "batch_size", "seed", "diverged"):
+    for name in ("init_loss", "sampler", "burn_in", "batch_size", "seed", "diverged",
+                 "weight_rms", "start"):
         assert getattr(again, name) == getattr(draws, name)
     assert [path.name for path in tmp_path.iterdir()] == ["draws.nc"]
 
@@ -443,6 +455,42 @@ def test_arviz_reads_them_and_says_the_same(tmp_path):
         assert float(data.posterior.llc.mean()) == pytest.approx(found.mean)
         assert np.asarray(arviz.mcse(data.posterior.llc.values)).item() == pytest.approx(found.mcse)
         assert np.asarray(arviz.rhat(data.posterior.llc.values)).item() == pytest.approx(found.rhat)
+
+
+def test_draws_stored_before_there_were_distances(tmp_path):
+    """They have none, and their estimate is what it was."""
+    draws = run(draws=60)
+    old = dataclasses.replace(draws, distances=None, weight_rms=None)
+    old.save(tmp_path / "old.nc")
+    with h5py.File(tmp_path / "old.nc", "a") as file:  # as it was written then
+        facts = json.loads(file["posterior"].attrs["devlib"])
+        del facts["weight_rms"], facts["start"]
+        file["posterior"].attrs["devlib"] = json.dumps(facts)
+    again = Draws.read(tmp_path / "old.nc")
+    assert again.distances is None and again.weight_rms is None
+    found, whole = estimate_llc(again), estimate_llc(draws)
+    assert (found.mean, found.mcse, found.rhat) == (whole.mean, whole.mcse, whole.rhat)
+    assert math.isnan(found.distance_rhat) and found.distance_burn_in is None
+    with pytest.raises(UserError, match="without their distances"):
+        again.distance_burn_in()
+
+
+def test_arviz_s_summary_is_the_estimate_when_a_chain_diverged(tmp_path):
+    """The chain is left out of the one as of the other; the file keeps it."""
+    arviz = import_arviz()
+    draws = run(cliff_problem(), chains=8, draws=40, burn_in=8, on_divergence="keep")
+    assert draws.diverged and len(draws.healthy) > 1
+    found = estimate_llc(draws)
+    data = draws.to_inferencedata()
+    assert data.posterior.chain.values.tolist() == draws.healthy
+    row = arviz.summary(data, var_names="llc", round_to="none").iloc[0]
+    assert row["mean"] == pytest.approx(found.mean)
+    assert row["mcse_mean"] == pytest.approx(found.mcse)
+    assert row["r_hat"] == pytest.approx(found.rhat)
+    draws.save(tmp_path / "draws.nc")
+    assert arviz.from_netcdf(tmp_path / "draws.nc").posterior.sizes["chain"] == 8
+    with pytest.raises(UserError, match="every chain diverged"):
+        dataclasses.replace(draws, diverged=dict.fromkeys(range(8), 0)).to_inferencedata()
 
 
 def test_no_draws_in_the_file(tmp_path):
