@@ -49,11 +49,7 @@ def estimate_to_precision(loss, params, data, sampler, *, precision=0.02, cap_dr
     Remaining arguments and errors as for `sample_chains`; with on_divergence="keep" the chains
     that are left go on.
     """
-    check_number("precision", precision, above=0)
-    check_number("min_ess", min_ess, least=0)
-    check_number("max_rhat", max_rhat, least=1)
-    if max_distance_rhat is not None:
-        check_number("max_distance_rhat", max_distance_rhat, least=1)
+    _check_gates(precision, min_ess, max_rhat, max_distance_rhat)
     for name, value in (("cap_draws", cap_draws), ("block", block), ("chains", chains)):
         check_count(name, value)
     if burn_in is not None:
@@ -89,6 +85,14 @@ def estimate_to_precision(loss, params, data, sampler, *, precision=0.02, cap_dr
             return OnDemand(estimate, draws, False, reason)
         missing = _missing(estimate, precision, min_ess, run.taken) if unmet else run.taken // 2
         more = min(run.taken, max(block, missing))
+
+
+def _check_gates(precision, min_ess, max_rhat, max_distance_rhat):
+    check_number("precision", precision, above=0)
+    check_number("min_ess", min_ess, least=0)
+    check_number("max_rhat", max_rhat, least=1)
+    if max_distance_rhat is not None:
+        check_number("max_distance_rhat", max_distance_rhat, least=1)
 
 
 def _relative(estimate):
