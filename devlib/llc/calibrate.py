@@ -57,13 +57,14 @@ def status(draws: Draws) -> str:
     """Which of the failures of Fig. A.5 the chains show, or "ok": a loss that is not finite; an
     estimate below zero by four standard errors, or negative and still falling; chains, or halves
     of them, that disagree (R-hat). A biased but steady chain is "ok": that eps is small enough
-    only a smaller one can show."""
+    only a smaller one can show. Draws that are all equal are "not converged", unless the chains
+    moved and the loss stayed that of w0."""
     if draws.diverged:
         return DIVERGED
     estimate = estimate_llc(draws)
     if estimate.escaping or estimate.mean + 4 * estimate.mcse < 0:
         return ESCAPING
-    return OK if estimate.rhat <= MAX_RHAT else UNCONVERGED
+    return OK if estimate.rhat <= MAX_RHAT or estimate.mcse == 0 else UNCONVERGED
 
 
 def sweep(loss, params, data, samplers, *, batch_size, chains=2, draws=200, burn_in=None, seed=0,
@@ -81,7 +82,7 @@ def sweep(loss, params, data, samplers, *, batch_size, chains=2, draws=200, burn
         run = sample_chains(loss, params, data, sampler, chains=chains, draws=draws,
                             burn_in=0 if burn_in is None else burn_in, seed=seed,
                             batch_size=batch_size, init_losses=init_losses,
-                            on_divergence="keep", compile=compile)
+                            on_divergence="keep", compile=compile, warn=False)  # trials
         row = {"eps": sampler.eps, "nbeta": sampler.nbeta, "gamma": sampler.gamma}
         if not run.diverged:
             if burn_in is None:
@@ -154,9 +155,9 @@ def _agree(one, other):
 def _propose(best, beside, table, chains, draws, batch_size, precision):
     sampler = SGLD(best.eps, best.nbeta, best.gamma)
     burn_in = int(best.burn_in)
-    times = max(1.0, 200 / best.ess)
-    if best.mcse:  # a flat loss has no error
-        times = max(times, (best.mcse / abs(best.llc) / precision) ** 2)
+    times = 1.0
+    if best.mcse:  # a flat loss has no error and no ESS
+        times = max(times, 200 / best.ess, (best.mcse / abs(best.llc) / precision) ** 2)
     total = int(np.ceil((burn_in + (draws - burn_in) * times) / 50)) * 50
     reason = (f"LLC {best.llc:.2f} +- {best.mcse:.2f} here and {beside.llc:.2f} +- "
               f"{beside.mcse:.2f} at eps {beside.eps:g}; ESS {best.ess:.0f} from {chains} chains "

@@ -15,13 +15,13 @@ def llc_row(loss, params, data, llc: LLCSettings, seed, also=None, **options) ->
     `sample_chains`."""
     sampler = SGLD(llc.eps, llc.nbeta, llc.gamma)
     options |= dict(chains=llc.chains, burn_in=llc.burn_in, batch_size=llc.batch, seed=seed,
-                    on_divergence="keep")
+                    on_divergence="keep", warn=False)  # the paper's lengths, as they are
     if llc.precision is None:
         draws = sample_chains(loss, params, data, sampler, draws=llc.draws, **options)
         estimate = estimate_llc(draws)
     else:
         found = estimate_to_precision(loss, params, data, sampler, precision=llc.precision,
-                                      cap_draws=llc.draws, **options)
+                                      cap_draws=llc.draws, max_distance_rhat=None, **options)
         draws, estimate = found.draws, found.estimate
     whole_set = estimate_llc(draws, "whole-set")
     return {"llc": estimate.mean, "mcse": estimate.mcse, "ess": estimate.ess,

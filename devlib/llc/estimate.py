@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from devlib.checks import check_count
+from devlib.checks import check_count, check_number
 from devlib.errors import UserError
 from devlib.sampling.draws import Draws, diagnostic
 
@@ -21,7 +21,17 @@ class LLC:
 
     mcse is the Monte Carlo standard error of the mean, ess the effective sample size behind it
     (mcse = sd / sqrt(ess)), rhat the rank-normalised split R-hat over chains; a single chain is
-    halved for it. All three are ArviZ's, and NaN below eight draws a chain.
+    halved for it. All three are ArviZ's, and NaN below eight draws a chain. Draws that are all
+    equal have neither ESS nor R-hat (NaN), and an error, 0, only where the chains moved and the
+    loss stayed that of w0: then the LLC is 0.
+
+    distance_rhat is the R-hat of |w - w0|^2 over the same draws, which sees what the loss does
+    not: directions too slow to have moved yet. distance_burn_in is the burn-in that it asks for.
+
+    Locality: chain_loss is the mean loss of the chain, L(w0) + llc / nbeta, to be held beside
+    init_loss = L(w0), and spring_ratio the spring's sd 1 / sqrt(gamma) over the root mean square
+    of the weights at w0: where it is not small, nothing is local about the estimate. What draws
+    do not hold (those stored without distances) is NaN here, or None.
     """
 
     mean: float
@@ -32,6 +42,25 @@ class LLC:
     chain_means: tuple[float, ...]
     escaping: tuple[int, ...]  # chains whose estimate is negative and still falling
     diverged: tuple[int, ...]  # chains left out
+    distance_rhat: float = math.nan
+    distance_burn_in: int | None = None
+    chain_loss: float = math.nan
+    spring_ratio: float = math.nan
+
+    def retained(self, reference_loss) -> float:
+        """The share of what the model knows that the chain kept,
+
+            1 - (E L - L(w0)) / (L_ref - L(w0)),
+
+        for the loss L_ref of a predictor that knows nothing, such as the best constant: 1 for a
+        chain as good as w0, 0 for one that has unlearned the task, and less where it is worse
+        than knowing nothing. Raises UserError unless the reference is above L(w0).
+        """
+        check_number("reference_loss", reference_loss)
+        if not reference_loss > self.init_loss:
+            raise UserError(f"reference_loss must be above the loss of w0, {self.init_loss:.6g}: "
+                            f"that of a predictor that knows nothing, not {reference_loss!r}")
+        return 1 - (self.chain_loss - self.init_loss) / (reference_loss - self.init_loss)
 
     def __str__(self):
         note = f", escaping chains {list(self.escaping)}" if self.escaping else ""
@@ -76,19 +105,49 @@ def estimate_llc(draws: Draws, baseline="same-batch") -> LLC:
     kept = scaled_losses(draws, baseline)[draws.healthy, draws.burn_in:]
     if not len(kept):
         raise UserError("every chain diverged: take a smaller eps")
-    return LLC(float(kept.mean()), *_error(kept), draws.init_loss,
-               tuple(map(float, kept.mean(1))), _escaping(draws, kept), tuple(draws.diverged))
+    mean, (mcse, ess, rhat) = float(kept.mean()), _error(kept)
+    if mcse == 0 and not (mean == 0 and _moved(draws)):
+        mcse = math.nan  # a frozen chain, or one at rest on a ceiling: no spread says nothing
+    return LLC(mean, mcse, ess, rhat, draws.init_loss, tuple(map(float, kept.mean(1))),
+               _escaping(draws, kept), tuple(draws.diverged), *_distance(draws),
+               draws.init_loss + mean / draws.sampler.nbeta, _spring_ratio(draws))
+
+
+def _moved(draws) -> bool:
+    """Whether the chains are known to have left where they began."""
+    return draws.distances is not None and bool(np.ptp(draws.distances[draws.healthy]) > 0)
+
+
+def _distance(draws) -> tuple[float, int | None]:
+    """(R-hat after the draws' own burn-in, burn-in of its own) of |w - w0|^2."""
+    if draws.distances is None:
+        return math.nan, None
+    return _rhat(draws.distances[draws.healthy, draws.burn_in:]), draws.distance_burn_in()
+
+
+def _spring_ratio(draws) -> float:
+    """1 / sqrt(gamma) over the weights' root mean square; infinite without a spring or at 0."""
+    if draws.weight_rms is None:
+        return math.nan
+    stiffness = draws.sampler.gamma**0.5 * draws.weight_rms
+    return 1 / stiffness if stiffness else math.inf
 
 
 def _error(kept):
     """(mcse, ess, rhat) of draws (C, T)."""
-    if np.ptp(kept) == 0:  # nothing moved; ArviZ would divide by zero
-        return 0.0, float(kept.size), 1.0
+    if np.ptp(kept) == 0:  # ArviZ would divide by zero
+        return 0.0, math.nan, math.nan
     if kept.shape[1] < 8:
         return math.nan, math.nan, math.nan
+    return diagnostic("mcse", kept), diagnostic("ess", kept, method="mean"), _rhat(kept)
+
+
+def _rhat(kept):
+    """Of draws (C, T); NaN where all are equal, or fewer than eight a chain."""
+    if kept.shape[1] < 8 or np.ptp(kept) == 0:
+        return math.nan
     halves = kept if len(kept) > 1 else kept[:, :kept.shape[1] // 2 * 2].reshape(2, -1)
-    return (diagnostic("mcse", kept), diagnostic("ess", kept, method="mean"),
-            diagnostic("rhat", halves))
+    return diagnostic("rhat", halves)
 
 
 def llc_trace(draws: Draws, baseline="same-batch") -> np.ndarray:

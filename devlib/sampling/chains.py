@@ -27,6 +27,7 @@ from devlib.sampling.sgld import SGLD
 
 RANDOM_BLOCK = 2**16  # numbers drawn from one stream at a time, about
 LONGEST_BLOCK = 2**10  # draws that they may last, at most
+STARTS = ("w0", "prior")
 VECTORISED_BELOW = 2_000  # parameters; above it a CPU is faster with one chain at a time
 
 
@@ -35,8 +36,8 @@ class Chains:
     chain equals one that was never interrupted. Arguments and errors as for `sample_chains`."""
 
     def __init__(self, loss, params, data, sampler, *, chains, seed=0, batch_size=None, mask=None,
-                 vectorised=None, compile=True, init_losses=None, microbatch=None):
-        _check(loss, params, data, sampler, chains, seed, batch_size, init_losses)
+                 vectorised=None, compile=True, init_losses=None, microbatch=None, start="w0"):
+        _check(loss, params, data, sampler, chains, seed, batch_size, init_losses, start)
         if microbatch is not None:
             check_count("microbatch", microbatch)
         params = {name: p.detach() for name, p in params.items()}
@@ -56,38 +57,53 @@ class Chains:
         self.init_losses = torch.as_tensor(init_losses, device=origin.device).detach().double()
         if not self.init_losses.isfinite().all():
             raise UserError("the loss of w0 is not finite on every sample; no chain can start")
-        self.w = self.anchor.expand(self.chains, -1).clone()  # (C, P)
+        self.start = start
+        self.w = self._starts()  # (C, P)
         self.state = torch.stack([sampler.start(self.anchor)] * self.chains)
         self.taken = 0
         self._losses = [np.zeros((self.chains, 0))]
         self._baseline = [np.zeros((self.chains, 0))]
+        self._distances = [np.zeros((self.chains, 0))]
         self._choose_step(vectorised, compile)
 
     def extend(self, draws, progress=False):
         """Takes `draws` more steps of every chain."""
         check_count("draws", draws)
-        check_memory(f"draws = {draws}", 32 * draws * self.chains)  # two float64, twice
-        losses = np.full((self.chains, draws), np.nan)
-        baseline = np.full((self.chains, draws), np.nan)
+        check_memory(f"draws = {draws}", 48 * draws * self.chains)  # three float64, twice
+        losses, baseline, distances = np.full((3, self.chains, draws), np.nan)
         bar = tqdm(total=draws * self.chains, unit="step", desc="SGLD",
                    disable=None if progress else True)
         run = self._extend_together if self.vectorised else self._extend_one_by_one
-        run(draws, losses, baseline, bar)
+        run(draws, losses, baseline, distances, bar)
         bar.close()
         self.taken += draws
         self._losses.append(losses)
         self._baseline.append(baseline)
+        self._distances.append(distances)
 
     def draws(self, burn_in=None) -> Draws:
         """All draws so far; `burn_in=None` finds it from the trace."""
-        losses, baseline = np.concatenate(self._losses, 1), np.concatenate(self._baseline, 1)
+        losses, baseline, distances = (np.concatenate(parts, 1) for parts in
+                                       (self._losses, self._baseline, self._distances))
         bad = ~np.isfinite(losses)
         losses[np.cumsum(bad, 1) > 0] = np.nan
+        distances[np.isnan(losses)] = np.nan
         diverged = {int(chain): int(bad[chain].argmax()) for chain in np.flatnonzero(bad.any(1))}
         if burn_in is None:
             burn_in = find_burn_in(losses - baseline) if len(diverged) < self.chains else 0
         return Draws(losses, baseline, float(self.init_losses.mean()), self.sampler, int(burn_in),
-                     int(self.batch_size or len(self.data[0])), self.seed, diverged)
+                     int(self.batch_size or len(self.data[0])), self.seed, diverged, distances,
+                     float(self.anchor.double().square().mean().sqrt()), self.start)
+
+    def _starts(self):
+        """Where the chains begin, (C, P): at w0, or spread about it as the spring alone would."""
+        w = self.anchor.expand(self.chains, -1).clone()
+        if self.start == "w0":
+            return w
+        noise = torch.stack([
+            torch.randn(self.size, generator=generator(self.seed, "prior start", chain),
+                        dtype=w.dtype) for chain in range(self.chains)])
+        return w + move(noise, w.device) / self.sampler.gamma**0.5
 
     def _choose_step(self, vectorised, compile):
         """Sets the step function; with vectorised=None, vmap has to prove that it can run."""
@@ -110,7 +126,7 @@ class Chains:
                 return make(False)
         make(self.vectorised)
 
-    def _extend_one_by_one(self, draws, losses, baseline, bar):
+    def _extend_one_by_one(self, draws, losses, baseline, distances, bar):
         for chain in range(self.chains):
             w, state = self.w[chain].clone(), self.state[chain].clone()
             if not w.isfinite().all():
@@ -119,6 +135,7 @@ class Chains:
             for draw in range(draws):
                 indices, noise = random.at(self.taken + draw)
                 indices = None if indices is None else indices[0]
+                distance = self.distance(w)  # before the step, as the loss
                 value, w, state = self.step(w, state, self.anchor, self.origin, self.free,
                                             self.batch(indices), noise[0])
                 value = float(value)
@@ -127,20 +144,23 @@ class Chains:
                     break  # the rest of this chain stays NaN; the others go on
                 losses[chain, draw] = value
                 baseline[chain, draw] = float(self.baseline(indices))
+                distances[chain, draw] = float(distance)
                 bar.update()
             self.w[chain], self.state[chain] = w, state
 
-    def _extend_together(self, draws, losses, baseline, bar):
+    def _extend_together(self, draws, losses, baseline, distances, bar):
         random = Random(self, range(self.chains))
-        values, baselines = [], []
+        values, baselines, apart = [], [], []
         for draw in range(draws):
             indices, noise = random.at(self.taken + draw)
+            apart.append(self.distance(self.w))  # before the step, as the loss
             value, self.w, self.state = self._step_all(indices, noise)
             values.append(value)
             baselines.append(self.baseline(indices).expand(self.chains))
             bar.update(self.chains)
         losses[:] = to_numpy(torch.stack(values, 1).double())
         baseline[:] = to_numpy(torch.stack(baselines, 1))
+        distances[:] = to_numpy(torch.stack(apart, 1).double())
 
     def _step_all(self, indices, noise):
         return self.step(self.w, self.state, self.anchor, self.origin, self.free,
@@ -149,6 +169,10 @@ class Chains:
     def batch(self, indices):
         """The samples at `indices` (m,) or (C, m), or the whole set."""
         return self.data if indices is None else tuple(part[indices] for part in self.data)
+
+    def distance(self, w):
+        """|w - w0|^2 of positions (..., P)."""
+        return (w - self.anchor).square().sum(-1)
 
     def baseline(self, indices):
         """Mean loss of w0 on those samples."""
@@ -209,7 +233,19 @@ def _step_function(loss, layout, sampler, vectorised, compile, masked, whole_set
     return step
 
 
-def _check(loss, params, data, sampler, chains, seed, batch_size, init_losses):
+def check_start(start, sampler):
+    """Raises UserError for what is no sampler, for a start that there is not, and for the prior's
+    where gamma = 0 gives none."""
+    if not isinstance(sampler, SGLD):
+        raise UserError(f"sampler must be an SGLD or RMSpropSGLD, not {sampler!r}")
+    if start not in STARTS:
+        raise UserError(f"start must be one of {', '.join(STARTS)}, not {start!r}")
+    if start == "prior" and not sampler.gamma:
+        raise UserError("gamma = 0 gives no prior to start from; take a gamma above 0, or "
+                        "start='w0'")
+
+
+def _check(loss, params, data, sampler, chains, seed, batch_size, init_losses, start):
     """Everything that can be wrong without a look at the loss."""
     check_count("chains", chains)
     check_count("seed", seed, least=0)
@@ -217,8 +253,7 @@ def _check(loss, params, data, sampler, chains, seed, batch_size, init_losses):
         raise UserError(f"loss must be a function, loss(params, batch), not {loss!r}")
     if batch_size is not None:
         check_count("batch_size", batch_size)
-    if not isinstance(sampler, SGLD):
-        raise UserError(f"sampler must be an SGLD or RMSpropSGLD, not {sampler!r}")
+    check_start(start, sampler)
     samples = check_problem(params, data)
     if init_losses is not None and tuple(init_losses.shape) != (samples,):
         raise UserError(f"init_losses must have shape ({samples},), one loss a sample, not "

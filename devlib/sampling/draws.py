@@ -12,6 +12,7 @@ import numpy as np
 
 from devlib.errors import UserError
 from devlib.files import storing
+from devlib.sampling.burn_in import find_burn_in
 from devlib.sampling.sgld import SGLD, RMSpropSGLD
 
 SAMPLERS = {sampler.__name__: sampler for sampler in (SGLD, RMSpropSGLD)}
@@ -39,6 +40,10 @@ class Draws:
     losses[c, t] is L_m at w_t on batch t of chain c, read before the step; baseline[c, t] is the
     loss of w0 on that same batch; init_loss is the loss of w0 on the whole set. All in units of
     the loss. A chain that diverged has NaN from that draw on and stands in `diverged`.
+
+    distances[c, t] is |w_t - w0|^2 over the weights that the chain moves, read where the loss is,
+    and `weight_rms` the root mean square of those weights at w0; both are None in draws that were
+    stored without. `start` says where the chains began ("w0", "prior", or "both").
     """
 
     losses: np.ndarray  # (C, T) float64
@@ -49,20 +54,38 @@ class Draws:
     batch_size: int
     seed: int
     diverged: dict[int, int] = field(default_factory=dict)  # chain -> draw
+    distances: np.ndarray | None = None  # (C, T) float64
+    weight_rms: float | None = None
+    start: str = "w0"
 
     @property
     def healthy(self) -> list[int]:
         """The chains that did not diverge."""
         return [chain for chain in range(len(self.losses)) if chain not in self.diverged]
 
+    def distance_burn_in(self) -> int:
+        """The burn-in that |w - w0|^2 asks for, by the rule for the loss (find_burn_in): where it
+        is the longer, the loss came to rest before the chain did. Raises UserError for draws
+        without distances, and if every chain diverged."""
+        if self.distances is None:
+            raise UserError("these draws were stored without their distances from w0; sample anew")
+        return find_burn_in(self.distances)
+
     def to_inferencedata(self):
         """ArviZ's InferenceData: group `posterior` holds the draws after burn-in and
-        `warmup_posterior` those before, each with loss, baseline and llc = nbeta (loss - baseline),
-        so that `arviz.summary(draws.to_inferencedata(), var_names="llc")` is the estimate."""
-        return import_arviz().InferenceData(**self._datasets())
+        `warmup_posterior` those before, each with loss, baseline, llc = nbeta (loss - baseline)
+        and distance = |w - w0|^2, so that `arviz.summary(draws.to_inferencedata(),
+        var_names="llc")` is the estimate of two or more chains (of one, ArviZ has no R-hat).
+        Chains that diverged are left out, as the estimate leaves them out; `healthy` numbers those
+        that are there. Raises UserError if every chain diverged."""
+        if not self.healthy:
+            raise UserError("every chain diverged: take a smaller eps")
+        return import_arviz().InferenceData(**{
+            group: part.isel(chain=self.healthy) for group, part in self._datasets().items()})
 
     def save(self, path):
-        """Writes the draws as netCDF, which `arviz.from_netcdf` also reads; whole or not at all."""
+        """Writes the draws as netCDF, which `arviz.from_netcdf` also reads; whole or not at all.
+        The file holds all chains: what diverged is NaN in it, and in ArviZ's summary of it."""
         path = Path(path)
         with storing(path):
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -96,10 +119,12 @@ class Draws:
             sampler = SAMPLERS[facts.pop("sampler")](**facts.pop("settings"))
             losses, baseline = (np.concatenate([part[name].values for part in parts], 1)
                                 for name in ("loss", "baseline"))
+            distances = (np.concatenate([part["distance"].values for part in parts], 1)
+                         if "distance" in parts[-1] else None)  # absent from older files
         except (OSError, KeyError, ValueError) as error:
             raise UserError(f"{path} holds no draws of devlib ({error})") from error
         facts["diverged"] = {int(chain): draw for chain, draw in facts["diverged"].items()}
-        return cls(losses, baseline, sampler=sampler, **facts)
+        return cls(losses, baseline, sampler=sampler, distances=distances, **facts)
 
     def _datasets(self) -> dict:
         """One xarray Dataset a group; an empty warm-up is left out."""
@@ -108,9 +133,11 @@ class Draws:
         facts = {"sampler": type(self.sampler).__name__,
                  "settings": dataclasses.asdict(self.sampler), "init_loss": self.init_loss,
                  "burn_in": self.burn_in, "batch_size": self.batch_size, "seed": self.seed,
-                 "diverged": self.diverged}
+                 "diverged": self.diverged, "weight_rms": self.weight_rms, "start": self.start}
         values = {"loss": self.losses, "baseline": self.baseline,
                   "llc": self.sampler.nbeta * (self.losses - self.baseline)}
+        if self.distances is not None:
+            values["distance"] = self.distances
         chains, draws = self.losses.shape
         whole = xarray.Dataset(
             {name: (("chain", "draw"), value) for name, value in values.items()},

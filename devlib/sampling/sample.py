@@ -13,8 +13,8 @@ exp(-nbeta L_n(w) - gamma / 2 |w - w0|^2). It works on any loss of the form
         prediction = torch.func.functional_call(model, params, (x,))
         return torch.nn.functional.cross_entropy(prediction, y, reduction="none")
     params = dict(model.named_parameters())
-    sampler = SGLD(eps=1e-4, nbeta=default_nbeta(128), gamma=10.0)
-    draws = sample_chains(loss, params, (xs, ys), sampler, chains=4, draws=500,
+    sampler = SGLD(eps=1e-4, nbeta=default_nbeta(128), gamma=100.0)
+    draws = sample_chains(loss, params, (xs, ys), sampler, chains=4, draws=1500,
                           batch_size=128, seed=0)
     print(estimate_llc(draws))                          # mean, mcse, ess, rhat (devlib.llc)
 """
@@ -25,12 +25,13 @@ from devlib.fast import COMPILE_FROM
 from devlib.sampling.chains import Chains
 from devlib.sampling.draws import ChainDiverged, Draws
 from devlib.sampling.model import per_sample_losses
-from devlib.sampling.sgld import SGLD, RMSpropSGLD, sgld_step
+from devlib.sampling.sgld import SGLD, RMSpropSGLD, sgld_step, warn_if_short
 
 
 def sample_chains(loss, params, data, sampler: SGLD, *, chains, draws, burn_in=None, seed=0,
                   batch_size=None, mask=None, vectorised=None, compile=None, init_losses=None,
-                  microbatch=None, on_divergence="raise", progress=False) -> Draws:
+                  microbatch=None, start="w0", on_divergence="raise", warn=True,
+                  progress=False) -> Draws:
     """Runs `chains` SGLD chains of `draws` steps from `params`; burn-in counts among the draws.
 
     Batch t and noise t of chain k are functions of (seed, k, t) alone: a chain does not depend
@@ -60,7 +61,9 @@ def sample_chains(loss, params, data, sampler: SGLD, *, chains, draws, burn_in=N
         compile = chains * draws >= COMPILE_FROM
     run = Chains(loss, params, data, sampler, chains=chains, seed=seed, batch_size=batch_size,
                  mask=mask, vectorised=vectorised, compile=compile, init_losses=init_losses,
-                 microbatch=microbatch)
+                 microbatch=microbatch, start=start)
+    if warn:
+        warn_if_short(sampler, draws)
     run.extend(draws, progress)
     result = run.draws(burn_in)
     if result.diverged and on_divergence == "raise":

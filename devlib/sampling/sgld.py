@@ -3,11 +3,16 @@
 of one chain (P,) or of all at once (C, P): each coordinate is on its own.
 """
 
+import math
+import warnings
 from dataclasses import dataclass
 
 import torch
 
 from devlib.checks import check_count, check_number
+from devlib.errors import ShortChains
+
+RELAXATIONS = 5  # after so many, what is left of the start is below one percent
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,15 @@ class SGLD:
         check_number("eps", self.eps, above=0)
         check_number("nbeta", self.nbeta, above=0)
         check_number("gamma", self.gamma, least=0)
+
+    def relaxation(self) -> float:
+        """Draws in which the spring gamma alone forgets the start by a factor e: 2 / (eps gamma).
+
+        A direction that the loss does not see follows w <- (1 - eps gamma / 2) w + sqrt(eps) xi,
+        so that from w0 = 0, E |w_t|^2 = (1 - (1 - eps gamma / 2)^(2 t)) P / gamma up to O(eps).
+        Curvature makes a direction faster, never slower. Infinite where gamma is 0.
+        """
+        return 2 / (self.eps * self.gamma) if self.gamma else math.inf
 
     def start(self, w):
         """The sampler's own state before the first step: none for plain SGLD, (0,)."""
@@ -67,6 +81,11 @@ class RMSpropSGLD(SGLD):
         if self.adapt is not None:
             check_count("adapt", self.adapt)
 
+    def relaxation(self) -> float:
+        """The least that it can be: where gradients vanish, G is 1 / floor and each step so much
+        longer. How large they are is not known before sampling."""
+        return self.floor * super().relaxation()
+
     def start(self, w):
         """Running mean of squared gradients, and the steps seen, (P + 1,)."""
         return torch.zeros(len(w) + 1, dtype=w.dtype, device=w.device)  # v, and steps seen
@@ -90,3 +109,15 @@ def sgld_step(w, gradient, anchor, noise, sampler: SGLD):
     """The update (8), pure. All (..., P); `gradient` is that of the mean minibatch loss."""
     drift = sampler.nbeta * gradient + sampler.gamma * (w - anchor)
     return w - sampler.eps / 2 * drift + sampler.eps**0.5 * noise
+
+
+def warn_if_short(sampler: SGLD, draws, stacklevel=3):
+    """Warns (devlib.errors.ShortChains) where `draws` are fewer than five times the relaxation of
+    the spring: such a chain is still on its way from its start in each direction that the loss
+    leaves to the spring. Says nothing for gamma = 0, where no length is enough by this rule."""
+    least = RELAXATIONS * sampler.relaxation()
+    if draws < least < math.inf:
+        warnings.warn(
+            f"{draws} draws a chain are few: the spring alone relaxes in 2 / (eps gamma) = "
+            f"{sampler.relaxation():,.0f} draws. Take {math.ceil(least):,} or more, or a larger "
+            "eps or gamma", ShortChains, stacklevel=stacklevel)

@@ -1,5 +1,6 @@
 """The estimate, its error, its trace and its warnings."""
 
+import dataclasses
 import math
 import warnings
 
@@ -12,6 +13,7 @@ from devlib.errors import UserError
 from devlib.known.answers import mean_model_chain_mean, quadratic_chain_mean
 from devlib.known.potentials import MeanModel, Powers
 from devlib.llc import default_nbeta, estimate_llc, llc_trace, scaled_losses
+from devlib.llc.calibrate import OK, UNCONVERGED, status
 from devlib.sampling import SGLD, sample_chains
 from devlib.sampling.draws import Draws, import_arviz
 
@@ -91,6 +93,29 @@ def test_nothing_moved():
     assert draws.burn_in == 0
 
 
+    assert math.isnan(found.ess) and math.isnan(found.rhat)  # of no spread there is none
+    assert status(dataclasses.replace(draws, burn_in=0)) == OK
+
+
+@pytest.mark.parametrize("distances", [None, np.zeros((4, 200)), np.ones((4, 200)).cumsum(1)])
+def test_draws_that_are_all_equal_are_no_estimate(distances):
+    """A frozen chain, one that nothing is known of, and one at rest on a ceiling of its loss."""
+    draws = draws_of(np.full((4, 200), 3.0), distances=distances)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = estimate_llc(draws)
+    assert found.mean == pytest.approx(3.0)
+    assert all(map(math.isnan, (found.mcse, found.ess, found.rhat)))
+    assert status(draws) == UNCONVERGED
+
+
+def test_a_step_below_the_rounding_of_the_weights_is_no_estimate():
+    toy = MeanModel.make(np.ones((10, 2)), w0=[1.0, 1.0])
+    found, draws = estimate(toy, SGLD(1e-40, 10, 1), chains=2, draws=50, warn=False)
+    assert (draws.distances == 0).all()
+    assert found.mean == 0 and math.isnan(found.mcse) and status(draws) == UNCONVERGED
+
+
 def test_negative_estimate_is_reported():
     """From a point away from the minimum the exact answer is below zero."""
     away = model(w0=[0.4, -0.5, 0.3])
@@ -144,6 +169,45 @@ def test_a_module_of_ones_own():
                           draws=800, seed=0)
     curvatures = np.linalg.eigvalsh(xs.T @ xs / len(xs)).clip(min=0)
     assert_within(estimate_llc(draws), quadratic_chain_mean(curvatures, sampler))
+
+
+# ------------------------------------------------------------------- the distance, and locality
+
+
+def test_the_r_hat_of_the_distance_is_that_of_the_same_draws():
+    distances = noise(4, 200, seed=1) ** 2
+    distances[:, :80] += 100
+    found = estimate_llc(draws_of(noise(4, 200), burn_in=30, distances=distances))
+    assert found.distance_rhat == pytest.approx(
+        np.asarray(import_arviz().rhat(distances[:, 30:])).item())
+    assert found.distance_rhat > 1.05 > found.rhat
+    assert found.distance_burn_in >= 80
+
+
+def test_locality_of_a_quadratic_is_exact():
+    """Of 1/2 h (w - c)^2 from its minimum: the chain's loss is L(w0) + llc / nbeta; a predictor
+    of 0 has the loss 1/2 h c^2 more."""
+    toy, sampler = MeanModel.make(np.full((20, 3), 2.0)), SGLD(eps=1e-2, nbeta=20, gamma=4)
+    found, draws = estimate(toy, sampler, draws=300, burn_in=50, warn=False)
+    chain = quadratic_chain_mean((1.0, 1.0, 1.0), sampler) / 20
+    assert found.init_loss == 0
+    assert abs(found.chain_loss - chain) < 4 * found.mcse / 20
+    assert found.chain_loss == pytest.approx(draws.losses[:, 50:].mean())
+    assert found.retained(6.0) == pytest.approx(1 - found.chain_loss / 6)
+    assert found.retained(found.chain_loss) == pytest.approx(0)
+    assert found.spring_ratio == pytest.approx(0.5 / 2)  # sd 1/2 over weights of 2
+    for bad in (0.0, -1.0, math.nan, "zero"):
+        with pytest.raises(UserError, match="reference_loss must be"):
+            found.retained(bad)
+
+
+@pytest.mark.parametrize(("gamma", "rms", "ratio"), [
+    (4.0, 2.0, 0.25), (0.0, 2.0, math.inf), (4.0, 0.0, math.inf)])
+def test_the_spring_beside_the_weights(gamma, rms, ratio):
+    draws = dataclasses.replace(draws_of(noise(2, 50)), weight_rms=rms,
+                                sampler=SGLD(1e-2, 10, gamma))
+    assert estimate_llc(draws).spring_ratio == ratio
+    assert math.isnan(estimate_llc(draws_of(noise(2, 50))).spring_ratio)
 
 
 # ------------------------------------------------------------------------------- trace, escapes

@@ -1,5 +1,7 @@
 """Sampling to a precision, or to the cap, and which of the two it was."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,10 @@ from llc_gates import assert_within
 from devlib.errors import UserError
 from devlib.known.answers import quadratic_chain_mean
 from devlib.known.potentials import Powers, quadratic
+from devlib.llc import estimate_llc, scaled_losses
 from devlib.llc.precision import estimate_to_precision
 from devlib.sampling import SGLD, ChainDiverged, sample_chains
+from devlib.sampling.burn_in import find_burn_in
 from tests.sampling.test_chains import cliff_problem
 
 TOY, SAMPLER = quadratic((1.0, 2.0, 4.0)), SGLD(eps=2e-2, nbeta=20, gamma=1)
@@ -48,7 +52,12 @@ def test_equals_sampling_as_much_at_once():
     whole = sample_chains(*PROBLEM, SAMPLER, chains=4, draws=length, vectorised=False,
                           compile=False)
     assert np.array_equal(whole.losses, done.draws.losses)
-    assert whole.burn_in == done.draws.burn_in
+    assert done.draws.burn_in == max(whole.burn_in, whole.distance_burn_in())
+    alone = run(precision=0.05, chains=4, block=50, vectorised=False, compile=False,
+                max_distance_rhat=None)  # the loss decides alone
+    length = alone.draws.losses.shape[1]
+    assert alone.draws.burn_in == sample_chains(*PROBLEM, SAMPLER, chains=4, draws=length,
+                                                vectorised=False, compile=False).burn_in
 
 
 def test_the_cap():
@@ -66,6 +75,49 @@ def test_gates_of_ess_and_rhat():
     slow = run(sampler=SGLD(eps=1e-5, nbeta=20, gamma=1), precision=0.9, min_ess=0, block=100,
                cap_draws=100)
     assert not slow.reached and "R-hat" in slow.reason
+
+
+# ------------------------------------------------------------ the gate of |w - w0|^2
+
+FAST = Powers("40 quadratic directions", (0.5,) * 40, (2,) * 40)
+SLOW = Powers("and 8 slow quartic ones", (0.5,) * 40 + (1e-4,) * 8, (2,) * 40 + (4,) * 8)
+NO_SPRING = SGLD(2e-3, 100, 0)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_directions_too_slow_to_show_in_the_loss(seed):
+    """By its loss the estimate is as precise as asked, and it is below the truth, 22."""
+    done = run((SLOW.loss, SLOW.params, SLOW.data), NO_SPRING, chains=4, cap_draws=800, seed=seed)
+    assert not done.reached
+    assert done.estimate.distance_rhat >= 1.2
+    assert "R-hat of |w - w0|^2" in done.reason
+    losses = scaled_losses(done.draws)
+    alone = estimate_llc(replace(done.draws, burn_in=find_burn_in(losses)))
+    assert alone.mcse <= 0.02 * alone.mean and alone.ess >= 200 and alone.rhat <= 1.05
+    assert alone.mean < 22
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_directions_that_all_mix(seed):
+    done = run((FAST.loss, FAST.params, FAST.data), NO_SPRING, chains=4, seed=seed)
+    assert done.reached and done.estimate.distance_rhat <= 1.05
+    assert_within(done.estimate, quadratic_chain_mean((1.0,) * 40, NO_SPRING))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("condition", "reached"), [(1e4, False), (10, True)])
+def test_a_condition_number(condition, reached, seed):
+    """20 curvatures from 1 down to 1 / condition, at a step that suits the first."""
+    curvatures = np.geomspace(1 / condition, 1, 20)
+    toy, sampler = quadratic(tuple(curvatures)), SGLD(5e-5, 2e4, 1)
+    done = run((toy.loss, toy.params, toy.data), sampler, chains=4, precision=0.05,
+               cap_draws=1500, seed=seed, warn=False)
+    assert done.reached == reached
+    if reached:
+        assert_within(done.estimate, quadratic_chain_mean(curvatures, sampler))
+    else:
+        assert done.estimate.mean < quadratic_chain_mean(curvatures, sampler)
+        assert "R-hat of |w - w0|^2" in done.reason
 
 
 def test_an_llc_of_zero():
@@ -95,7 +147,8 @@ def test_divergence(keep):
 @pytest.mark.parametrize(("settings", "words"), [
     ({"precision": 0}, "precision"), ({"precision": "high"}, "precision"),
     ({"cap_draws": 0}, "cap_draws"), ({"block": 0}, "block"), ({"burn_in": 10_000}, "burn_in"),
-    ({"burn_in": -1}, "burn_in"), ({"max_rhat": 0.9}, "max_rhat"), ({"min_ess": -1}, "min_ess"),
+    ({"burn_in": -1}, "burn_in"), ({"max_rhat": 0.9}, "max_rhat"),
+    ({"max_distance_rhat": 0.9}, "max_distance_rhat"), ({"min_ess": -1}, "min_ess"),
     ({"baseline": "none"}, "baseline"), ({"on_divergence": "x"}, "on_divergence"),
     ({"chains": 0}, "chains"), ({"batch_size": -1}, "batch_size"), ({"seed": -1}, "seed")])
 def test_bad_input_before_any_work(settings, words):

@@ -71,10 +71,12 @@ def test_equals_a_plain_loop(batch_size):
 
         near(draws.losses[1, t], (error(w) ** 2).mean())  # read before the step
         near(draws.baseline[1, t], (error(w0) ** 2).mean())
+        near(draws.distances[1, t], ((w - w0) ** 2).sum())
         gradient = 2 * np.append(error(w).mean(), x[at].T @ error(w) / len(error(w)))
         drift = PLAIN.nbeta * gradient + PLAIN.gamma * (w - w0)
         w = w - PLAIN.eps / 2 * drift + PLAIN.eps**0.5 * noise[0].numpy()
     near(draws.init_loss, ((x @ w0[1:] + w0[0] - y[:, 0]) ** 2).mean())
+    near(draws.weight_rms, (w0**2).mean() ** 0.5)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 3.0])
@@ -102,6 +104,7 @@ def test_vectorised_equals_one_by_one(sampler, batch_size):
     one, all_ = (run(sampler=sampler, batch_size=batch_size, vectorised=v) for v in (False, True))
     near(one.losses, all_.losses)
     near(one.baseline, all_.baseline)
+    near(one.distances, all_.distances)
 
 
 @MODES
@@ -127,6 +130,7 @@ def test_extended_equals_unbroken(vectorised, sampler, monkeypatch):
     whole = run(sampler=sampler, chains=2, seed=1, batch_size=3, vectorised=vectorised, draws=60)
     assert np.array_equal(chains.draws(0).losses, whole.losses)
     assert np.array_equal(chains.draws(0).baseline, whole.baseline)
+    assert np.array_equal(chains.draws(0).distances, whole.distances)
 
 
 def test_order_of_the_parameters_does_not_matter():
@@ -368,6 +372,9 @@ BAD = {
     "mask not boolean": ({"mask": {"bias": torch.ones(1)}}, "boolean"),
     "mask empty": ({"mask": {"bias": False}}, "no parameter free"),
     "mask no dictionary": ({"mask": torch.ones(3)}, "map names"),
+    "start": ({"start": "elsewhere"}, "start must be one of w0, prior"),
+    "prior without a spring": ({"start": "prior", "sampler": SGLD(1e-3, 10.0, 0.0)},
+                               "gamma = 0 gives no prior to start from"),
     "init losses": ({"init_losses": torch.zeros(3)}, "init_losses"),
 }
 
@@ -425,10 +432,11 @@ def test_draws_come_back_bit_for_bit(tmp_path, sampler, burn_in):
     assert draws.diverged
     draws.save(tmp_path / "draws.nc")
     again = Draws.read(tmp_path / "draws.nc")
-    for name in ("losses", "baseline"):
+    for name in ("losses", "baseline", "distances"):
         saved, read = getattr(draws, name), getattr(again, name)
         assert read.dtype == saved.dtype and read.tobytes() == saved.tobytes()
-    for name in ("init_loss", "sampler", "burn_in", "batch_size", "seed", "diverged"):
+    for name in ("init_loss", "sampler", "burn_in", "batch_size", "seed", "diverged",
+                 "weight_rms", "start"):
         assert getattr(again, name) == getattr(draws, name)
     assert [path.name for path in tmp_path.iterdir()] == ["draws.nc"]
 
