@@ -1,7 +1,6 @@
 """Training: one straight loop, resumable at any moment (the models' own trainers are in
 devlib.regression.train and devlib.language.train)."""
 
-import functools
 import time
 from pathlib import Path
 
@@ -12,27 +11,11 @@ from devlib.checkpoints import CheckpointStore
 from devlib.errors import CheckpointError
 from devlib.files import settings_hash
 from devlib.locks import locked
-from devlib.regression.model import RegressionTransformer, build_model, per_sample_loss
-from devlib.settings import RegressionSettings, as_dict
+from devlib.settings import as_dict
 from devlib.steps import schedule
 
 RESUME = "resume.safetensors"
 SAVE_EVERY = 30  # seconds; a kill loses at most this much work
-
-
-# One of each a process, so that all who measure a model compile its step once.
-
-
-@functools.lru_cache(maxsize=4)
-def model_frame(settings: RegressionSettings) -> RegressionTransformer:
-    """The model as a frame for parameters: its own weights are not used."""
-    return build_model(settings, seed=0)
-
-
-@functools.lru_cache(maxsize=4)
-def model_loss(settings: RegressionSettings):
-    """The `per_sample_loss` of that frame, the same function each time."""
-    return per_sample_loss(model_frame(settings))
 
 
 def without_stop(training) -> dict:

@@ -7,10 +7,10 @@ import pytest
 
 from companion import presets, reproduce, results, results_language
 from companion import regression as tables_regression
+from companion.checkpoint_rows import hessian_row
 from companion.claims.table_rows import HESSIAN_ERRORS, plateaus_on
 from companion.compute import parallel
 from companion.packed import open_run
-from devlib.hessian import hessian_row
 from devlib.regression.model import MICROBATCH, build_model, per_sample_loss
 from devlib.regression.task import fixed_set
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from companion import presets
+from companion.known.answers import quadratic_chain_mean
+from companion.known.potentials import MeanModel, quadratic
 from companion.pages import calibration as calibration_tables
 from devlib.checkpoints import CheckpointStore
 from devlib.errors import UserError
-from devlib.known.answers import quadratic_chain_mean
-from devlib.known.potentials import MeanModel, quadratic
 from devlib.llc import estimate_llc
 from devlib.llc.calibrate import (
     DIVERGED,
