@@ -19,9 +19,7 @@ from devlib.checks import check_count, check_number
 from devlib.devices import to_numpy
 from devlib.errors import UserError
 from devlib.fast import mean_gradient
-from devlib.rng import generator
 from devlib.sampling.model import Layout, check_loss, check_problem
-from devlib.settings import HessianSettings
 
 LEAST_PROBES = 10  # a standard error from fewer is a guess
 RESTARTS = 50  # of the eigenvalue iteration, at most; two or three are usual
@@ -256,31 +254,3 @@ def lanczos(operator, start, steps):
             return np.array(diagonal), np.array(beside)
         beside.append(norm)
         basis[step + 1] = v / norm
-
-
-# ------------------------------------------------------------------------------------ checkpoints
-
-
-def hessian_row(loss, params, data, settings: HessianSettings, seed, **options) -> dict:
-    """Trace with its standard error and largest eigenvalues with their residual norms at one
-    checkpoint, as a row (Fig. B.4), and the probes and products that they took. The same seed at
-    every checkpoint gives each the same probes. Further options as for `Hessian`."""
-    operator = Hessian(loss, params, data, **options)
-    pairs = top_eigenpairs(operator, settings.pairs, generator(seed, "hessian", "start"),
-                           settings.tolerance)
-    found = trace(operator, generator(seed, "hessian", "probes"), known=pairs,
-                  precision=settings.precision, most=settings.most_probes)
-    residuals = pairs.residuals(operator, settings.eigenvalues)
-    row = {"trace": found.mean, "trace_se": found.se, "probes": found.probes}
-    for i, residual in enumerate(residuals):
-        row |= {f"eig_{i + 1}": float(pairs.values[i]), f"residual_{i + 1}": float(residual)}
-    return row | {"products": operator.products}
-
-
-def density_rows(loss, params, data, settings: HessianSettings, seed, **options) -> list[dict]:
-    """The spectral density at one checkpoint, one row a point mass: node and weight."""
-    density = spectral_density(Hessian(loss, params, data, **options),
-                               generator(seed, "hessian", "density"),
-                               probes=settings.density_probes, steps=settings.density_steps)
-    return [{"node": float(node), "weight": float(weight)}
-            for node, weight in zip(density.nodes, density.weights, strict=True)]

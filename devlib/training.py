@@ -1,7 +1,6 @@
 """Training: one straight loop, resumable at any moment (the models' own trainers are in
 devlib.regression.train and devlib.language.train)."""
 
-import functools
 import time
 from pathlib import Path
 
@@ -9,30 +8,50 @@ import torch
 from tqdm import tqdm
 
 from devlib.checkpoints import CheckpointStore
+from devlib.devices import move
 from devlib.errors import CheckpointError
+from devlib.fast import mean_gradient
 from devlib.files import settings_hash
 from devlib.locks import locked
-from devlib.regression.model import RegressionTransformer, build_model, per_sample_loss
-from devlib.settings import RegressionSettings, as_dict
+from devlib.resume import load_state, save_state
+from devlib.sampling.model import Layout
+from devlib.settings import as_dict
 from devlib.steps import schedule
 
 RESUME = "resume.safetensors"
 SAVE_EVERY = 30  # seconds; a kill loses at most this much work
 
 
-# One of each a process, so that all who measure a model compile its step once.
+class Resumable:
+    """What the trainers share: flat parameters `w`, their `optimizer`, and the `step`, the updates
+    taken. A trainer sets `step`, and `compile` for `hold`."""
 
+    def hold(self, params: dict, loss, microbatch):
+        """Makes `params` one vector w (P,), with views of it by name, and the gradient of the
+        mean of `loss(params, batch)`, taken in slices of `microbatch` samples (devlib.fast)."""
+        self.layout = Layout.of(params)
+        self.w = self.layout.flatten(params)  # (P,)
+        self.params = self.layout.unflatten(self.w)  # views of it, by name
 
-@functools.lru_cache(maxsize=4)
-def model_frame(settings: RegressionSettings) -> RegressionTransformer:
-    """The model as a frame for parameters: its own weights are not used."""
-    return build_model(settings, seed=0)
+        def mean_loss(w, batch):
+            return loss(self.layout.unflatten(w), batch).mean()
 
+        self._gradient = mean_gradient(mean_loss, microbatch, self.compile)
 
-@functools.lru_cache(maxsize=4)
-def model_loss(settings: RegressionSettings):
-    """The `per_sample_loss` of that frame, the same function each time."""
-    return per_sample_loss(model_frame(settings))
+    def save_state(self, path, identity, **more):
+        """All that the next update depends on, in one atomic file; `more` facts are strings.
+        Batches need no saving: they are a function of the step."""
+        save_state(path, {"w": self.w, **self.optimizer.state[self.w]},
+                   {"run": identity, "step": str(self.step), **more})
+
+    def load_state(self, path, identity) -> dict:
+        """The inverse of `save_state`; returns the facts. Raises CheckpointError if the file is
+        not this run's."""
+        tensors, facts = load_state(path, identity)
+        self.w.copy_(tensors.pop("w"))
+        self.optimizer.state[self.w] = move(tensors, self.w.device)
+        self.step = int(facts["step"])
+        return facts
 
 
 def without_stop(training) -> dict:
@@ -47,8 +66,7 @@ def run(make_trainer, who, training, directory, *, threads=1,
     run there is a longer one.
 
     One process trains a run at a time; another waits. `make_trainer()` gives a trainer at step 0,
-    with what `Trainer` has: `seed`, `step`, `params`, `update`, `facts`,
-    `save_state` and `load_state`. For the rest see `train`.
+    a `Resumable` with `seed`, `update` and `facts`. For the rest see `train`.
     """
     with locked(directory):
         return _go_on(make_trainer, who, training, directory, threads, save_every)

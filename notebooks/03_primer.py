@@ -33,10 +33,10 @@ recompute: bool = False  # compute anew instead of reading stored tables
 from companion import figures
 from companion.claims.judge import DIFFERS
 from companion.claims.ledger import on_tables, show
+from companion.known.potentials import FIGURE_2
 from companion.pages import primer_figures
 from companion.pages.primer import SETTINGS, agrees, kept_histogram, primer
 from companion.pages.volumes import RADIUS
-from devlib.known.potentials import FIGURE_2
 
 run = primer(preset, seed, recompute)
 settings = SETTINGS[preset]

@@ -16,6 +16,7 @@ import torch
 from stand_in import DEVICE, gpu
 
 from companion import language, presets, regression
+from companion.checkpoint_rows import density_rows, hessian_row
 from companion.compute import parallel
 from companion.pages import task_sets
 from companion.pages.calibration import Job, _data, _sample, top_curvature
@@ -26,7 +27,6 @@ from devlib.checkpoints import CheckpointStore
 from devlib.devices import claim_gpu, device, gpus, move
 from devlib.errors import UserError
 from devlib.fast import cache_slice
-from devlib.hessian import density_rows, hessian_row
 from devlib.language import train as training_language
 from devlib.language.model import fast_precision, microbatch
 from devlib.language.parameters import initial_parameters

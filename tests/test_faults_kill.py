@@ -19,12 +19,12 @@ from companion import presets, results
 from companion.cli import main
 from companion.compute import parallel
 from companion.corpus import hub as corpus_hub
+from companion.corpus.contexts import training_batch
 from companion.corpus.offline import offline_corpus
 from companion.corpus.toy import toy_corpus
 from companion.presets import Preset
 from companion.regression import llc_table
 from devlib.checkpoints import MANIFEST, CheckpointStore
-from devlib.language.contexts import training_batch
 from devlib.regression.train import train
 from devlib.settings import RegressionEvaluation, replace
 from tests.companion.test_results import TINY

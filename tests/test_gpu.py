@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
+from companion import regression
 from companion.presets import SMOKE
-from devlib import training
 from devlib.devices import move
 from devlib.fast import compiled
 from devlib.language.model import per_sample_loss
@@ -56,7 +56,7 @@ def test_a_recorded_step_trains_as_the_cpu_does(monkeypatch):
 @pytest.mark.parametrize("batch_size", [None, 16], ids=["whole set", "batches"])
 def test_recorded_chains_are_the_cpus(sampler, batch_size):
     """All chains at once, one after another, recorded or not, gone on with: the same draws."""
-    loss = training.model_loss(LR)
+    loss = regression.model_loss(LR)
     data = training_batch(0, 0, 64, LR.task)
 
     def chains(where, **options):

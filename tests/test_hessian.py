@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import aslinearoperator
 
 from companion import presets
+from companion.checkpoint_rows import density_rows, hessian_row
 from devlib import hessian
 from devlib.errors import UserError
 from devlib.hessian import (
     Density,
     Eigenpairs,
     Hessian,
-    density_rows,
-    hessian_row,
     lanczos,
     random_signs,
     spectral_density,

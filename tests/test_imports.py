@@ -9,7 +9,7 @@ ROOMS = project_root() / "devlib", project_root() / "book" / "companion"
 
 
 def modules():
-    """Every module of both rooms by its name: `devlib.language.hooked` and so on."""
+    """Every module of both rooms by its name: `devlib.language.model` and so on."""
     paths = {path: path.relative_to(room.parent).with_suffix("").parts
              for room in ROOMS for path in room.rglob("*.py")}
     return {".".join(parts[:-1] if parts[-1] == "__init__" else parts): path

@@ -5,8 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import companion
 import devlib
+from companion.places import project_root
 
 ROOMS = {"devlib": Path(devlib.__file__).parent, "companion": Path(companion.__file__).parent}
 
@@ -33,3 +36,29 @@ def test_the_estimator_loads_little():
             "'pandas', 'sklearn', 'transformer_lens'})")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
+# ---------------------------------------------------------------------------------------- sizes
+
+MOST_LINES = {"devlib": 4_500}  # what a reader of the science has before him
+FILE, FUNCTION = 350, 60  # lines, at most
+
+
+def lines(path):
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+@pytest.mark.parametrize("room, most", MOST_LINES.items())
+def test_a_room_stays_as_small_as_it_is(room, most):
+    assert sum(map(lines, ROOMS[room].rglob("*.py"))) <= most
+
+
+def test_no_file_and_no_function_is_long():
+    files = [path for folder in (*ROOMS.values(), project_root() / "book" / "_ext")
+             for path in folder.rglob("*.py")]
+    long = [f"{path.name}: {lines(path)}" for path in files if lines(path) > FILE]
+    long += [f"{path.name}, {node.name}: {node.end_lineno - node.lineno + 1}" for path in files
+             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+             if isinstance(node, ast.FunctionDef)
+             and node.end_lineno - node.lineno + 1 > FUNCTION]
+    assert not long

@@ -16,14 +16,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from llc_gates import assert_within, estimate, mean_and_mcse
 
-from devlib.known.answers import (
+from companion.known.answers import (
     chain_moments,
     gibbs_moments,
     mean_model_chain_mean,
     network_draws,
     quadratic_chain_mean,
 )
-from devlib.known.potentials import (
+from companion.known.potentials import (
     A2_EXAMPLES,
     FIGURE_2,
     LinearNetwork,

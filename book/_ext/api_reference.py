@@ -4,7 +4,7 @@ imported.
 Where a page says `<!-- api 1-4 -->` the modules of those packages follow:
 signature, docstring, the paper's equations and sections that it names, and the tests and pages
 that exercise it; `<!-- api overview -->` lists the modules. All of it is found with `ast` when
-the book is built: importing devlib would load torch and TransformerLens for it, five CPU seconds,
+the book is built: importing devlib would load torch for it, CPU seconds,
 and docstrings here are Markdown and plain formulas, not reStructuredText.
 """
 
@@ -20,11 +20,11 @@ GROUPS = (
     ("What all share", "Settings, random numbers, files, training and stages.", "devlib"),
     ("Sampling", "A loss and a parameter in, draws out.", "devlib.sampling"),
     ("Local learning coefficient", "Draws in, an estimate with its error out.", "devlib.llc"),
-    ("Known answers", "Potentials and networks whose LLC is exact.", "devlib.known"),
     ("In-context linear regression", "Contexts in, a model's predictions and metrics out.",
      "devlib.regression"),
     ("Language models", "Tokens in, losses and metrics out.", "devlib.language"),
     ("Runs and their tables", "Checkpoints in, tables with their provenance out.", "companion"),
+    ("Known answers", "Potentials and networks whose LLC is exact.", "companion.known"),
     ("Text", "What language models are trained on.", "companion.corpus"),
     ("Claims", "Tables in, verdicts out.", "companion.claims"),
     ("Computing", "Pieces of work, over cores and machines.", "companion.compute"),

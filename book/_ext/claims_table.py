@@ -25,15 +25,15 @@ class ClaimsTable(SphinxDirective):
 
     def run(self):
         from companion import runs
-        from companion.claims import ledger as claims
+        from companion.claims import ledger
         from devlib.errors import UserError
 
         self.env.note_reread()  # tables come and go
         ids = self.arguments[0].split() if self.arguments else []
         try:
-            claims.chosen(ids)
+            ledger.chosen(ids)
             if runs.COMMITTED not in ledgers:
-                ledgers[runs.COMMITTED] = claims.ledger()
+                ledgers[runs.COMMITTED] = ledger.ledger()
         except UserError as error:
             raise ExtensionError(f"claims-table: {error}") from error
         found = [judged for judged in ledgers[runs.COMMITTED]

@@ -7,7 +7,11 @@ import numpy as np
 import pandas as pd
 
 from companion.artefact import plain_llc, running_init_llc
+from companion.checkpoint_rows import llc_row
+from companion.corpus.contexts import fixed_contexts
 from companion.corpus.corpora import load_corpus, may_be_quoted
+from companion.corpus.probes import make_probes
+from companion.corpus.token_counts import common_ngrams
 from companion.corpus.tokenizer import load_tokenizer
 from companion.curve import rows, tables
 from companion.measurements import version_key
@@ -17,15 +21,11 @@ from devlib.language.behaviour import (
     behaviour,
     log_probabilities,
     loss_changes,
-    make_probes,
     most_changed,
     random_places,
 )
-from devlib.language.contexts import fixed_contexts
 from devlib.language.model import per_sample_loss
 from devlib.language.structure import composition, heads, positions, structure
-from devlib.language.token_counts import common_ngrams
-from devlib.llc.curve import llc_row
 from devlib.rng import generator
 from devlib.settings import LanguageSettings, as_dict
 from devlib.stages import find_stages

@@ -5,22 +5,25 @@ from functools import partial
 
 import numpy as np
 
+from companion.checkpoint_rows import density_rows, hessian_row, llc_row
 from companion.curve import rows
 from companion.measurements import version_key
 from devlib.checkpoints import CheckpointStore
 from devlib.devices import move, of, to_numpy
 from devlib.essential import principal_path
 from devlib.fast import cache_slice
-from devlib.hessian import density_rows, hessian_row
-from devlib.llc.curve import llc_row
 from devlib.regression.metrics import behaviour, evaluate, heads, predict, structure
-from devlib.regression.model import MICROBATCH
+from devlib.regression.model import (
+    MICROBATCH,
+    RegressionTransformer,
+    build_model,
+    per_sample_loss,
+)
 from devlib.regression.task import fixed_set
 from devlib.sampling.sample import COMPILE_FROM
 from devlib.settings import HessianSettings, RegressionMetrics, RegressionSettings, as_dict
 from devlib.stages import PAPER_STAGE_ENDS
 from devlib.steps import nearest_each, thin
-from devlib.training import model_frame, model_loss
 
 
 def evaluation_table(store: CheckpointStore, settings: RegressionSettings, seed, directory):
@@ -77,6 +80,20 @@ def hessian_tables(store: CheckpointStore, settings: RegressionSettings, hessian
     density = rows(partial(measure_hessian, density_rows, settings, hessian, seed), store, ends,
                    directory, facts | {"table": "density"}, "spectral densities")
     return {"statistics": statistics, "density": density}
+
+
+# One of each a process, so that all who measure a model compile its step once.
+
+@functools.lru_cache(maxsize=4)
+def model_frame(settings: RegressionSettings) -> RegressionTransformer:
+    """The model as a frame for parameters: its own weights are not used."""
+    return build_model(settings, seed=0)
+
+
+@functools.lru_cache(maxsize=4)
+def model_loss(settings: RegressionSettings):
+    """The `per_sample_loss` of that frame, the same function each time."""
+    return per_sample_loss(model_frame(settings))
 
 
 # What is measured at one checkpoint: the last argument is its parameters.

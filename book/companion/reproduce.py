@@ -11,8 +11,7 @@ MODELS = ("regression", *LAYERS)  # by the kind of their tables
 def compute_tables(preset, seed, corpus=None):
     """Every table of every page. Here, and not first in a page's kernel, so that a terminal shows
     the progress, and so that two cores train two models."""
-    from companion.pages import calibration as calibration_tables
-    from companion.pages import fidelity, primer, task_sets
+    from companion.pages import calibration, fidelity, primer, task_sets
 
     train_all(preset, seed, corpus)
     results.regression(preset, seed, recompute=True)
@@ -21,7 +20,7 @@ def compute_tables(preset, seed, corpus=None):
     results.check(preset, seed, recompute=True)
     task_sets.task_sets(preset, seed, recompute=True)
     primer.primer(preset, seed, recompute=True)
-    calibration_tables.calibration(preset, seed, recompute=True)
+    calibration.calibration(preset, seed, recompute=True)
     fidelity.fidelity(preset, seed, recompute=True)
     for layers in (2, 1):
         results_language.language(preset, seed, True, layers, corpus)

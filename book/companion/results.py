@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 from companion import presets, runs
-from companion import provenance as sources
 from companion.measurements import versions
 from companion.packed import Packed, pack
 from companion.places import runs_directory
 from companion.program import PROGRAM
+from companion.provenance import note_file
 from companion.runs import LAYERS, MANIFEST, RunKey
 from companion.tables import Results, load, remedy
 from devlib.checkpoints import CheckpointStore
@@ -204,7 +204,7 @@ def packed(key: RunKey):
         raise UserError(f"the repository has no checkpoints of preset {key.preset!r}, seed "
                         f"{key.seed}; leave reuse off to train them")
     found = Packed(path)
-    sources.note_file(path, found.manifest["made with"], found.manifest["file"])
+    note_file(path, found.manifest["made with"], found.manifest["file"])
     return found
 
 

@@ -21,7 +21,7 @@ def language(preset: str, seed: int, recompute=False, layers=2, corpus=None) -> 
         # torch, only where something is computed
         from companion import language as tables
         from companion.corpus.corpora import facts, load_corpus
-        from devlib.language.behaviour import metric_contexts
+        from companion.corpus.probes import metric_contexts
 
         text = timed("corpus", lambda: load_corpus(settings.training.corpus,
                                                    settings.model.vocabulary))
@@ -54,9 +54,9 @@ def stored_seed(preset: str, seed: int, corpus=None) -> int:
 
 def train(key: RunKey, corpus=None, runs=None):
     """The checkpoints of a language run, trained as far as they are missing."""
+    from companion.corpus.contexts import training_batch
     from companion.corpus.corpora import corpus_hash, load_corpus
     from devlib.language import train as training_language
-    from devlib.language.contexts import training_batch
 
     settings, seed = key.settings, key.seed
     training, model = settings.training, settings.model

@@ -11,11 +11,8 @@ from torch.nn import functional as F
 
 from devlib.devices import move
 from devlib.errors import UserError
-from devlib.language.contexts import fixed_contexts
 from devlib.language.model import losses_and_stream, stream_at, token_losses
-from devlib.language.token_counts import bigram_counts, bigram_distribution
 from devlib.means import mean_and_se, with_se
-from devlib.rng import generator
 from devlib.settings import LanguageMetrics, LanguageModel
 
 AT_ONCE = 32  # contexts whose logits at all their places exist at once
@@ -23,7 +20,7 @@ AT_ONCE = 32  # contexts whose logits at all their places exist at once
 
 @dataclass(frozen=True, eq=False)
 class Probes:
-    """What the model is asked at every checkpoint alike; `make_probes` makes them."""
+    """What the model is asked at every checkpoint alike."""
 
     contexts: torch.Tensor  # (N, T), of the validation split
     places: torch.Tensor  # (M, P): positions in the first M contexts, for the bigram score
@@ -34,30 +31,6 @@ class Probes:
     def on(self, where) -> "Probes":
         """The same on a device."""
         return Probes(**move({f.name: getattr(self, f.name) for f in fields(self)}, where))
-
-
-def make_probes(corpus, ngrams, context, metrics: LanguageMetrics, seed) -> Probes:
-    """The probes of a corpus for contexts of that many tokens. `ngrams(n, count)` gives common
-    n-grams (count, n), as the tokenizer's method does. Raises UserError if the validation split
-    has too few contexts, or they are shorter than an n-gram with bos and the token after it."""
-    longest = max(metrics.ngrams)
-    if context < longest + 2:
-        raise UserError(f"{longest}-grams need contexts of {longest + 2} tokens or more, not "
-                        f"{context}")
-    contexts = metric_contexts(corpus, context, metrics, seed)
-    places = random_places(generator(seed, "bigram places"), metrics.bigram_contexts,
-                           metrics.bigram_positions, context)
-    q, entropies = bigram_distribution(bigram_counts(corpus, context))
-    return Probes(contexts, places, q, entropies,
-                  {n: torch.as_tensor(ngrams(n, metrics.ngram_count)) for n in metrics.ngrams})
-
-
-def metric_contexts(corpus, context, metrics: LanguageMetrics, seed) -> torch.Tensor:
-    """The validation contexts of all metrics, (N, T). Raises UserError if there are too few, which
-    is good to know before training."""
-    return fixed_contexts(corpus, seed, "metrics", max(
-        metrics.contexts, metrics.ablation_contexts, metrics.bigram_contexts,
-        metrics.ngram_contexts), context)
 
 
 def behaviour(params, model: LanguageModel, metrics: LanguageMetrics, probes: Probes) -> dict:
@@ -175,6 +148,20 @@ def log_probabilities(params, contexts, places, model: LanguageModel):
 def _logits(params, stream):
     """The logits (..., V) of a final stream (..., d), without gradients."""
     return stream @ params["unembed.W_U"] + params["unembed.b_U"]
+
+
+def bigram_distribution(counts) -> tuple[torch.Tensor, torch.Tensor]:
+    """q(t | s) of (15) from counts (V, V), float32 (V, V), and the entropy of each row in nats,
+    float64 (V,): the least cross entropy that any prediction after s can have.
+
+    The floor of a bigram score is the mean entropy of the rows of its tokens s_k. A token that
+    nothing follows in the data gets the frequencies of all second tokens.
+    """
+    q = counts.double()
+    totals = q.sum(1, keepdim=True)
+    q = torch.where(totals > 0, q, q.sum(0))
+    q /= q.sum(1, keepdim=True)
+    return q.float(), torch.special.entr(q).sum(1)
 
 
 def bigram_floors(contexts, places, entropies):

@@ -1,5 +1,5 @@
-"""The language model's loss, fast: what training and SGLD descend. No hooks, no TransformerLens;
-devlib.language.hooked computes the same numbers with every activation in reach.
+"""The language model's loss, fast: what training and SGLD descend. No hooks, no TransformerLens:
+the tests' plain twin, on its hooks, computes the same numbers with every activation in reach.
 
 Attention is torch's fused kernel, which has no second derivative on a CPU. The unembedding and the
 cross-entropy are one function over tiles of a few hundred tokens: logits, and the gradient of the
@@ -127,7 +127,7 @@ def _check_contexts(tokens, model):
 
 def final_stream(params, tokens, model: LanguageModel, dtype) -> torch.Tensor:
     """The residual stream after the last LayerNorm, (B, T, d), with matrix products of factors of
-    type `dtype`; the hooked model's `ln_final.hook_normalized`."""
+    type `dtype`; TransformerLens's `ln_final.hook_normalized`."""
     positions = params["pos_embed.W_pos"][:tokens.shape[1]]
     x = F.embedding(tokens, params["embed.W_E"])
     for layer in range(model.layers):

@@ -8,17 +8,15 @@ import torch
 from devlib.checkpoints import CheckpointStore
 from devlib.devices import device, is_gpu, move
 from devlib.errors import UserError
-from devlib.fast import COMPILE_FROM, mean_gradient
+from devlib.fast import COMPILE_FROM
 from devlib.language.model import check_precision, fast_precision, microbatch, per_sample_loss
 from devlib.language.parameters import check_model, initial_parameters
-from devlib.resume import load_state, save_state
-from devlib.sampling.model import Layout
 from devlib.settings import LanguageSettings, as_dict
-from devlib.training import SAVE_EVERY, run, without_stop
+from devlib.training import SAVE_EVERY, Resumable, run, without_stop
 
 
 @dataclass
-class LanguageTrainer:
+class LanguageTrainer(Resumable):
     """Parameters and AdamW of one run, able to take one update."""
 
     settings: LanguageSettings
@@ -35,19 +33,11 @@ class LanguageTrainer:
         if self.compile is None:
             self.compile = is_gpu(self.where) and training.stop >= COMPILE_FROM
         params = move(initial_parameters(model, self.seed), self.where)
-        self.layout = Layout.of(params)
-        self.w = self.layout.flatten(params)  # (P,)
-        self.params = self.layout.unflatten(self.w)  # views of it, by name
+        self.hold(params, per_sample_loss(model, self.precision),
+                  microbatch(model.context, self.where))
         self.optimizer = torch.optim.AdamW([self.w], lr=training.lr, fused=True,
                                            betas=(training.beta1, training.beta2),
                                            weight_decay=training.weight_decay)
-        loss = per_sample_loss(model, self.precision)
-
-        def mean_loss(w, batch):
-            return loss(self.layout.unflatten(w), batch).mean()
-
-        self._gradient = mean_gradient(mean_loss, microbatch(model.context, self.where),
-                                       self.compile)
 
     def update(self) -> torch.Tensor:
         """Takes update `step` on its batch; returns the loss before it."""
@@ -65,19 +55,6 @@ class LanguageTrainer:
     def facts(self, loss) -> dict:
         """What the manifest says of a checkpoint taken after the update with that loss."""
         return {"train_loss": float(loss), "precision": self.precision}
-
-    def save_state(self, path, identity):
-        """All that the next update depends on, in one atomic file. Batches need no saving: they
-        are a function of the step."""
-        save_state(path, {"w": self.w, **self.optimizer.state[self.w]},
-                   {"run": identity, "step": str(self.step)})
-
-    def load_state(self, path, identity):
-        """The inverse of `save_state`. Raises CheckpointError if the file is not this run's."""
-        tensors, facts = load_state(path, identity)
-        self.w.copy_(tensors.pop("w"))
-        self.optimizer.state[self.w] = move(tensors, self.where)
-        self.step = int(facts["step"])
 
 
 def learning_rate(training, step) -> float:

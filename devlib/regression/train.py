@@ -7,17 +7,15 @@ import torch
 
 from devlib.checkpoints import CheckpointStore
 from devlib.devices import device, is_gpu, move
-from devlib.fast import COMPILE_FROM, Ahead, cache_slice, mean_gradient
+from devlib.fast import COMPILE_FROM, Ahead, cache_slice
 from devlib.regression.model import MICROBATCH, build_model, per_sample_loss
 from devlib.regression.task import task_set, training_batch
-from devlib.resume import load_state, save_state
-from devlib.sampling.model import Layout
 from devlib.settings import RegressionSettings, as_dict
-from devlib.training import SAVE_EVERY, run, without_stop
+from devlib.training import SAVE_EVERY, Resumable, run, without_stop
 
 
 @dataclass
-class Trainer:
+class Trainer(Resumable):
     """Model, Adam and OneCycleLR of one run, able to take one update."""
 
     settings: RegressionSettings
@@ -33,22 +31,14 @@ class Trainer:
             self.compile = training.stop >= COMPILE_FROM
         self.where = device(self.where)
         model = build_model(self.settings, self.seed).to(self.where)
-        self.layout = Layout.of(dict(model.named_parameters()))
-        self.w = self.layout.flatten(dict(model.named_parameters()))  # (P,)
-        self.params = self.layout.unflatten(self.w)  # views of it, by name
+        self.hold(dict(model.named_parameters()), per_sample_loss(model),
+                  cache_slice(MICROBATCH, self.where))
         self.optimizer = torch.optim.Adam([self.w], lr=training.max_lr,
                                           betas=(training.beta1, training.beta2), fused=True)
         self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, max_lr=training.max_lr, total_steps=training.steps,
             pct_start=training.pct_start, anneal_strategy="linear", cycle_momentum=False,
             div_factor=training.div_factor, final_div_factor=training.div_factor)
-        loss = per_sample_loss(model)
-
-        def mean_loss(w, batch):
-            return loss(self.layout.unflatten(w), batch).mean()
-
-        self._gradient = mean_gradient(mean_loss, cache_slice(MICROBATCH, self.where),
-                                       self.compile)
         self._batch = Ahead(self._draw) if is_gpu(self.where) else self._draw
 
     def _draw(self, step):
@@ -70,20 +60,14 @@ class Trainer:
         return {"train_loss": float(loss)}
 
     def save_state(self, path, identity):
-        """All that the next update depends on, in one atomic file. Batches need no saving: they
-        are a function of (seed, step)."""
+        """All that the next update depends on, in one atomic file."""
         schedule_state = {key: value for key, value in self.scheduler.state_dict().items()
                           if isinstance(value, int | float | list)}
-        save_state(path, {"w": self.w, **self.optimizer.state[self.w]},
-                   {"run": identity, "step": str(self.step),
-                    "scheduler": json.dumps(schedule_state)})
+        super().save_state(path, identity, scheduler=json.dumps(schedule_state))
 
     def load_state(self, path, identity):
         """The inverse of `save_state`. Raises CheckpointError if the file is not this run's."""
-        tensors, facts = load_state(path, identity)
-        self.w.copy_(tensors.pop("w"))
-        self.optimizer.state[self.w] = move(tensors, self.where)
-        self.step = int(facts["step"])
+        facts = super().load_state(path, identity)
         self.scheduler.load_state_dict(json.loads(facts["scheduler"]))
         for group, lr in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(),
                              strict=True):

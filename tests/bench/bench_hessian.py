@@ -14,7 +14,8 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from companion import presets
-from devlib.hessian import Hessian, hessian_row, top_eigenpairs
+from companion.checkpoint_rows import hessian_row
+from devlib.hessian import Hessian, top_eigenpairs
 from devlib.regression.model import MICROBATCH, build_model, per_sample_loss
 from devlib.regression.task import fixed_set
 from devlib.rng import generator

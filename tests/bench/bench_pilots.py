@@ -10,11 +10,11 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from companion.corpus.contexts import fixed_contexts, training_batch
 from companion.corpus.corpora import load_corpus
 from companion.results import DIGITS
 from devlib.files import write_atomic
 from devlib.language.behaviour import ablate_positions
-from devlib.language.contexts import fixed_contexts, training_batch
 from devlib.language.model import token_losses
 from devlib.language.structure import heads
 from devlib.language.train import LanguageTrainer

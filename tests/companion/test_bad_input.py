@@ -10,6 +10,7 @@ import torch
 
 from companion import results, results_language
 from companion.cli import main
+from companion.corpus.contexts import fixed_contexts, training_batch
 from companion.corpus.corpora import load_corpus
 from companion.corpus.tokenizer import load_tokenizer
 from companion.corpus.toy import toy_corpus
@@ -18,7 +19,6 @@ from companion.released import download, load_released
 from devlib.checkpoints import CheckpointStore
 from devlib.checks import check_seed
 from devlib.errors import UserError
-from devlib.language.contexts import fixed_contexts, training_batch
 from devlib.llc import default_nbeta, estimate_llc
 from devlib.llc.calibrate import calibrate, sweep
 from devlib.llc.precision import estimate_to_precision

@@ -12,22 +12,23 @@ from companion import runs as identities
 from companion.artefact import plain_llc, running_init_llc
 from companion.claims.verdicts import onset, say
 from companion.compute import parallel
+from companion.corpus.contexts import fixed_contexts
 from companion.corpus.corpora import corpus_hash, load_corpus
+from companion.corpus.probes import make_probes
+from companion.corpus.token_counts import common_ngrams
 from companion.corpus.tokenizer import load_tokenizer
 from companion.corpus.toy import toy_corpus
 from companion.packed import open_run
 from companion.pages.coloured_text import context_of, token_texts
 from devlib.errors import UserError
-from devlib.language.behaviour import behaviour, log_probabilities, make_probes
-from devlib.language.contexts import fixed_contexts
-from devlib.language.hooked import LanguageTransformer
+from devlib.language.behaviour import behaviour, log_probabilities
 from devlib.language.model import per_sample_loss, token_losses
-from devlib.language.token_counts import common_ngrams
 from devlib.sampling import sample_chains
 from devlib.sampling.sgld import SGLD
 from devlib.settings import replace
 from devlib.stages import find_stages
 from devlib.steps import thin
+from tests.hooked import LanguageTransformer
 
 SMOKE = presets.SMOKE.language
 

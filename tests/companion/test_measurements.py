@@ -136,12 +136,20 @@ def test_the_record_is_made_anew_and_says_what_that_declares(tmp_path, monkeypat
 # ------------------------------------------------------------------------- old and new kept apart
 
 
+@pytest.fixture
+def first_versions(monkeypatch):
+    """Every measurement in version 1, whatever it has come to."""
+    for name, measurement in MEASUREMENTS.items():
+        monkeypatch.setitem(MEASUREMENTS, name, Measurement(1, measurement.begins))
+
+
 def raise_version(monkeypatch, name):
     old = MEASUREMENTS[name]
     monkeypatch.setitem(MEASUREMENTS, name, Measurement(old.version + 1, old.begins))
 
 
-def test_a_new_version_is_measured_anew_and_nothing_else_is(tmp_path, monkeypatch):
+def test_a_new_version_is_measured_anew_and_nothing_else_is(tmp_path, monkeypatch,
+                                                            first_versions):
     place, calls = inject(monkeypatch, tmp_path), Calls(monkeypatch)
     first = regression("tiny", 0, recompute=True)
     assert "versions" not in first.manifest
@@ -168,4 +176,9 @@ def test_version_1_is_left_out_of_the_key():
     assert all(measurements.version_key(name) == (
         {} if found.version == 1 else {"version": found.version})
         for name, found in MEASUREMENTS.items())
+
+
+def test_versions_above_1_are_said(monkeypatch, first_versions):
     assert measurements.versions("regression") == {}
+    raise_version(monkeypatch, "LLC")
+    assert measurements.versions("regression") == {"LLC": 2}

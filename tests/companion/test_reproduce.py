@@ -5,12 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from companion import presets, reproduce, results, results_language
-from companion import regression as tables_regression
+from companion import presets, regression, reproduce, results, results_language
+from companion.checkpoint_rows import hessian_row
 from companion.claims.table_rows import HESSIAN_ERRORS, plateaus_on
 from companion.compute import parallel
 from companion.packed import open_run
-from devlib.hessian import hessian_row
 from devlib.regression.model import MICROBATCH, build_model, per_sample_loss
 from devlib.regression.task import fixed_set
 
@@ -108,5 +107,5 @@ def test_hessian_tables_are_those_of_the_checkpoints(trained, tmp_path):
     for _, part in density.groupby("step"):
         assert part.weight.sum() == pytest.approx(1, abs=1e-4)
     assert np.isin(density.step, store.steps).all()
-    again = tables_regression.hessian_tables(store, settings, chosen, 2, tmp_path / "other")
+    again = regression.hessian_tables(store, settings, chosen, 2, tmp_path / "other")
     np.testing.assert_allclose(again["statistics"].trace, statistics.trace, rtol=1e-4)

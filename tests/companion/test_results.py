@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from companion import presets, results, runs
+from companion import checkpoint_rows, presets, results, runs
 from companion import regression as tables_regression
 from companion.compute import parallel
 from companion.curve import rows
@@ -21,7 +21,6 @@ from companion.results import MANIFEST, Results, load, regression, save
 from devlib.checkpoints import CheckpointStore
 from devlib.errors import CheckpointError, UserError
 from devlib.files import provenance
-from devlib.llc import curve as llc_curve
 from devlib.llc import estimate_llc
 from devlib.regression import train as regression_train
 from devlib.regression.metrics import behaviour, evaluate, structure
@@ -62,7 +61,7 @@ class Calls:
         self.limit = dict.fromkeys(self.count, math.inf)
         for name, place, attribute in (("updates", Trainer, "update"),
                                        ("evaluations", tables_regression, "evaluate"),
-                                       ("chains", llc_curve, "sample_chains")):
+                                       ("chains", checkpoint_rows, "sample_chains")):
             monkeypatch.setattr(place, attribute, self.counted(name, getattr(place, attribute)))
 
     def counted(self, name, function):

@@ -49,7 +49,7 @@ def test_the_estimator_leads_to_its_equation_and_its_tests(real):
     name = next(n for n in found["llc.estimate"].names if n.name == "estimate_llc")
     assert "eq. 3" in api_reference.references(name.doc)
     assert api_reference.place("eq. 3") == "#equations"
-    assert "test_llc.test_estimate_is_the_mean_after_burn_in" in tested[name.path]
+    assert "test_estimate.test_estimate_is_the_mean_after_burn_in" in tested[name.path]
     assert "(equations)=\n## The two equations" in (ROOT / "book/notation.md").read_text()
 
 

@@ -10,25 +10,26 @@ import pytest
 import torch
 
 from companion.claims.table_rows import brownian_share, composition_baseline
+from companion.corpus.probes import make_probes
+from companion.corpus.token_counts import bigram_counts
 from companion.corpus.toy import toy_corpus
 from companion.pages.coloured_text import FALL, RISE, STRONGEST, coloured_text
 from devlib.errors import UserError
 from devlib.language.behaviour import (
     ablate_positions,
     behaviour,
+    bigram_distribution,
     bigram_floors,
     bigram_scores,
     icl_score,
     icl_windows,
     loss_changes,
-    make_probes,
     most_changed,
     ngram_losses,
     ngram_score,
     octave_losses,
     random_places,
 )
-from devlib.language.hooked import LanguageTransformer
 from devlib.language.model import token_losses
 from devlib.language.parameters import initial_parameters
 from devlib.language.structure import (
@@ -42,10 +43,10 @@ from devlib.language.structure import (
     previous_token_sequences,
     structure,
 )
-from devlib.language.token_counts import bigram_counts, bigram_distribution
 from devlib.means import mean_and_se
 from devlib.rng import generator
 from devlib.settings import LanguageMetrics, LanguageModel, describe, replace
+from tests.hooked import LanguageTransformer
 
 MODEL = LanguageModel(layers=2, heads=2, embed_dim=16, head_dim=5, context=24, vocabulary=11,
                       init_sd=0.5)

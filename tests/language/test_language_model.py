@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from companion import presets, released
 from devlib.errors import CheckpointError, UserError
 from devlib.language import model as language_loss
-from devlib.language.hooked import LanguageTransformer
 from devlib.language.model import (
     LinearCrossEntropy,
     cross_entropy,
@@ -28,6 +27,7 @@ from devlib.regression.model import parameter_table
 from devlib.rng import generator
 from devlib.sampling import SGLD, sample_chains
 from devlib.settings import LanguageModel, replace
+from tests.hooked import LanguageTransformer
 
 SMALL = LanguageModel(heads=3, embed_dim=12, head_dim=5, context=10, vocabulary=29)
 STORED = load_file(Path(__file__).parents[1] / "data" / "hooked_transformer.safetensors")

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from companion import presets
-from companion.pages import calibration as calibration_tables
+from companion.known.answers import quadratic_chain_mean
+from companion.known.potentials import MeanModel, quadratic
+from companion.pages import calibration
 from devlib.checkpoints import CheckpointStore
 from devlib.errors import UserError
-from devlib.known.answers import quadratic_chain_mean
-from devlib.known.potentials import MeanModel, quadratic
 from devlib.llc import estimate_llc
 from devlib.llc.calibrate import (
     DIVERGED,
@@ -146,16 +146,16 @@ def store(tmp_path_factory):
 
 
 def measure(store, place):
-    start = calibration_tables.Start(SMOKE.regression, 256, 0, store.directory)
-    return functools.partial(calibration_tables.run_job, start, place)
+    start = calibration.Start(SMOKE.regression, 256, 0, store.directory)
+    return functools.partial(calibration.run_job, start, place)
 
 
 def test_a_job_is_done_once_and_gives_the_same_row(store, tmp_path, monkeypatch):
-    job = calibration_tables.jobs(SMOKE, store.steps, 0)[0]
+    job = calibration.jobs(SMOKE, store.steps, 0)[0]
     row, lines = measure(store, tmp_path)(job)
     assert len(lines) == job.chains * job.draws
     assert row["llc"] == pytest.approx(np.mean([row["chain_0"], row["chain_1"]]))
-    monkeypatch.setattr(calibration_tables, "_sample", None)
+    monkeypatch.setattr(calibration, "_sample", None)
     assert measure(store, tmp_path)(job) == [row, lines]
     with pytest.raises(TypeError):  # other settings are other work
         measure(store, tmp_path)(dataclasses.replace(job, eps=1e-5))
@@ -164,7 +164,7 @@ def test_a_job_is_done_once_and_gives_the_same_row(store, tmp_path, monkeypatch)
 def test_every_preset_has_each_part_with_distinct_jobs():
     steps = [0, 100, 599, 2_490, 6_299]
     for preset in presets.PRESETS.values():
-        work = calibration_tables.jobs(preset, steps, 0)
+        work = calibration.jobs(preset, steps, 0)
         assert len(set(work)) == len(work)
         assert {job.part for job in work} == {
             "seeded", "unseeded", "likelihood", "descent", "temperature", "batch", "acceptance",
@@ -173,8 +173,8 @@ def test_every_preset_has_each_part_with_distinct_jobs():
 
 
 def test_one_position_a_context_has_the_loss_as_its_expectation(store):
-    loss = calibration_tables._loss(SMOKE.regression)
-    xs, ys, weights = calibration_tables._data(SMOKE.regression, 256, 0, False)
+    loss = calibration._loss(SMOKE.regression)
+    xs, ys, weights = calibration._data(SMOKE.regression, 256, 0, False)
     params = store.load(100)
     one_hot = [torch.nn.functional.one_hot(torch.tensor(k), ys.shape[1]).float().expand_as(ys)
                for k in range(ys.shape[1])]
@@ -182,37 +182,37 @@ def test_one_position_a_context_has_the_loss_as_its_expectation(store):
     plain = per_sample_loss(build_model(SMOKE.regression, 0))(params, (xs, ys))
     torch.testing.assert_close(loss(params, (xs, ys, weights)), plain)
     torch.testing.assert_close(mean, plain)
-    chosen = calibration_tables._data(SMOKE.regression, 256, 0, True)[2]
+    chosen = calibration._data(SMOKE.regression, 256, 0, True)[2]
     assert (chosen.sum(1) == 1).all()
     assert (chosen.sum(0) > 30).all()  # 64 expected each, sd 7
 
 
 def test_descent_is_the_update_without_its_noise():
     w, noise = torch.ones(3), torch.ones(3)
-    descent = calibration_tables.Descent(0.1, 2.0, 1.0)
+    descent = calibration.Descent(0.1, 2.0, 1.0)
     new, _ = descent.step(w, None, w, torch.zeros(3), noise)
     torch.testing.assert_close(new, w - 0.05 * (2 + 1))
 
 
 def test_top_curvature_of_a_quadratic():
     toy = MeanModel.make(np.zeros((5, 3)), np.array([100.0, -3.0, 7.0]))
-    found = calibration_tables.top_curvature(toy.loss, toy.params, toy.data, 0)
+    found = calibration.top_curvature(toy.loss, toy.params, toy.data, 0)
     assert found == pytest.approx(100, rel=1e-6)
 
 
 def test_roughness_and_increment_error_know_trend_from_noise():
     steps = np.array([10, 100, 1_000, 5_000])
     line = 3 * np.log1p(steps) + 1
-    assert calibration_tables.roughness(steps, line) == pytest.approx(0, abs=1e-12)
+    assert calibration.roughness(steps, line) == pytest.approx(0, abs=1e-12)
     bent = line + np.array([0, 1, 0, 0])
-    assert calibration_tables.roughness(steps, bent) > 0.5
+    assert calibration.roughness(steps, bent) > 0.5
     level = np.stack([line, line + 5], 1)  # two chains apart, an error that all points share
-    assert calibration_tables.increment_error(level) == pytest.approx(0, abs=1e-12)
+    assert calibration.increment_error(level) == pytest.approx(0, abs=1e-12)
     jagged = level + np.array([[0, 0], [0, 2], [0, 0], [0, 2]])
-    assert calibration_tables.increment_error(jagged) == pytest.approx(2**0.5)
+    assert calibration.increment_error(jagged) == pytest.approx(2**0.5)
 
 
 def test_absent_tables_name_the_command(tmp_path, monkeypatch):
     monkeypatch.setenv("DEVLIB_RUNS", str(tmp_path))
     with pytest.raises(UserError, match="run 04_calibration --preset smoke --seed 7"):
-        calibration_tables.calibration("smoke", 7)
+        calibration.calibration("smoke", 7)

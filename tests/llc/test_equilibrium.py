@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from llc_gates import assert_within
 
+from companion.known.answers import chain_moments, quadratic_chain_mean
+from companion.known.potentials import Potential, Powers, TwoMinima, quadratic
 from devlib.errors import ShortChains, UserError
-from devlib.known.answers import chain_moments, quadratic_chain_mean
-from devlib.known.potentials import Potential, Powers, TwoMinima, quadratic
 from devlib.llc.equilibrium import equilibrium
 from devlib.sampling import SGLD, ChainDiverged, RMSpropSGLD, sample_chains
 

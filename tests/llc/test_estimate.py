@@ -9,9 +9,9 @@ import pytest
 import torch
 from llc_gates import assert_within, estimate
 
+from companion.known.answers import mean_model_chain_mean, quadratic_chain_mean
+from companion.known.potentials import MeanModel, Powers
 from devlib.errors import UserError
-from devlib.known.answers import mean_model_chain_mean, quadratic_chain_mean
-from devlib.known.potentials import MeanModel, Powers
 from devlib.llc import default_nbeta, estimate_llc, llc_trace, scaled_losses
 from devlib.llc.calibrate import OK, UNCONVERGED, status
 from devlib.sampling import SGLD, sample_chains

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from companion.known.potentials import MeanModel
 from devlib.errors import UserError
-from devlib.known.potentials import MeanModel
 from devlib.llc.health import mala_acceptance
 from devlib.sampling import SGLD, Chains, RMSpropSGLD
 from devlib.sampling.chains import Random

@@ -7,9 +7,9 @@ import pytest
 import torch
 from llc_gates import assert_within
 
+from companion.known.answers import quadratic_chain_mean
+from companion.known.potentials import Powers, quadratic
 from devlib.errors import UserError
-from devlib.known.answers import quadratic_chain_mean
-from devlib.known.potentials import Powers, quadratic
 from devlib.llc import estimate_llc, scaled_losses
 from devlib.llc.precision import estimate_to_precision
 from devlib.sampling import SGLD, ChainDiverged, sample_chains

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from llc_gates import assert_within
 
+from companion.known.answers import quadratic_chain_mean
+from companion.known.potentials import quadratic
 from devlib.errors import UserError
-from devlib.known.answers import quadratic_chain_mean
-from devlib.known.potentials import quadratic
 from devlib.llc import estimate_llc
 from devlib.sampling import SGLD, sample_chains
 from devlib.sampling.burn_in import find_burn_in

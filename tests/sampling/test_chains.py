@@ -9,9 +9,9 @@ import pytest
 import torch
 from llc_gates import assert_within, estimate
 
+from companion.known.answers import quadratic_chain_mean
+from companion.known.potentials import LinearNetwork, MeanModel, quadratic
 from devlib.errors import UserError
-from devlib.known.answers import quadratic_chain_mean
-from devlib.known.potentials import LinearNetwork, MeanModel, quadratic
 from devlib.llc import estimate_llc
 from devlib.sampling import SGLD, ChainDiverged, Chains, RMSpropSGLD, sample_chains, sgld_step
 from devlib.sampling.chains import Random

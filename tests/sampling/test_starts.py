@@ -8,8 +8,8 @@ import pytest
 import torch
 from llc_gates import estimate, mean_and_mcse
 
+from companion.known.potentials import MeanModel, Powers, quadratic
 from devlib.errors import ShortChains
-from devlib.known.potentials import MeanModel, Powers, quadratic
 from devlib.llc.precision import estimate_to_precision
 from devlib.sampling import SGLD, Chains, RMSpropSGLD, sample_chains
 

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 
 from companion import presets
-from companion.claims import measures as claim_measures
+from companion.claims import measures
 from companion.claims.entries import Claim, load_entries
 from companion.claims.judge import NOT_REACHED, NOT_RUN, Judged, Measured, judge
 from companion.claims.text import brief
@@ -98,7 +98,7 @@ def measure(preset, seed, runs=None, parameters=None) -> list[dict]:
     """
     run = open_run(preset, seed, runs, parameters)
     return [record for claim in entries()
-            for record in records(judged(claim, run, claim_measures.NEEDS[claim.id]))]
+            for record in records(judged(claim, run, measures.NEEDS[claim.id]))]
 
 
 def records(found: Judged) -> list[dict]:
@@ -147,7 +147,7 @@ def _value(claim, row, run, kind):
     if last is not None and last + 1 < row.seen_from:
         return NOT_REACHED
     try:
-        found = claim_measures.MEASURES[claim.id](run, **row.at)
+        found = measures.MEASURES[claim.id](run, **row.at)
     except NotRun:
         return NOT_RUN
     if found is None:
@@ -173,7 +173,7 @@ def ledger(preset=None, runs=None, seed=None, parameters=None) -> list[Judged]:
 
     found = []
     for claim in entries():
-        needs = claim_measures.NEEDS[claim.id]
+        needs = measures.NEEDS[claim.id]
         name = next((name for name in order if seeds_of(name, needs[0], runs, parameters)), None)
         seeds = seeds_of(name, needs[0], runs, parameters) if name else []
         first = seed if seed in seeds else (seeds or [None])[0]
@@ -196,7 +196,7 @@ def on_tables(*ids, rule=None, others=(), **tables) -> dict[str, Judged]:
         for kind, found in tables.items()}, rule=rule)
     run.others = [Run(other.manifest["preset"], other.manifest["seed"], {"regression": other})
                   for other in others]
-    return {name: judged(claim, run, claim_measures.NEEDS[name])
+    return {name: judged(claim, run, measures.NEEDS[name])
             for name, claim in chosen(ids).items()}
 
 
@@ -246,7 +246,7 @@ def entries() -> tuple[Claim, ...]:
     without a measurement, or a measurement without a claim."""
     found = load_entries()
     known = [claim.id for claim in found]
-    for name in sorted({*known} ^ {*claim_measures.MEASURES}):
+    for name in sorted({*known} ^ {*measures.MEASURES}):
         where, lacks = (("data/claims.yaml", "a measurement in book/companion/claims/measures.py")
                         if name in known else
                         ("book/companion/claims/measures.py", "an entry in data/claims.yaml"))

@@ -5,15 +5,15 @@ import hashlib
 import numpy as np
 import pandas as pd
 
+from companion.corpus.contexts import SPLITS, Corpus
 from companion.corpus.files import TOKEN
 from companion.corpus.hub import hub_corpus
 from companion.corpus.offline import offline_corpus
 from companion.corpus.text import SOURCES
+from companion.corpus.token_counts import bigram_counts
 from companion.corpus.toy import toy_corpus
 from companion.presets import CORPORA
 from devlib.errors import UserError
-from devlib.language.contexts import SPLITS, Corpus
-from devlib.language.token_counts import bigram_counts
 from devlib.settings import LanguageModel
 
 MAKERS = {"offline": offline_corpus, "hub": hub_corpus, "toy": toy_corpus}

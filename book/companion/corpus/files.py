@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from companion.corpus.contexts import SPLITS
 from companion.program import PROGRAM
 from devlib.errors import UserError
-from devlib.language.contexts import SPLITS
 from devlib.sealed import read_sealed, write_sealed
 
 MANIFEST = "manifest.json"

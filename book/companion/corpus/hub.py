@@ -12,13 +12,13 @@ import threading
 
 import numpy as np
 
+from companion.corpus.contexts import SPLITS, Corpus, check_ids
 from companion.corpus.files import REMEDY, TOKEN, is_complete, open_streams, seal, stream_path
 from companion.corpus.tokenizer import load_tokenizer
 from companion.places import cache_directory
 from companion.presets import PAPER
 from devlib.errors import UserError
 from devlib.files import make_directory, settings_hash, storing
-from devlib.language.contexts import SPLITS, Corpus, check_ids
 from devlib.locks import locked
 from devlib.sealed import read_sealed, write_sealed
 

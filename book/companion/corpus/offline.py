@@ -11,13 +11,13 @@ import numpy as np
 from tqdm import tqdm
 
 from companion.corpus.archives import LOCK, fetch
+from companion.corpus.contexts import SPLITS, Corpus
 from companion.corpus.files import TOKEN, is_complete, open_streams, seal, stream_path
 from companion.corpus.text import documents
 from companion.corpus.tokenizer import load_tokenizer
 from companion.places import cache_directory, project_root
 from devlib.errors import UserError
 from devlib.files import make_directory, sha256, write_atomic
-from devlib.language.contexts import SPLITS, Corpus
 from devlib.locks import locked
 
 RECIPE = 1  # raise it when the same archives come to give other documents

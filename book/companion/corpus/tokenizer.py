@@ -10,10 +10,10 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
+from companion.corpus.contexts import check_ids
 from companion.places import project_root
 from devlib.errors import UserError
 from devlib.files import sha256
-from devlib.language.contexts import check_ids
 
 MERGES = project_root() / "data" / "tokenizer" / "vocab.bpe"
 MERGES_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"

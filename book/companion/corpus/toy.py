@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from companion.corpus.contexts import Corpus
 from devlib.errors import UserError
-from devlib.language.contexts import Corpus
 from devlib.rng import generator
 
 DOCUMENTS = 4_096  # different ones in the train split

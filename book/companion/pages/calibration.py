@@ -20,6 +20,7 @@ from companion import presets, results
 from companion.compute.parallel import each
 from companion.curve import file_once, read_rows
 from companion.measurements import version_key
+from companion.regression import model_frame
 from companion.runs import RunKey
 from devlib.checkpoints import CheckpointStore
 from devlib.devices import move, to_numpy
@@ -35,7 +36,6 @@ from devlib.sampling.model import per_sample_losses
 from devlib.sampling.sgld import SGLD, sgld_step
 from devlib.settings import RegressionSettings, as_dict
 from devlib.steps import nearest, thin
-from devlib.training import model_frame
 
 LONG = 10_000  # steps in all from which compiling pays, in each of a few processes
 SWEEP_CHAINS = 2

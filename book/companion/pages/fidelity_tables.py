@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from companion.regression import model_loss
 from devlib.hessian import Hessian, random_signs
 from devlib.llc import estimate_llc, scaled_losses
 from devlib.regression.model import MICROBATCH
@@ -15,7 +16,6 @@ from devlib.sampling.chains import Chains, Random
 from devlib.sampling.sample import COMPILE_FROM
 from devlib.sampling.sgld import SGLD, sgld_step
 from devlib.settings import HessianSettings, RegressionSettings
-from devlib.training import model_loss
 
 PROBES = 16  # random vectors of the trace's sum and mean
 SHORT = 5  # the equality of two conventions is shown on a part of the draws: one in so many

@@ -151,7 +151,7 @@ def sampled(potential, sampling: Sampling, seed):
 
 def coordinates(potential):
     """The one-coordinate potentials that a `Powers` is the sum of, without the unused ones."""
-    from devlib.known.potentials import Powers
+    from companion.known.potentials import Powers
 
     return [Powers(potential.name, (c,), (p,)) for c, p in
             zip(potential.coefficients, potential.exponents, strict=True) if c]
@@ -163,8 +163,8 @@ def reference(potential, sampling: Sampling) -> tuple[float, bool]:
     Coordinates of a `Powers` are independent chains. A potential that is not even has no exact
     law of the chain here: the integral of the Gibbs density, which is its limit as eps -> 0.
     """
-    from devlib.known.answers import chain_moments, gibbs_moments
-    from devlib.known.potentials import Powers
+    from companion.known.answers import chain_moments, gibbs_moments
+    from companion.known.potentials import Powers
     from devlib.sampling.sgld import SGLD
 
     sampler = SGLD(sampling.eps, sampling.nbeta, sampling.gamma)
@@ -183,8 +183,8 @@ def estimate_tables(sampling: Sampling, seed, volumes) -> tuple[pd.DataFrame, pd
     long. The limit is E[nbeta L] at nbeta = 1e12, from one-dimensional integrals for A.2 and from
     volumes for Fig. 2.
     """
-    from devlib.known.answers import gibbs_moments
-    from devlib.known.potentials import A2_EXAMPLES, FIGURE_2
+    from companion.known.answers import gibbs_moments
+    from companion.known.potentials import A2_EXAMPLES, FIGURE_2
 
     rows, ends = [], []
     for group, potential in [("A.2", toy) for toy in A2_EXAMPLES] + [
@@ -225,7 +225,7 @@ def power_table(sampling: Sampling, seed) -> pd.DataFrame:
 
     The step is `sampling.eps` in units of the square of the width (nbeta c)^(-1/p).
     """
-    from devlib.known.potentials import Powers
+    from companion.known.potentials import Powers
 
     rows = []
     for c, p in COEFFICIENTS_AND_POWERS:
@@ -245,7 +245,7 @@ def power_table(sampling: Sampling, seed) -> pd.DataFrame:
 
 def network_table(settings: Settings, seed) -> pd.DataFrame:
     """E[nbeta L] of linear networks over nbeta, from exact Gibbs chains, beside Aoyagi's LLC."""
-    from devlib.known.potentials import LinearNetwork
+    from companion.known.potentials import LinearNetwork
 
     rows = []
     for widths, rank in NETWORKS:
@@ -258,7 +258,7 @@ def network_table(settings: Settings, seed) -> pd.DataFrame:
 
 def network_estimate_table(settings: Settings, seed) -> pd.DataFrame:
     """SGLD on some of the networks, beside Gibbs chains at the same nbeta and gamma."""
-    from devlib.known.potentials import LinearNetwork
+    from companion.known.potentials import LinearNetwork
 
     rows, run = [], settings.networks
     for widths, rank in SAMPLED:
@@ -279,7 +279,7 @@ def _network_facts(network):
 
 
 def _gibbs(network, nbeta, settings, seed):
-    from devlib.known.answers import network_draws
+    from companion.known.answers import network_draws
     from devlib.sampling.draws import diagnostic
 
     values = network_draws(

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
+from companion.known.potentials import MeanModel
 from devlib.files import write_atomic
-from devlib.known.potentials import MeanModel
 from devlib.rng import stream_seed
 from devlib.sampling.chains import Chains
 from devlib.sampling.sgld import SGLD

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import torch
 
+from companion.known.potentials import FIGURE_2, Monomial
 from devlib.errors import UserError
-from devlib.known.potentials import FIGURE_2, Monomial
 
 RADIUS = 0.5  # of the ball B around w0: the fourth potential's line of minima lies outside it
 LEVELS = np.logspace(-16, 0, 129)  # eps of the volumes

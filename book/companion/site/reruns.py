@@ -103,11 +103,11 @@ def collect(folder) -> Found:
 
 def of_the_book() -> list[Rerun]:
     """What the committed tables show, one run for each preset and seed that they have."""
-    from companion.claims import ledger as claims
+    from companion.claims import ledger
 
     return [Rerun(preset, seed, {}, {}, measured(preset, seed)) for preset in presets.PRESETS
-            for seed in sorted({seed for kind in claims.KINDS
-                                for seed in claims.seeds_of(preset, kind)})]
+            for seed in sorted({seed for kind in ledger.KINDS
+                                for seed in ledger.seeds_of(preset, kind)})]
 
 
 def flips(runs, key, verdict="verdict") -> dict:
@@ -128,7 +128,7 @@ def flips(runs, key, verdict="verdict") -> dict:
 def measured(preset, seed, runs=None, settings=()) -> list[dict]:
     """The numbers of the paper's claims that the tables of a run can measure, with their verdicts,
     as `companion.claims.ledger.measure` gives them; without `runs`, on the committed tables."""
-    from companion.claims import ledger as claims
+    from companion.claims import ledger
 
-    return [claim for claim in claims.measure(preset, seed, runs, dict(settings))
+    return [claim for claim in ledger.measure(preset, seed, runs, dict(settings))
             if claim["verdict"] != NOT_RUN]

@@ -11,8 +11,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from companion import presets
-from companion import regression as tables_regression
+from companion import presets, regression
 from companion.cli import main
 from companion.compute import cluster as clusters
 from companion.compute import parallel
@@ -75,7 +74,7 @@ def cluster(tmp_path_factory):
 def curve(runs, name, jobs=None, wrap=lambda measure: measure) -> pd.DataFrame:
     """The LLC curve of the run, filed in a folder of that name."""
     store = CheckpointStore(runs / "checkpoints")
-    measure = wrap(functools.partial(tables_regression.measure_llc, SETTINGS, 3, False))
+    measure = wrap(functools.partial(regression.measure_llc, SETTINGS, 3, False))
     return rows(measure, store, store.steps, runs / name, {}, name, jobs)
 
 

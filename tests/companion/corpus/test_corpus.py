@@ -18,6 +18,7 @@ import torch
 
 from companion.corpus import hub as corpus_hub
 from companion.corpus import offline as corpus_offline
+from companion.corpus.contexts import SPLITS, Corpus, fixed_contexts, training_batch
 from companion.corpus.corpora import facts, load_corpus, may_be_quoted
 from companion.corpus.files import MANIFEST, stream_path
 from companion.corpus.hub import hub_corpus
@@ -27,7 +28,6 @@ from companion.corpus.tokenizer import load_tokenizer
 from companion.corpus.toy import toy_corpus
 from companion.places import cache_directory, project_root
 from devlib.errors import UserError
-from devlib.language.contexts import SPLITS, Corpus, fixed_contexts, training_batch
 from devlib.sealed import write_sealed
 from tests.corpus_archives import FILES, PAGES, write, write_all
 

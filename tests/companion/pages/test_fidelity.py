@@ -10,7 +10,9 @@ import torch
 from docutils.nodes import make_id
 
 from companion import presets, results, runs
+from companion.checkpoint_rows import llc_row
 from companion.compute import parallel
+from companion.known.potentials import MeanModel, quadratic
 from companion.pages import fidelity
 from companion.pages.fidelity_tables import (
     PROBES,
@@ -23,8 +25,6 @@ from companion.pages.fidelity_tables import (
     trace_rows,
 )
 from devlib.errors import UserError
-from devlib.known.potentials import MeanModel, quadratic
-from devlib.llc.curve import llc_row
 from devlib.regression.model import build_model, per_sample_loss
 from devlib.regression.task import fixed_set
 from devlib.sampling.chains import Chains

@@ -6,17 +6,17 @@ import pandas as pd
 import pytest
 
 from companion import runs
+from companion.known.potentials import A2_EXAMPLES, FIGURE_2, Powers, TwoMinima, quadratic
 from companion.pages import primer
 from companion.pages.volumes import LEVELS
 from devlib.errors import UserError
-from devlib.known.potentials import A2_EXAMPLES, FIGURE_2, Powers, TwoMinima, quadratic
 
 # ---------------------------------------------------------------------------- exact answers
 
 
 def test_references():
     """Quadratics against the closed form of the discrete chain; unused directions add nothing."""
-    from devlib.known.answers import gibbs_moments, quadratic_chain_mean
+    from companion.known.answers import gibbs_moments, quadratic_chain_mean
     from devlib.sampling.sgld import SGLD
 
     sampling = primer.FULL.toys

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import scipy.integrate
 
+from companion.known.potentials import A2_EXAMPLES, FIGURE_2, Monomial, TwoMinima, quadratic
 from companion.pages.volumes import LEVELS, RADIUS, mean_from_volumes, volume_potentials, volumes
 from devlib.errors import UserError
-from devlib.known.potentials import A2_EXAMPLES, FIGURE_2, Monomial, TwoMinima, quadratic
 
 QUADRATIC, QUARTIC, CROSSING, TWO_MINIMA = FIGURE_2
 

@@ -115,7 +115,7 @@ def test_a_page_asks_for_a_gpu_and_fits_a_session_as_it_is(name):
 
 def test_the_page_on_colab_installs_what_the_project_s_extra_names():
     text = (ROOT / "book" / "colab.md").read_text()
-    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+    extra = tomllib.loads((ROOT / "book" / "pyproject.toml").read_text())["project"][
         "optional-dependencies"]["language"]
     assert set(re.findall('"([^"]+)"', re.search("%pip install.*", text)[0])) == set(extra)
 

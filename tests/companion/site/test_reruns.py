@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from companion import presets, results
-from companion.claims import ledger as claims
+from companion.claims import ledger
 from companion.places import project_root
 from companion.runs import RunKey, rerun_folder
 from companion.site import page_runs, reruns
@@ -160,7 +160,7 @@ def test_another_corpus_has_folders_of_its_own(monkeypatch):
 
 def test_what_a_run_measures_is_what_the_ledger_measures():
     found = reruns.measured("laptop", 0)
-    assert found == [number for number in claims.measure("laptop", 0)
+    assert found == [number for number in ledger.measure("laptop", 0)
                      if number["verdict"] != "not run"]
     assert {"agrees", "not reached at this scale"} <= {number["verdict"] for number in found}
 
@@ -259,7 +259,7 @@ def test_without_own_runs_the_book_s_are_shown_and_a_new_one_drops_in(build, tmp
     assert warnings == ""
     assert [row[2] for row in names[1:]][-1] == "in the repository"
     assert "yours" not in [row[2] for row in names]
-    measured = {number["id"] for number in claims.measure("laptop", 0)
+    measured = {number["id"] for number in ledger.measure("laptop", 0)
                 if number["verdict"] != "not run"}
     assert {row[0].split()[0] for row in verdicts[1:]} == measured
     assert "companion sweep stage_boundaries" in re.sub("<.*?>", "", text)  # how to add one
@@ -272,5 +272,5 @@ def test_the_committed_reruns_are_whole_and_of_known_presets():
     assert found.damaged == []
     assert {run.preset for run in found.runs} <= presets.PRESETS.keys()
     assert len(found.runs) >= 3 and all(run.pages for run in found.runs)
-    known = {claim.id for claim in claims.entries()}
+    known = {claim.id for claim in ledger.entries()}
     assert all(number["id"] in known for run in found.runs for number in run.claims)

@@ -13,8 +13,8 @@ import scipy.sparse
 import torch
 from torch.func import grad, vmap
 
+from companion.known.potentials import Powers
 from devlib.errors import UserError
-from devlib.known.potentials import Powers
 
 
 def quadratic_chain_mean(curvatures, sampler) -> float:

@@ -3,7 +3,7 @@
 Each is a frozen dataclass with a name, its formula, the exact `llc` at `w0` with its
 `multiplicity`, and what the sampler takes: `loss(params, batch)`, `params` and `data`. What an
 estimate should give at a finite nbeta and eps, where the asymptotic llc is not yet reached, is in
-devlib.known.answers.
+companion.known.answers.
 """
 
 from dataclasses import dataclass, field

@@ -7,15 +7,14 @@ import pytest
 import torch
 from llc_gates import mean_and_mcse
 
-from devlib.errors import UserError
-from devlib.known.answers import (
+from companion.known.answers import (
     chain_moments,
     gibbs_moments,
     mean_model_chain_mean,
     network_draws,
     quadratic_chain_mean,
 )
-from devlib.known.potentials import (
+from companion.known.potentials import (
     A2_EXAMPLES,
     FIGURE_2,
     LinearNetwork,
@@ -27,6 +26,7 @@ from devlib.known.potentials import (
     quadratic,
     reduced_rank_llc,
 )
+from devlib.errors import UserError
 from devlib.sampling.sgld import SGLD
 
 POTENTIALS = (*A2_EXAMPLES, *FIGURE_2, Monomial("three axes", (2, 1, 2)))
