@@ -14,10 +14,11 @@ from devlib.errors import UserError
 from devlib.fast import Uncompiled, compiled, mean_gradient
 from devlib.rng import generator
 from devlib.sampling.burn_in import find_burn_in
+from devlib.sampling.checked import check_loss
 from devlib.sampling.draws import Draws
+from devlib.sampling.given import problem_of
 from devlib.sampling.model import (
     Layout,
-    check_loss,
     check_memory,
     check_problem,
     flat_loss,
@@ -36,11 +37,14 @@ class Chains:
 
     def __init__(self, loss, params, data, sampler, *, chains, seed=0, batch_size=None, mask=None,
                  vectorised=None, compile=True, init_losses=None, microbatch=None):
-        _check(loss, params, data, sampler, chains, seed, batch_size, init_losses)
+        problem = problem_of(loss, params, data)
+        loss, params, mask = problem.loss, problem.params, problem.mask(mask)
+        _check(params, problem.data, sampler, chains, seed, batch_size, init_losses)
         if microbatch is not None:
             check_count("microbatch", microbatch)
+        originals = params
         params = {name: p.detach() for name, p in params.items()}
-        self.loss, self.data, self.sampler = loss, tuple(data), sampler
+        self.loss, self.data, self.sampler = loss, problem.data, sampler
         self.chains, self.seed, self.batch_size = int(chains), int(seed), batch_size
         self.microbatch = microbatch
         self.layout = Layout.of(params)
@@ -50,7 +54,7 @@ class Chains:
         self.origin = origin
         self.anchor = origin if free is None else origin[self.free]
         self.size = len(self.anchor)
-        check_loss(loss, params, self.data)
+        check_loss(loss, originals, self.data, self.layout.freed(mask))
         if init_losses is None:
             init_losses = per_sample_losses(loss, params, self.data)
         self.init_losses = torch.as_tensor(init_losses, device=origin.device).detach().double()
@@ -209,12 +213,10 @@ def _step_function(loss, layout, sampler, vectorised, compile, masked, whole_set
     return step
 
 
-def _check(loss, params, data, sampler, chains, seed, batch_size, init_losses):
+def _check(params, data, sampler, chains, seed, batch_size, init_losses):
     """Everything that can be wrong without a look at the loss."""
     check_count("chains", chains)
     check_count("seed", seed, least=0)
-    if not callable(loss):
-        raise UserError(f"loss must be a function, loss(params, batch), not {loss!r}")
     if batch_size is not None:
         check_count("batch_size", batch_size)
     if not isinstance(sampler, SGLD):
