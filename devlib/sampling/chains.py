@@ -14,7 +14,7 @@ from devlib.errors import UserError
 from devlib.fast import Uncompiled, compiled, mean_gradient
 from devlib.rng import generator
 from devlib.sampling.burn_in import find_burn_in
-from devlib.sampling.checked import check_loss
+from devlib.sampling.checked import check_loss, check_rounding
 from devlib.sampling.draws import Draws
 from devlib.sampling.given import problem_of
 from devlib.sampling.model import (
@@ -60,6 +60,7 @@ class Chains:
         self.init_losses = torch.as_tensor(init_losses, device=origin.device).detach().double()
         if not self.init_losses.isfinite().all():
             raise UserError("the loss of w0 is not finite on every sample; no chain can start")
+        check_rounding(self.anchor, float(self.init_losses.mean()), sampler)
         self.w = self.anchor.expand(self.chains, -1).clone()  # (C, P)
         self.state = torch.stack([sampler.start(self.anchor)] * self.chains)
         self.taken = 0

@@ -48,6 +48,28 @@ def first_losses(loss, params, data) -> torch.Tensor:
     return per_sample_losses(loss, params, data)
 
 
+def check_rounding(w, init_loss, sampler):
+    """Raises UserError where the precision of w0 (P,) is too coarse for the chain: in 16 bits;
+    where rounding adds more than a hundredth to the noise of a step; and where the rounding of the
+    mean loss, `init_loss` at w0, moves nbeta times it by a twentieth of what a regular model of
+    as many parameters has, P / 2."""
+    kind, rounding = str(w.dtype).removeprefix("torch."), torch.finfo(w.dtype).eps
+    if rounding > torch.finfo(torch.float32).eps:
+        raise UserError(f"a chain in {kind} loses its steps to rounding: give the parameters in "
+                        "float32, and let the loss convert them")
+    spacing = rounding * 2 ** w.double().abs().log2().floor()  # of numbers as large as w
+    noise = sampler.eps / getattr(sampler, "floor", 1.0)  # at most, of the preconditioned one
+    more = "give the model and the data in float64 (model.double()), or take "
+    if spacing.square().mean() / 12 > noise / 100:
+        raise UserError(f"eps = {sampler.eps:g} makes steps that the rounding of the parameters in "
+                        f"{kind} swallows: {more}a larger eps")
+    moved = sampler.nbeta * rounding / 2 * abs(init_loss)
+    if moved > len(w) / 40:
+        raise UserError(f"nbeta = {sampler.nbeta:g} times the rounding of a loss of "
+                        f"{init_loss:.3g} in {kind} is {moved:.2g}, much for {len(w)} parameters: "
+                        f"{more}a smaller nbeta")
+
+
 # -------------------------------------------------------------------------------- single checks
 
 

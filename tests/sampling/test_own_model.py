@@ -12,7 +12,7 @@ from torch.func import functional_call
 from devlib.errors import UserError
 from devlib.hessian import Hessian
 from devlib.llc.calibrate import calibrate
-from devlib.sampling import SGLD, Chains, per_sample_losses, sample_chains
+from devlib.sampling import SGLD, Chains, RMSpropSGLD, per_sample_losses, sample_chains
 from devlib.sampling.checked import check_loss
 
 SAMPLER = SGLD(eps=1e-2, nbeta=10.0, gamma=1.0)
@@ -280,6 +280,75 @@ def test_a_mask_beside_a_held_parameter():
         run(loss_of(model), model, mask={"weight": True, "bias": True})
     model.requires_grad_(False)
     refuse("no parameter may move: every one has requires_grad=False", loss_of(model), model)
+
+
+# ------------------------------------------------------------------------- rounding (case 8)
+
+
+def regression_at_truth(dtype, noise=0.0):
+    """(loss, params, data) at the true weights (1, -2, 1.5, 4)."""
+    x, y = inputs(256)
+    w = torch.tensor([[1.0, -2, 1.5, 4]], dtype=torch.float64)
+    return (lambda p, b: ((b[0] @ p["w"].T - b[1]) ** 2)[:, 0] / 2, {"w": w.to(dtype)},
+            (x.to(dtype), (x @ w.T + noise * y).to(dtype)))
+
+
+@pytest.mark.parametrize("dtype, sampler, noise, match", [
+    (torch.bfloat16, SGLD(1e-3, 20.0, 1.0), 0, "a chain in bfloat16 loses its steps"),
+    (torch.float16, SGLD(1e-3, 20.0, 1.0), 0, "a chain in float16 loses its steps"),
+    (torch.float32, SGLD(1e-13, 20.0, 1.0), 0, "eps = 1e-13 makes steps that the rounding"),
+    (torch.float64, SGLD(1e-31, 20.0, 1.0), 0, "eps = 1e-31 makes steps that the rounding"),
+    (torch.float32, SGLD(1e-7, 1e7, 1.0), 1, r"nbeta = 1e\+07 times the rounding of a loss")])
+def test_what_rounding_would_drown(dtype, sampler, noise, match):
+    with pytest.raises(UserError, match=f"{match}.*(float32|float64)"):
+        run(*regression_at_truth(dtype, noise), sampler)
+
+
+@pytest.mark.parametrize("dtype, sampler, noise", [
+    (torch.float32, SGLD(1e-3, 20.0, 1.0), 1), (torch.float64, SGLD(1e-7, 1e7, 1.0), 1),
+    (torch.float32, SGLD(1e-7, 1e7, 1.0), 0), (torch.float64, SGLD(1e-20, 20.0, 1.0), 0),
+    (torch.float32, RMSpropSGLD(1e-13, 20.0, 1.0, floor=1e-6), 0)])
+def test_what_rounding_leaves(dtype, sampler, noise):
+    assert np.isfinite(run(*regression_at_truth(dtype, noise), sampler).losses).all()
+
+
+def test_factors_in_bfloat16_of_weights_in_float32():
+    """What the error advises."""
+    loss, params, data = regression_at_truth(torch.float32)
+
+    def mixed(params, batch):
+        return loss({"w": params["w"].bfloat16().float()}, batch)
+
+    assert np.isfinite(run(mixed, params, data, SGLD(1e-3, 20.0, 1.0)).losses).all()
+
+
+# ------------------------------------------------- models that keep what they are lent (case 9)
+
+
+class Bridge(nn.Module):
+    """Holds a module out of torch's sight, and lends it its own parameters at every call, as
+    bridges to another library's model do: what the module had is not given back."""
+
+    def __init__(self):
+        super().__init__()
+        inner = linear()
+        self.weight, self.bias = inner.weight, inner.bias
+        object.__setattr__(self, "inner", inner)
+
+    def forward(self, x):
+        for name, value in self._parameters.items():
+            self.inner._parameters[name] = value
+        return self.inner(x)
+
+
+@pytest.mark.parametrize("given", [lambda m: m, lambda m: dict(m.named_parameters())])
+def test_a_model_that_keeps_the_chains_parameters(given):
+    model = Bridge()
+    before, inner = state(model), state(model.inner)
+    refuse("after a call of the loss the model holds the chain's parameters", loss_of(model),
+           given(model))
+    assert_untouched(model, before)
+    assert_untouched(model.inner, inner)
 
 
 # -------------------------------------------------------------- what may be given (case 10)
