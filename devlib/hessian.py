@@ -50,7 +50,7 @@ class Hessian(LinearOperator):
         check_problem(params, data)
         if microbatch is not None:
             check_count("microbatch", microbatch)
-        check_loss(loss, params, data)
+        loss = check_loss(loss, params, data)
         layout = Layout.of(params)
         self.w, self.data, self.products = layout.flatten(params), data, 0
         make = _KeptGraph if keep_graph else _MadeAnew

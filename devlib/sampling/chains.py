@@ -44,7 +44,7 @@ class Chains:
             check_count("microbatch", microbatch)
         originals = params
         params = {name: p.detach() for name, p in params.items()}
-        self.loss, self.data, self.sampler = loss, problem.data, sampler
+        self.data, self.sampler = problem.data, sampler
         self.chains, self.seed, self.batch_size = int(chains), int(seed), batch_size
         self.microbatch = microbatch
         self.layout = Layout.of(params)
@@ -54,7 +54,7 @@ class Chains:
         self.origin = origin
         self.anchor = origin if free is None else origin[self.free]
         self.size = len(self.anchor)
-        check_loss(loss, originals, self.data, self.layout.freed(mask))
+        self.loss = loss = check_loss(loss, originals, self.data, self.layout.freed(mask))
         if init_losses is None:
             init_losses = per_sample_losses(loss, params, self.data)
         self.init_losses = torch.as_tensor(init_losses, device=origin.device).detach().double()

@@ -6,23 +6,43 @@ random numbers stands afterwards where it stood.
 """
 
 import random
+from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from devlib.errors import UserError
+from devlib.fast import Uncompiled
 from devlib.sampling.given import NAMED, problem_of
 from devlib.sampling.model import check_problem, per_sample_losses
 
 SIZE_TOLERANCE = 1e-2  # a batch of another size may go through other kernels, in bfloat16 even
 
 
+@dataclass(frozen=True, eq=False)
+class Returning:
+    """A loss after whose every call modules get back the parameters that it leaves replaced, as
+    torch.func.functional_call does where a module has two names (TransformerLens's bridges)."""
+
+    loss: Callable
+    places: tuple  # (a module's parameters, name there, its own parameter)
+
+    def __call__(self, params, batch):
+        try:
+            return self.loss(params, batch)
+        finally:
+            for parameters, name, own in self.places:
+                parameters[name] = own
+
+
 def check_loss(loss, params, data, moves=None):
-    """Raises UserError unless the loss gives one value a sample, always the same, that depends
-    on that sample alone and on each of the parameters that move (`moves`: names; None: all), and
-    leaves the model, the parameters and the batch as they are.
+    """The loss, or one that gives a model's own parameters back (`Returning`). Raises UserError
+    unless it gives one value a sample, always the same, that depends on that sample alone and on
+    each of the parameters that move (`moves`: names; None: all), and leaves the model, the
+    parameters and the batch as they are.
 
     params: tensors by name, data: a tuple of tensors, the sample first. Six calls on four samples
     or fewer.
@@ -30,13 +50,18 @@ def check_loss(loss, params, data, moves=None):
     moves = tuple(params) if moves is None else tuple(moves)
     with _Watch(params) as watch:
         if not _check_form(loss, params, data, watch).isfinite().all():
-            return  # no chain can start: that is said elsewhere
+            return loss  # no chain can start: that is said elsewhere
         watch.check_buffers(moves)
         near = _nearby(params, moves)
         values = _check_reach(loss, near, _take(data, _PAIR), moves, watch)
         _check_same(values, _values(loss, near, _take(data, _PAIR), watch))
         if len(data[0]) > 1:
             _check_neighbours(loss, near, data, watch)
+    if not watch.left:
+        return loss
+    places = tuple(watch.left.values())
+    return (Uncompiled(Returning(loss.loss, places)) if isinstance(loss, Uncompiled)
+            else Returning(loss, places))
 
 
 def first_losses(loss, params, data) -> torch.Tensor:
@@ -44,7 +69,7 @@ def first_losses(loss, params, data) -> torch.Tensor:
     `check_problem` and `check_loss`."""
     loss, params, data = problem_of(loss, params, data).parts
     check_problem(params, data)
-    check_loss(loss, params, data)
+    loss = check_loss(loss, params, data)
     return per_sample_losses(loss, params, data)
 
 
@@ -194,7 +219,8 @@ class _Watch:
     were at the first call, and every generator, which at the end stands where it stood."""
 
     def __init__(self, originals):
-        self.originals, self.seen, self.tensors, self.root = originals, {}, [], None
+        self.originals, self.seen, self.tensors = originals, {}, []
+        self.root, self.left = None, {}  # the first module called, and parameters to give back
 
     def __enter__(self):
         self.generators = _generators()
@@ -224,14 +250,11 @@ class _Watch:
         try:
             yield
         finally:
-            written, left = self.put_back(given), self.take_out(given)
+            written = self.put_back(given)
+            self.take_out(given)
         if written:
             raise UserError("the loss writes to the model, as BatchNorm in train() does, or "
                             "load_state_dict; call model.eval(), and torch.func.functional_call")
-        if left:
-            raise UserError("after a call of the loss the model holds the chain's parameters, not "
-                            "its own, as torch.func.functional_call leaves modules that share "
-                            "parameters by way of others: give a plain module")
         if not _equal(before, _generators()):
             raise UserError("the loss is random; call model.eval() (it draws random numbers)")
 
@@ -240,17 +263,17 @@ class _Watch:
         names = {id(p) for p in given.values()}
         return any([_put_back(*entry) for entry in self.tensors if id(entry[0]) not in names])
 
-    def take_out(self, given) -> bool:
-        """Whether the modules still hold what the loss was given; they have their own again."""
-        names, left = {id(p): name for name, p in given.items()}, False
+    def take_out(self, given):
+        """Gives the modules their own parameters where they still hold what the loss was given."""
+        names = {id(p): name for name, p in given.items()}
         for module in self.seen.values():
             for key, p in list(module._parameters.items()):
                 if id(p) in names:
                     original = self.originals[names[id(p)]]
                     if not isinstance(original, torch.nn.Parameter):
                         original = torch.nn.Parameter(original.detach())
-                    module._parameters[key], left = original, True
-        return left
+                    self.left[id(module), key] = (module._parameters, key, original)
+                    module._parameters[key] = original
 
     def check_buffers(self, moves):
         """Raises UserError if a buffer of the model would move."""

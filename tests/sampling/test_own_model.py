@@ -341,14 +341,34 @@ class Bridge(nn.Module):
         return self.inner(x)
 
 
+class TwoNames(nn.Module):
+    """One module under two names, as TransformerLens's bridges have it."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = linear()
+        self.again = nn.ModuleList([self.inner])
+
+    def forward(self, x):
+        return self.again[0](x)
+
+
 @pytest.mark.parametrize("given", [lambda m: m, lambda m: dict(m.named_parameters())])
-def test_a_model_that_keeps_the_chains_parameters(given):
-    model = Bridge()
+@pytest.mark.parametrize("vectorised", [False, True])
+@pytest.mark.parametrize("kind", [Bridge, TwoNames])
+def test_a_model_that_keeps_the_chains_parameters_gets_its_own_back(kind, given, vectorised):
+    model = kind()
     before, inner = state(model), state(model.inner)
-    refuse("after a call of the loss the model holds the chain's parameters", loss_of(model),
-           given(model))
+    plain, params = linear(), dict(model.named_parameters())
+    found = run(loss_of(model), given(model), vectorised=vectorised)
+    hessian = Hessian(loss_of(model), given(model), inputs(), keep_graph=not vectorised) @ np.eye(5)
     assert_untouched(model, before)
     assert_untouched(model.inner, inner)
+    assert {*params} == {*dict(model.named_parameters())}
+    expected = run(loss_of(plain), plain, vectorised=vectorised)
+    np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-10)
+    exact = Hessian(loss_of(plain), plain, inputs()) @ np.eye(5)
+    np.testing.assert_allclose(hessian, exact, rtol=1e-10)
 
 
 # -------------------------------------------------------------- what may be given (case 10)
