@@ -19,7 +19,10 @@ from devlib.checks import check_count, check_number
 from devlib.devices import to_numpy
 from devlib.errors import UserError
 from devlib.fast import mean_gradient
-from devlib.sampling.model import Layout, check_loss, check_problem
+from devlib.sampling.checked import check_loss
+from devlib.sampling.given import problem_of
+from devlib.sampling.model import Layout, check_problem
+from devlib.twice import check_product, second_derivatives
 
 LEAST_PROBES = 10  # a standard error from fewer is a guess
 RESTARTS = 50  # of the eigenvalue iteration, at most; two or three are usual
@@ -34,28 +37,31 @@ class Hessian(LinearOperator):
     `keep_graph` makes the gradient once and keeps its graph, which takes about half the time of a
     product and the memory of all samples' activations.
 
-    Raises UserError for a loss, parameters or data that are not of the library's form, and when a
-    product is not finite.
+    An nn.Parameter with requires_grad=False is held, and tied ones are one (devlib.sampling.given).
+    Raises UserError for a loss, parameters or data that are not of the library's form
+    (devlib.sampling.checked), for a loss without right second derivatives, and when a product is
+    not finite.
     """
 
     def __init__(self, loss, params, data, *, microbatch=None, compile=False, keep_graph=False):
+        loss, params, data = problem_of(loss, params, data).parts
         check_problem(params, data)
         if microbatch is not None:
             check_count("microbatch", microbatch)
-        check_loss(loss, params, data)
+        loss = check_loss(loss, params, data)
         layout = Layout.of(params)
-        self.w, self.data, self.products = layout.flatten(params), tuple(data), 0
-        if keep_graph:
-            self._product = _KeptGraph(loss, layout, self.w, self.data, microbatch)
-        else:
-            gradient = mean_gradient(_slope(loss, layout), microbatch, compile)
-            self._product = lambda v: gradient(self.w, v, self.data)[0]
+        self.w, self.data, self.products = layout.flatten(params), data, 0
+        make = _KeptGraph if keep_graph else _MadeAnew
+        with second_derivatives():
+            check_product(loss, params, data, make)
+            self._product = make(loss, layout, self.w, self.data, microbatch, compile)
         super().__init__(np.float64, (len(self.w), len(self.w)))
 
     def _matvec(self, v):
         self.products += 1
         v = torch.as_tensor(v.reshape(-1), dtype=self.w.dtype, device=self.w.device)
-        product = self._product(v)
+        with second_derivatives():
+            product = self._product(v)
         if not product.isfinite().all():
             raise UserError("the Hessian is not finite: the loss or a derivative of it overflows "
                             "at these parameters")
@@ -65,10 +71,21 @@ class Hessian(LinearOperator):
         return self
 
 
+class _MadeAnew:
+    """v -> H v from a gradient that is made for each product."""
+
+    def __init__(self, loss, layout, w, data, microbatch=None, compile=False):
+        self.w, self.data = w, data
+        self.gradient = mean_gradient(_slope(loss, layout), microbatch, compile)
+
+    def __call__(self, v):
+        return self.gradient(self.w, v, self.data)[0]
+
+
 class _KeptGraph:
     """v -> H v from gradients whose graphs are kept, one for each slice of the samples."""
 
-    def __init__(self, loss, layout, w, data, microbatch):
+    def __init__(self, loss, layout, w, data, microbatch=None, compile=False):
         self.w = w.clone().requires_grad_()
         size = microbatch or len(data[0])
         self.parts = []

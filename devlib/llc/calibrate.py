@@ -15,9 +15,11 @@ from tqdm import tqdm
 from devlib.checks import check_count, check_number
 from devlib.errors import UserError
 from devlib.llc.estimate import default_nbeta, estimate_llc, scaled_losses
-from devlib.sampling import per_sample_losses, sample_chains
+from devlib.sampling import sample_chains
 from devlib.sampling.burn_in import find_burn_in
+from devlib.sampling.checked import first_losses
 from devlib.sampling.draws import Draws
+from devlib.sampling.given import problem_of
 from devlib.sampling.sample import COMPILE_FROM
 from devlib.sampling.sgld import SGLD
 
@@ -73,8 +75,9 @@ def sweep(loss, params, data, samplers, *, batch_size, chains=2, draws=200, burn
     eps, nbeta, gamma, llc, mcse, ess, rhat, burn_in and status. What diverges stays in the table
     with NaN for its numbers."""
     samplers = list(samplers)
+    loss, params, data = problem_of(loss, params, data).parts
     if init_losses is None:
-        init_losses = per_sample_losses(loss, params, data)
+        init_losses = first_losses(loss, params, data)
     if compile is None:  # one compiled step serves all
         compile = chains * draws * len(samplers) >= COMPILE_FROM
     rows = []
@@ -119,7 +122,8 @@ def calibrate(loss, params, data, *, batch_size, nbeta=None, eps=EPS, gammas=GAM
     nbeta = default_nbeta(batch_size) if nbeta is None else nbeta
     grid = [[SGLD(value, nbeta, gamma) for value in sorted(eps, reverse=True)]
             for gamma in sorted(gammas)]
-    init_losses = per_sample_losses(loss, params, data)
+    loss, params, data = problem_of(loss, params, data).parts
+    init_losses = first_losses(loss, params, data)
     compile = chains * draws * len(grid) * len(grid[0]) >= COMPILE_FROM
     rows = []
     for column in grid:

@@ -14,10 +14,11 @@ from devlib.errors import UserError
 from devlib.fast import Uncompiled, compiled, mean_gradient
 from devlib.rng import generator
 from devlib.sampling.burn_in import find_burn_in
+from devlib.sampling.checked import check_loss, check_rounding
 from devlib.sampling.draws import Draws
+from devlib.sampling.given import problem_of
 from devlib.sampling.model import (
     Layout,
-    check_loss,
     check_memory,
     check_problem,
     flat_loss,
@@ -37,11 +38,14 @@ class Chains:
 
     def __init__(self, loss, params, data, sampler, *, chains, seed=0, batch_size=None, mask=None,
                  vectorised=None, compile=True, init_losses=None, microbatch=None, start="w0"):
-        _check(loss, params, data, sampler, chains, seed, batch_size, init_losses, start)
+        problem = problem_of(loss, params, data)
+        loss, params, mask = problem.loss, problem.params, problem.mask(mask)
+        _check(params, problem.data, sampler, chains, seed, batch_size, init_losses, start)
         if microbatch is not None:
             check_count("microbatch", microbatch)
+        originals = params
         params = {name: p.detach() for name, p in params.items()}
-        self.loss, self.data, self.sampler = loss, tuple(data), sampler
+        self.data, self.sampler = problem.data, sampler
         self.chains, self.seed, self.batch_size = int(chains), int(seed), batch_size
         self.microbatch = microbatch
         self.layout = Layout.of(params)
@@ -51,12 +55,13 @@ class Chains:
         self.origin = origin
         self.anchor = origin if free is None else origin[self.free]
         self.size = len(self.anchor)
-        check_loss(loss, params, self.data)
+        self.loss = loss = check_loss(loss, originals, self.data, self.layout.freed(mask))
         if init_losses is None:
             init_losses = per_sample_losses(loss, params, self.data)
         self.init_losses = torch.as_tensor(init_losses, device=origin.device).detach().double()
         if not self.init_losses.isfinite().all():
             raise UserError("the loss of w0 is not finite on every sample; no chain can start")
+        check_rounding(self.anchor, float(self.init_losses.mean()), sampler)
         self.start = start
         self.w = self._starts()  # (C, P)
         self.state = torch.stack([sampler.start(self.anchor)] * self.chains)
@@ -245,12 +250,10 @@ def check_start(start, sampler):
                         "start='w0'")
 
 
-def _check(loss, params, data, sampler, chains, seed, batch_size, init_losses, start):
+def _check(params, data, sampler, chains, seed, batch_size, init_losses, start):
     """Everything that can be wrong without a look at the loss."""
     check_count("chains", chains)
     check_count("seed", seed, least=0)
-    if not callable(loss):
-        raise UserError(f"loss must be a function, loss(params, batch), not {loss!r}")
     if batch_size is not None:
         check_count("batch_size", batch_size)
     check_start(start, sampler)

@@ -9,6 +9,7 @@ import torch
 
 from devlib.errors import UserError
 from devlib.fast import Uncompiled, onednn
+from devlib.sampling.given import parameters_of, tensors_of
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ class Layout:
             raise UserError("the mask leaves no parameter free")
         return free
 
+    def freed(self, mask) -> tuple[str, ...]:
+        """Names of the parameters that such a mask leaves free, in whole or in part."""
+        return tuple(name for name in self.names
+                     if mask is None or torch.as_tensor(mask.get(name, False)).any())
+
 
 @functools.lru_cache(maxsize=32)  # the same function each time, so that it compiles once
 def flat_loss(loss, layout, masked):
@@ -78,6 +84,7 @@ def flat_loss(loss, layout, masked):
 
 def per_sample_losses(loss, params, data, chunk=512) -> torch.Tensor:
     """loss(params, .) of every sample of the set, (n,), without gradients, in chunks."""
+    params, data = parameters_of(params), tensors_of(data)
     with torch.no_grad(), onednn():
         parts = [loss(params, tuple(part[start:start + chunk] for part in data))
                  for start in range(0, len(data[0]), chunk)]
@@ -104,8 +111,6 @@ def check_problem(params, data) -> int:
     kinds = {p.dtype for p in params.values()}
     if len(kinds) > 1:
         raise UserError(f"params must share one dtype, not {kinds}")
-    if not isinstance(data, tuple | list) or not all(isinstance(p, torch.Tensor) for p in data):
-        raise UserError("data must be a tuple of tensors, such as (xs, ys) or (xs,)")
     places = {p.device for p in (*params.values(), *data)}
     if len(places) > 1:
         raise UserError(f"params and data must be on one device, not {places}")
@@ -113,15 +118,3 @@ def check_problem(params, data) -> int:
     if len(lengths) != 1 or 0 in lengths:
         raise UserError(f"data must be tensors of one length above 0, not of {sorted(lengths)}")
     return lengths.pop()
-
-
-def check_loss(loss, params, data):
-    """Raises UserError unless the loss gives one value for each of two samples."""
-    few = tuple(part[:2] for part in data)
-    with torch.no_grad():
-        values = loss(params, few)
-    if not isinstance(values, torch.Tensor) or values.shape != (len(few[0]),):
-        shape = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
-        raise UserError(f"loss(params, batch) must give one value a sample, ({len(few[0])},) for "
-                        f"{len(few[0])} samples, not {shape}; with torch's losses, "
-                        "reduction='none'")
