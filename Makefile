@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # without compiling all of what most commands never import, which takes longer than installing it
 PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 # a file's tests and a page's cells share what they build, so that each goes to one worker
-PARALLEL := -n auto --dist loadfile
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 READY := $(VENV)/.ready
 ADDRESS := $(VENV)/.address
 

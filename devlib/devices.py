@@ -127,3 +127,16 @@ def claim_gpu(names=None, folder=None):
         lock.close()
     os.environ["CUDA_VISIBLE_DEVICES"] = taken
     return taken
+
+
+def random_states() -> list[torch.Tensor]:
+    """The states of torch's own generators: the CPU's, and each GPU's where one is in use."""
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return [torch.get_rng_state(), *gpus]
+
+
+def set_random_states(states):
+    """Puts back what `random_states` gave."""
+    torch.set_rng_state(states[0])
+    if states[1:]:
+        torch.cuda.set_rng_state_all(states[1:])

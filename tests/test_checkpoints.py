@@ -16,6 +16,7 @@ from devlib import files
 from devlib.checkpoints import MANIFEST, CheckpointStore
 from devlib.errors import CheckpointError, UserError
 from devlib.files import make_directory, settings_hash, sha256, write_atomic, write_json
+from devlib.sealed import write_sealed
 
 SETTINGS = {"kind": "tests", "seed": 0, "rate": 0.1}
 
@@ -194,7 +195,7 @@ def test_a_strangers_checkpoint_runs_no_code(store, tmp_path):
     data = pickle.dumps(Payload(trace))
     store.path(5).write_bytes(data)
     store.manifest["checkpoints"]["5"]["sha256"] = sha256(data)
-    write_json(tmp_path / MANIFEST, store.manifest)
+    write_sealed(tmp_path / MANIFEST, store.manifest)
     refused(tmp_path, 5, store.path(5), "is no safetensors file")
     assert not trace.exists()
     pickle.loads(data)  # the trap does work

@@ -1,19 +1,19 @@
 """A user's loss put to the test on a few samples, before the first draw: what would make an
 estimate wrong without a word is refused in one line, and the model is left as it was.
 
-Valid losses give the same numbers as without these checks: they see copies, and every generator of
-random numbers stands afterwards where it stood.
+Valid losses give the same numbers as without these checks: they see copies, and torch's generators
+of random numbers stand afterwards where they stood. Python's and NumPy's are left alone: other
+threads draw from them (dask's do), and a loss that does is found by its values.
 """
 
-import random
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from devlib.devices import random_states, set_random_states
 from devlib.errors import UserError
 from devlib.fast import Uncompiled
 from devlib.sampling.given import NAMED, problem_of
@@ -166,7 +166,7 @@ def _take(data, places):
     """Copies of those samples, without the second of a single one."""
     length = len(data[0])
     places = [place % length for place in places] if length > 1 else [0]
-    return tuple(part[places] for part in data)
+    return tuple(torch.stack([part[place] for place in places]) for part in data)
 
 
 def _values(loss, params, batch, watch, grad=False):
@@ -216,20 +216,20 @@ def _same(a, b):
 
 class _Watch:
     """Finds what a call of the loss touches: the modules that it calls, with their tensors as they
-    were at the first call, and every generator, which at the end stands where it stood."""
+    were at the first call, and torch's generators, which at the end stand where they stood."""
 
     def __init__(self, originals):
         self.originals, self.seen, self.tensors = originals, {}, []
         self.root, self.left = None, {}  # the first module called, and parameters to give back
 
     def __enter__(self):
-        self.generators = _generators()
+        self.generators = random_states()
         self.handle = register_module_forward_pre_hook(self.see)
         return self
 
     def __exit__(self, *_):
         self.handle.remove()
-        _set_generators(self.generators)
+        set_random_states(self.generators)
 
     def see(self, module, _):
         """Of a module that is about to be called, and of its parts."""
@@ -246,7 +246,7 @@ class _Watch:
     @contextmanager
     def call(self, given):
         """Around a call of the loss: raises UserError for what it touched, and puts that back."""
-        before = _generators()
+        before = random_states()
         try:
             yield
         finally:
@@ -255,7 +255,7 @@ class _Watch:
         if written:
             raise UserError("the loss writes to the model, as BatchNorm in train() does, or "
                             "load_state_dict; call model.eval(), and torch.func.functional_call")
-        if not _equal(before, _generators()):
+        if not all(map(torch.equal, before, random_states())):
             raise UserError("the loss is random; call model.eval() (it draws random numbers)")
 
     def put_back(self, given) -> bool:
@@ -289,23 +289,3 @@ def _put_back(tensor, before):
     with torch.no_grad():
         tensor.copy_(before)
     return True
-
-
-def _generators():
-    """The states of every generator without an owner: torch's, numpy's and Python's."""
-    gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    kind, keys, *rest = np.random.get_state()
-    return [torch.get_rng_state(), *gpu], (kind, keys.tobytes(), *rest), random.getstate()
-
-
-def _equal(a, b):
-    return a[1:] == b[1:] and all(map(torch.equal, a[0], b[0]))
-
-
-def _set_generators(states):
-    (cpu, *gpu), (kind, keys, *rest), python = states
-    torch.set_rng_state(cpu)
-    if gpu:
-        torch.cuda.set_rng_state_all(gpu)
-    np.random.set_state((kind, np.frombuffer(keys, np.uint32), *rest))
-    random.setstate(python)

@@ -137,8 +137,8 @@ def _ties(params) -> dict:
     whether they are: two names of one memory, and no module's."""
     first, ties = {}, {}
     for name, p in params.items():
-        if not isinstance(p, torch.Tensor) or not p.numel():
-            continue
+        if not isinstance(p, torch.Tensor) or not p.numel() or not p.data_ptr():
+            continue  # what wraps a tensor has no memory of its own
         place = first.setdefault((p.data_ptr(), p.shape, p.stride(), p.device), name)
         if place == name:
             continue

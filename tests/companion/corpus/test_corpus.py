@@ -409,9 +409,9 @@ def test_hub_rows_of_many_groups_are_all_there_after_any_kills(cache, monkeypatc
 
 
 def test_hub_library_that_loses_rows(hub, monkeypatch):
-    """pyproject.toml asks for no less."""
+    """book/pyproject.toml asks for no less."""
     least = ".".join(map(str, corpus_hub.LEAST))
-    project = tomllib.loads((project_root() / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((project_root() / "book" / "pyproject.toml").read_text())["project"]
     assert project["optional-dependencies"]["hub"] == [f"datasets>={least}"]
     monkeypatch.setattr(datasets, "__version__", "5.0.1")
     refused(f"datasets 5.0.1 loses rows .*: pip install 'datasets>={least}'", hub[2])
