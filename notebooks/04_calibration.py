@@ -415,10 +415,10 @@ import torch
 from devlib.llc.calibrate import calibrate
 
 gen = torch.Generator().manual_seed(seed)
-truth = torch.tensor([[1.0, -2.0, 0.5, 0.0]])
-xs = torch.randn(4096, 4, generator=gen)
+truth = torch.tensor([[1.0, -2.0, 0.5, 0.0]], dtype=torch.float64)  # six digits on any processor
+xs = torch.randn(4096, 4, generator=gen).double()
 xs[:, 3] = 0.0
-ys = xs @ truth.T + 0.1 * torch.randn(4096, 1, generator=gen)
+ys = xs @ truth.T + 0.1 * torch.randn(4096, 1, generator=gen).double()
 
 
 def half_square(params, batch):
@@ -427,7 +427,8 @@ def half_square(params, batch):
     return 0.5 * (x @ params["weight"].T - y).square()[:, 0]
 
 
-small = calibrate(half_square, {"weight": truth}, (xs, ys), batch_size=128)
+# five times the draws that are usual, so that the choice does not hang on their noise
+small = calibrate(half_square, {"weight": truth}, (xs, ys), batch_size=128, draws=2000)
 print("\n".join(textwrap.wrap(str(small), 70)))
 
 # %% mystnb={"image": {"alt": "What calibrate tried on the linear model: LLC with error bars against step size, failures marked and the proposal ringed"}}
