@@ -7,36 +7,38 @@ BIN := $(VENV)/bin
 # without compiling all of what most commands never import, which takes longer than installing it
 PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 # a file's tests and a page's cells share what they build, so that each goes to one worker
-PARALLEL := -n auto --dist loadfile
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 READY := $(VENV)/.ready
 ADDRESS := $(VENV)/.address
 
-.PHONY: help reproduce test test-elsewhere test-slow book single zip audit bench clean
+.PHONY: help reproduce test test-elsewhere test-slow lint book single zip audit bench clean
 
 help:
 	@echo "make reproduce [PRESET=laptop] [SEED=0]  recompute everything, then build the book from it"
 	@echo "make test       every test but the slow ones"
 	@echo "make test-elsewhere [SETTINGS=...]  the book's numbers under other machines' arithmetic"
 	@echo "make test-slow  the slow ones: minutes to an hour"
+	@echo "make lint       ruff: names, imports, style"
 	@echo "make book       build the book from what is committed, as pages, as one page and as a zip"
 	@echo "make audit      ask whether the pinned versions have known holes"
 	@echo "make bench      measure speed and cost on this machine, into data/bench"
 
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt pyproject.toml book/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(PIP) -r requirements.txt
-	$(BIN)/python $(PIP) --no-deps --editable .
+	$(BIN)/python $(PIP) --no-deps --editable . --editable ./book
 	touch $@
 
 # The pages follow the repository's address in _config.yml; nothing changes where it did not.
 $(ADDRESS): $(READY) _config.yml
-	$(BIN)/python -m devlib refresh --address
+	$(BIN)/python -m companion refresh --address
 	touch $@
 
 reproduce: $(ADDRESS)
-	$(BIN)/python -m devlib reproduce --preset $(PRESET) --seed $(SEED)
+	$(BIN)/python -m companion reproduce --preset $(PRESET) --seed $(SEED)
 
-test: export OMP_NUM_THREADS ?= 1  # a worker a core: threads of their own would only wait
+# a worker a core: threads of their own would only wait
+test: export OMP_NUM_THREADS ?= 1
 test: $(ADDRESS)
 	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) --nbval --nbval-current-env \
 	    --ignore tests/notebook_cases tests notebooks
@@ -46,6 +48,9 @@ test-elsewhere: $(ADDRESS)
 
 test-slow: $(ADDRESS)
 	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
 
 book: $(ADDRESS)
 	$(BIN)/jupyter-book build . -W --keep-going --path-output runs/book

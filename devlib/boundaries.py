@@ -1,19 +1,19 @@
-"""What stage boundaries owe to the choices behind them, and to the noise of the estimates (B.1).
+"""Stage boundaries by a rule, and what they owe to the noise of the estimates (B.1).
 
 The paper names four choices: the checkpoints, the smoothing, log t or t, and the tolerance. Each
-`Rule` is one set of them; `sensitivity` tries one change at a time and `bootstrap` draws the
-curve anew from its chains.
+`Rule` is one set of them; `bootstrap` draws the curve anew from its chains.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from devlib.errors import UserError
-from devlib.presets import StageSettings
 from devlib.rng import stream_seed
-from devlib.stages import SmoothCurve, local_plateaus, moved, slope, smooth
+from devlib.settings import StageSettings
+from devlib.stages import SmoothCurve, by_step, local_plateaus, moved, slope, smooth
+from devlib.steps import apart, nearest
 
 NOISES = ("errors", "none", "fitted")
 
@@ -35,9 +35,10 @@ class Rule:
 
     def curve(self, llc: pd.DataFrame, kernel=None) -> SmoothCurve:
         """The smoothed curve of a table with columns step, llc, mcse; `kernel` as for `smooth`.
-        Raises UserError for a noise that there is not."""
+        Raises UserError for a noise that there is not, and for what `smooth` refuses."""
         if self.noise not in NOISES:
             raise UserError(f"noise must be one of {', '.join(NOISES)}, not {self.noise!r}")
+        llc = llc.iloc[by_step(llc.step)]  # before rows are left out
         last = len(llc) - 1
         kept = llc.iloc[sorted({*range(0, len(llc), self.every), last})]
         return smooth(kept.step, kept.llc, self.settings, fit_noise=self.noise == "fitted",
@@ -51,32 +52,6 @@ class Rule:
         return local_plateaus(
             curve.steps, curve.slope if log else slope(curve.steps, curve.mean, log=False),
             tolerance if log else tolerance / self.meet, moved(curve, tolerance) & self.gentle)
-
-
-def sensitivity(llc: pd.DataFrame, rule: Rule = Rule()) -> pd.DataFrame:
-    """The boundaries under one changed choice at a time: choice, value, count, boundaries (steps,
-    spaced). The first row is the rule itself."""
-    settings = rule.settings
-    trials = [("as it stands", "", rule)]
-    trials += [("tolerance", f"{factor * settings.tolerance:g}",
-                replace(rule, settings=replace(settings, tolerance=factor * settings.tolerance)))
-               for factor in (0.25, 0.5, 2.0)]
-    trials += [("least length scale", f"{factor * settings.length_low:g}",
-                replace(rule, settings=replace(
-                    settings, length_low=factor * settings.length_low,
-                    length=max(settings.length, factor * settings.length_low))))
-               for factor in (0.5, 2.0)]
-    trials += [("checkpoints", f"every {n}", replace(rule, every=n)) for n in (2, 4)]
-    trials += [("noise", noise, replace(rule, noise=noise))
-               for noise in NOISES if noise != rule.noise]
-    trials += [("axis", "t", replace(rule, axis="t")),
-               ("start", "steep only", replace(rule, gentle=False))]
-    rows = []
-    for choice, value, trial in trials:
-        found = trial.boundaries(trial.curve(llc))
-        rows.append({"choice": choice, "value": value, "count": len(found),
-                     "boundaries": " ".join(map(str, found))})
-    return pd.DataFrame(rows)
 
 
 def bootstrap(llc: pd.DataFrame, rule: Rule = Rule(), repetitions=200, seed=0,
@@ -103,30 +78,9 @@ def bootstrap(llc: pd.DataFrame, rule: Rule = Rule(), repetitions=200, seed=0,
     found = [rule.boundaries(rule.curve(llc.assign(llc=mean), curve.kernel)) for mean in means]
     rows = []
     for boundary in rule.boundaries(curve):
-        nearest = [_nearest(steps, boundary) for steps in found if steps]
-        where = [step for step in nearest if _apart(step, boundary) <= near]
+        again = [nearest(steps, boundary, log=True) for steps in found if steps]
+        where = [step for step in again if apart(step, boundary) <= near]
         low, high = np.percentile(where, [5, 95]) if where else (np.nan, np.nan)
         rows.append({"boundary": boundary, "found": len(where) / repetitions, "low": low,
                      "high": high})
     return pd.DataFrame(rows, columns=["boundary", "found", "low", "high"])
-
-
-def beside_paper(found: list[int], paper: dict, last) -> pd.DataFrame:
-    """Each of the paper's boundaries within the run with the found one nearest in log(step + 1):
-    stage, paper, found, factor (found over paper)."""
-    rows = []
-    for stage, step in paper.items():
-        if step < last:
-            nearest = _nearest(found, step) if found else None
-            rows.append({"stage": stage, "paper": step, "found": nearest,
-                         "factor": np.nan if nearest is None else nearest / step})
-    return pd.DataFrame(rows, columns=["stage", "paper", "found", "factor"])
-
-
-def _apart(step, other):
-    """Distance in log(step + 1)."""
-    return abs(np.log1p(step) - np.log1p(other))
-
-
-def _nearest(steps, step):
-    return min(steps, key=lambda other: _apart(other, step))

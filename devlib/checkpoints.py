@@ -1,4 +1,4 @@
-"""Checkpoints: which steps, how they are stored, and how a bad one is refused.
+"""Checkpoints: how they are stored, and how a bad one is refused.
 
 A run's directory holds `manifest.json` (settings, seed, versions, and for each step the file's
 sha256, its time and the training loss) and `step_0000984.safetensors` files. Nothing is pickled:
@@ -8,7 +8,6 @@ a checkpoint from a stranger cannot run code.
 import time
 from pathlib import Path
 
-import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
@@ -17,40 +16,7 @@ from devlib.files import provenance, settings_hash, sha256, write_atomic
 from devlib.sealed import read_sealed, write_sealed
 
 MANIFEST = "manifest.json"
-REMEDY = "python -m devlib mend sets it aside; then train the run again"
-
-
-def schedule(steps, log_count, linear_count, stop=None) -> list[int]:
-    """The paper's checkpoint steps: {int(s) for s in logspace(0, log10 T)} and
-    {int(s) for s in linspace(0, T)}, at the numbers of the preset (F.2, code).
-
-    The last step of a run of T updates is T - 1. A run that ends at `stop` keeps those before it
-    and its own last step.
-    """
-    stop = steps if stop is None else stop
-    spaced = np.concatenate([np.logspace(0, np.log10(steps), log_count),
-                             np.linspace(0, steps, linear_count)])
-    return sorted({min(int(s), steps - 1) for s in spaced if int(s) < stop} | {stop - 1})
-
-
-def nearest(steps: list[int], wanted) -> list[int]:
-    """The step nearest to each wanted one, each once, in order."""
-    return sorted({min(steps, key=lambda step: abs(step - goal)) for goal in wanted})
-
-
-def thin(steps: list[int], count: int) -> list[int]:
-    """At most `count` of the steps, spread evenly over log(step + 1) and the two ends kept."""
-    if len(steps) <= count:
-        return list(steps)
-    position = np.log1p(steps)
-    chosen, left = {steps[0], steps[-1]}, dict(zip(steps[1:-1], position[1:-1], strict=True))
-    # Fill the widest gaps first: where checkpoints are dense in log time, few are needed.
-    while len(chosen) < count:
-        taken = np.log1p(sorted(chosen))
-        best = max(left, key=lambda step: np.abs(taken - left[step]).min())
-        chosen.add(best)
-        del left[best]
-    return sorted(chosen)
+REMEDY = "set it aside, then train the run again"
 
 
 class CheckpointStore:
@@ -125,16 +91,11 @@ class CheckpointStore:
             raise CheckpointError(f"checkpoint {path} is no safetensors file ({error})") from error
 
 
-def read_manifest(path, remedy=REMEDY, unsealed=True) -> dict:
+def read_manifest(path, remedy=REMEDY) -> dict:
     """A run's manifest. Raises CheckpointError, naming the file and the remedy, if it is not a
-    whole one.
-
-    One of an earlier version has no digest. Its settings are proven by their hash, and each
-    checkpoint by its sha256; a changed training loss or time would be believed, until training
-    goes on and seals it.
-    """
+    whole one."""
     try:
-        manifest = read_sealed(path, unsealed)
+        manifest = read_sealed(path)
         manifest["hash"], manifest["checkpoints"]
         if manifest["hash"] != settings_hash(manifest["settings"]):
             raise ValueError("its hash is not that of its settings")

@@ -57,15 +57,11 @@ def to_numpy(tensor):
     return tensor.detach().cpu().numpy()
 
 
-def wide(where) -> bool:
-    """Whether a device is fast only with much to do at once, as a GPU is: then whole batches and
-    all chains together, where a CPU takes slices that fit its cache and one chain after another."""
+def is_gpu(where) -> bool:
+    """Whether a device is a GPU, which is fast only with much to do at once: it takes whole batches
+    and all chains together, where a CPU takes slices that fit its cache, one chain after another.
+    """
     return where.type != "cpu"
-
-
-def cache_slice(size, where):
-    """Samples to take a gradient of at once: `size` on a CPU, None (the whole batch) on a GPU."""
-    return None if wide(where) else size
 
 
 def fast_bfloat16(where) -> bool:
@@ -80,6 +76,17 @@ def fast_bfloat16(where) -> bool:
 def gpu_name():
     """The GPU that this process has computed on, by its maker's name, or None."""
     return torch.cuda.get_device_name() if torch.cuda.is_initialized() else None
+
+
+@contextlib.contextmanager
+def one_thread():
+    """torch on one thread until the block ends."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 # ------------------------------------------------------------------------- a GPU for each process
@@ -120,3 +127,16 @@ def claim_gpu(names=None, folder=None):
         lock.close()
     os.environ["CUDA_VISIBLE_DEVICES"] = taken
     return taken
+
+
+def random_states() -> list[torch.Tensor]:
+    """The states of torch's own generators: the CPU's, and each GPU's where one is in use."""
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return [torch.get_rng_state(), *gpus]
+
+
+def set_random_states(states):
+    """Puts back what `random_states` gave."""
+    torch.set_rng_state(states[0])
+    if states[1:]:
+        torch.cuda.set_rng_state_all(states[1:])

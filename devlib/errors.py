@@ -11,3 +11,7 @@ class StorageError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint is missing, damaged, or belongs to another run; the message names the file."""
+
+
+class ShortChains(UserWarning):
+    """Chains that are too short for their own settings, which is known before they run."""

@@ -13,8 +13,9 @@ import pandas as pd
 from scipy.signal import find_peaks
 
 from devlib.errors import UserError
-from devlib.presets import StageSettings
+from devlib.settings import StageSettings
 from devlib.stages import smooth
+from devlib.steps import nearest
 
 PROMINENCE = 0.25  # of a component's standard deviation: what counts as turning back
 
@@ -81,8 +82,7 @@ def nearest_boundaries(path: pd.DataFrame, boundaries, settings: StageSettings =
     rows = []
     for number in range(1, components + 1):
         for step in turning_points(path.step, path[f"pc_{number}"], settings):
-            nearest = min(boundaries, key=lambda b, at=step: abs(np.log1p(b) - np.log1p(at)),
-                          default=np.nan)
-            rows.append({"component": number, "turns at": step, "boundary": nearest,
-                         "factor": step / nearest})
+            boundary = nearest(boundaries, step, log=True)
+            rows.append({"component": number, "turns at": step, "boundary": boundary,
+                         "factor": step / boundary})
     return pd.DataFrame(rows, columns=["component", "turns at", "boundary", "factor"])

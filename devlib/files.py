@@ -87,21 +87,6 @@ def make_directory(path, how="--runs or the variable DEVLIB_RUNS") -> Path:
     return path
 
 
-def runs_directory() -> Path:
-    """Where runs go: $DEVLIB_RUNS, or runs/ in the project (ignored by git)."""
-    return Path(os.environ.get("DEVLIB_RUNS") or project_root() / "runs")
-
-
-def cache_directory() -> Path:
-    """Where downloaded and tokenised text goes: $DEVLIB_CACHE, or ~/.cache/devlib."""
-    return Path(os.environ.get("DEVLIB_CACHE") or Path.home() / ".cache" / "devlib")
-
-
-def project_root() -> Path:
-    """The checkout that holds this library."""
-    return Path(__file__).resolve().parent.parent
-
-
 def provenance() -> dict:
     """What made a result: commit, versions, machine."""
     return {"commit": _commit(), "python": platform.python_version(), "processor": _processor(),
@@ -123,7 +108,8 @@ def _version(name):
 
 
 def _commit():
-    run = subprocess.run(["git", "-C", project_root(), "rev-parse", "--short=12", "HEAD"],
+    here = Path(__file__).resolve().parent
+    run = subprocess.run(["git", "-C", here, "rev-parse", "--short=12", "HEAD"],
                          capture_output=True, text=True)
     return run.stdout.strip() or None
 

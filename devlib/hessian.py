@@ -12,17 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.linalg import eigh_tridiagonal
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 from torch.func import grad
 
-from devlib.chains import check_loss, check_problem
+from devlib.checks import check_count, check_number
 from devlib.devices import to_numpy
 from devlib.errors import UserError
-from devlib.gradients import mean_gradient
-from devlib.parameters import Layout
-from devlib.presets import HessianSettings
-from devlib.rng import generator
-from devlib.samplers import check_count, check_number
+from devlib.fast import mean_gradient
+from devlib.sampling.checked import check_loss
+from devlib.sampling.given import problem_of
+from devlib.sampling.model import Layout, check_problem
+from devlib.twice import check_product, second_derivatives
 
 LEAST_PROBES = 10  # a standard error from fewer is a guess
 RESTARTS = 50  # of the eigenvalue iteration, at most; two or three are usual
@@ -33,32 +33,35 @@ class Hessian(LinearOperator):
 
     Vectors are float64 in the order of Layout.of(params), products are as exact as the
     parameters' own precision, and `products` counts them. `microbatch` takes the samples in
-    slices of that many and `compile` passes a product through torch.compile (devlib.gradients).
+    slices of that many and `compile` passes a product through torch.compile (devlib.fast).
     `keep_graph` makes the gradient once and keeps its graph, which takes about half the time of a
     product and the memory of all samples' activations.
 
-    Raises UserError for a loss, parameters or data that are not of the library's form, and when a
-    product is not finite.
+    An nn.Parameter with requires_grad=False is held, and tied ones are one (devlib.sampling.given).
+    Raises UserError for a loss, parameters or data that are not of the library's form
+    (devlib.sampling.checked), for a loss without right second derivatives, and when a product is
+    not finite.
     """
 
     def __init__(self, loss, params, data, *, microbatch=None, compile=False, keep_graph=False):
+        loss, params, data = problem_of(loss, params, data).parts
         check_problem(params, data)
         if microbatch is not None:
             check_count("microbatch", microbatch)
-        check_loss(loss, params, data)
+        loss = check_loss(loss, params, data)
         layout = Layout.of(params)
-        self.w, self.data, self.products = layout.flatten(params), tuple(data), 0
-        if keep_graph:
-            self._product = _KeptGraph(loss, layout, self.w, self.data, microbatch)
-        else:
-            gradient = mean_gradient(_slope(loss, layout), microbatch, compile)
-            self._product = lambda v: gradient(self.w, v, self.data)[0]
+        self.w, self.data, self.products = layout.flatten(params), data, 0
+        make = _KeptGraph if keep_graph else _MadeAnew
+        with second_derivatives():
+            check_product(loss, params, data, make)
+            self._product = make(loss, layout, self.w, self.data, microbatch, compile)
         super().__init__(np.float64, (len(self.w), len(self.w)))
 
     def _matvec(self, v):
         self.products += 1
         v = torch.as_tensor(v.reshape(-1), dtype=self.w.dtype, device=self.w.device)
-        product = self._product(v)
+        with second_derivatives():
+            product = self._product(v)
         if not product.isfinite().all():
             raise UserError("the Hessian is not finite: the loss or a derivative of it overflows "
                             "at these parameters")
@@ -68,10 +71,21 @@ class Hessian(LinearOperator):
         return self
 
 
+class _MadeAnew:
+    """v -> H v from a gradient that is made for each product."""
+
+    def __init__(self, loss, layout, w, data, microbatch=None, compile=False):
+        self.w, self.data = w, data
+        self.gradient = mean_gradient(_slope(loss, layout), microbatch, compile)
+
+    def __call__(self, v):
+        return self.gradient(self.w, v, self.data)[0]
+
+
 class _KeptGraph:
     """v -> H v from gradients whose graphs are kept, one for each slice of the samples."""
 
-    def __init__(self, loss, layout, w, data, microbatch):
+    def __init__(self, loss, layout, w, data, microbatch=None, compile=False):
         self.w = w.clone().requires_grad_()
         size = microbatch or len(data[0])
         self.parts = []
@@ -79,12 +93,16 @@ class _KeptGraph:
             batch = tuple(part[start:start + size] for part in data)
             share = len(batch[0]) / len(data[0])
             mean = loss(layout.unflatten(self.w), batch).mean() * share
-            slope, = torch.autograd.grad(mean, self.w, create_graph=True)
+            if not mean.requires_grad:
+                continue
+            # zeros where a loss, or a slope, has a graph that these parameters are no part of
+            slope, = torch.autograd.grad(mean, self.w, create_graph=True, materialize_grads=True)
             if slope.requires_grad:  # else it is constant: no curvature
                 self.parts.append(slope)
 
     def __call__(self, v):
-        return sum((torch.autograd.grad(part, self.w, v, retain_graph=True)[0]
+        return sum((torch.autograd.grad(part, self.w, v, retain_graph=True,
+                                        materialize_grads=True)[0]
                     for part in self.parts), torch.zeros_like(v))
 
 
@@ -124,7 +142,8 @@ def top_eigenpairs(operator, count, gen, tolerance=1e-2) -> Eigenpairs:
     Lanczos method (scipy's eigsh) until every residual is below `tolerance` times its eigenvalue.
 
     `operator` (P, P) is a Hessian or any symmetric LinearOperator; `gen` gives the first vector.
-    Raises UserError if count is not in 1..P-1, or if it does not converge.
+    Where H is 0 (a linear loss, a network whose ReLUs are all off) so are all eigenvalues, and any
+    vectors will do. Raises UserError if count is not in 1..P-1, or if it does not converge.
     """
     size = operator.shape[0]
     check_count("count", count)
@@ -139,6 +158,11 @@ def top_eigenpairs(operator, count, gen, tolerance=1e-2) -> Eigenpairs:
     except ArpackNoConvergence as error:
         raise UserError(f"{len(error.eigenvalues)} of {count} eigenvalues converged: ask for "
                         "fewer, or take a larger tolerance") from error
+    except ArpackError as error:
+        if not np.any(operator @ start):  # of a random vector, so of all
+            return Eigenpairs(np.zeros(count), np.eye(size, count))
+        raise UserError(f"the search for eigenvalues failed ({error}): are all products with this "
+                        "operator finite?") from error
     return Eigenpairs(values[::-1], vectors[:, ::-1])
 
 
@@ -247,31 +271,3 @@ def lanczos(operator, start, steps):
             return np.array(diagonal), np.array(beside)
         beside.append(norm)
         basis[step + 1] = v / norm
-
-
-# ------------------------------------------------------------------------------------ checkpoints
-
-
-def hessian_row(loss, params, data, settings: HessianSettings, seed, **options) -> dict:
-    """Trace with its standard error and largest eigenvalues with their residual norms at one
-    checkpoint, as a row (Fig. B.4), and the probes and products that they took. The same seed at
-    every checkpoint gives each the same probes. Further options as for `Hessian`."""
-    operator = Hessian(loss, params, data, **options)
-    pairs = top_eigenpairs(operator, settings.pairs, generator(seed, "hessian", "start"),
-                           settings.tolerance)
-    found = trace(operator, generator(seed, "hessian", "probes"), known=pairs,
-                  precision=settings.precision, most=settings.most_probes)
-    residuals = pairs.residuals(operator, settings.eigenvalues)
-    row = {"trace": found.mean, "trace_se": found.se, "probes": found.probes}
-    for i, residual in enumerate(residuals):
-        row |= {f"eig_{i + 1}": float(pairs.values[i]), f"residual_{i + 1}": float(residual)}
-    return row | {"products": operator.products}
-
-
-def density_rows(loss, params, data, settings: HessianSettings, seed, **options) -> list[dict]:
-    """The spectral density at one checkpoint, one row a point mass: node and weight."""
-    density = spectral_density(Hessian(loss, params, data, **options),
-                               generator(seed, "hessian", "density"),
-                               probes=settings.density_probes, steps=settings.density_steps)
-    return [{"node": float(node), "weight": float(weight)}
-            for node, weight in zip(density.nodes, density.weights, strict=True)]

@@ -11,7 +11,7 @@ from devlib.devices import to_numpy
 from devlib.errors import CheckpointError
 from devlib.files import write_atomic
 
-REMEDY = "python -m devlib mend sets it aside; then train the run again, from its beginning"
+REMEDY = "set it aside, then train the run again, from its beginning"
 
 
 def save_state(path, tensors: dict, facts: dict):

@@ -4,6 +4,7 @@ The curve is smoothed by a Gaussian process in log(step + 1), its slope taken nu
 checkpoints, and a boundary is a local minimum of |slope| below a tolerance.
 """
 
+import warnings
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,13 +12,15 @@ import numpy as np
 import pandas as pd
 
 from devlib.errors import UserError
-from devlib.presets import StageSettings
 from devlib.process import LEAST_NOISE, Kernel, fit, mean_and_sd
+from devlib.settings import StageSettings
 
 # Stage ends of the paper (Fig. 1), for comparison only.
 PAPER_STAGE_ENDS = {
     "LR": {"LR1": 1_000, "LR2": 40_000, "LR3": 126_000, "LR4": 320_000, "LR5": 500_000},
     "LM": {"LM1": 900, "LM2": 6_500, "LM3": 8_500, "LM4": 17_000, "LM5": 50_000}}
+
+FAR = 2.0  # standard errors, root mean square: data noisier than their errors stay below
 
 
 @dataclass(frozen=True)
@@ -40,19 +43,80 @@ def smooth(steps, values, settings: StageSettings = StageSettings(), errors=None
     values and become the process's noise; None is the authors' choice of no noise, which is the
     least that scikit-learn puts in (`process.LEAST_NOISE`). `fit_noise` adds noise of one level,
     fitted with the kernel between the same bounds as the amplitude. A `kernel` fitted before
-    (SmoothCurve.kernel) is taken as it is. `sd` is that of the process's mean. Raises UserError
-    for fewer than four checkpoints.
+    (SmoothCurve.kernel) is taken as it is. `sd` is that of the process's mean. Checkpoints may
+    come in any order; the curve has them by step.
+
+    Raises UserError for fewer than four checkpoints, for two of the same step, and for a step, a
+    value or an error that is none. Warns where a curve with errors is out of the scale that the
+    kernel's bounds are meant for (`check_scale`).
     """
-    steps, values = np.asarray(steps), np.asarray(values, float)
+    steps, values, errors = _by_step(steps, values, errors)
     if len(steps) < 4:
         raise UserError(f"stages need at least 4 checkpoints, not {len(steps)}")
-    if not np.isfinite(values).all():
-        raise UserError(f"the curve is not finite at step {steps[~np.isfinite(values)][0]}")
     noise = (np.full(len(steps), LEAST_NOISE) if errors is None
-             else np.maximum(np.asarray(errors, float) ** 2, LEAST_NOISE))
-    kernel = kernel or fit(steps, values, noise, settings, fit_noise, seed)
-    mean, sd = mean_and_sd(steps, values, noise, kernel)
-    return SmoothCurve(steps, mean, sd, slope(steps, mean), kernel)
+             else np.maximum(errors**2, LEAST_NOISE))
+    fitted = kernel or fit(steps, values, noise, settings, fit_noise, seed)
+    mean, sd = mean_and_sd(steps, values, noise, fitted)
+    if kernel is None and errors is not None:
+        check_scale(values, mean, noise**0.5, fitted, settings)
+    return SmoothCurve(steps, mean, sd, slope(steps, mean), fitted)
+
+
+def _by_step(steps, values, errors):
+    """The three as arrays in the order of the steps, each checked; `errors` may be None."""
+    steps, values = np.asarray(steps), np.asarray(values, float)
+    errors = None if errors is None else np.asarray(errors, float)
+    for what, column in (("the curve", values), ("its standard error", errors)):
+        if column is None:
+            continue
+        if len(column) != len(steps):
+            raise UserError(f"{len(steps)} steps need as many values of {what}, not "
+                            f"{len(column)}")
+        least = 0 if column is errors else -np.inf
+        if bad := np.flatnonzero(~(np.isfinite(column) & (column >= least))).tolist():
+            raise UserError(f"{what} is {'negative' if column[bad[0]] < 0 else 'not finite'} at "
+                            f"step {steps[bad[0]]} (row {bad[0]}: {column[bad[0]]}); measure that "
+                            "checkpoint again, or leave its row out")
+    order = by_step(steps)
+    return steps[order], values[order], None if errors is None else errors[order]
+
+
+def by_step(steps) -> np.ndarray:
+    """The order (S,) that sorts checkpoints by step. Raises UserError for what is no step, and for
+    two checkpoints of the same one: of two runs in one table, neither is the curve."""
+    steps = np.asarray(steps)
+    if bad := np.flatnonzero(~(np.isfinite(steps.astype(float)) & (steps >= 0))).tolist():
+        raise UserError(f"step {steps[bad[0]]} (row {bad[0]}) is none: steps count from 0")
+    order = np.argsort(steps, kind="stable")
+    if len(again := order[1:][np.diff(steps[order]) == 0]):
+        raise UserError(f"step {steps[again[0]]} stands twice (the second time in row {again[0]}): "
+                        "give one row a checkpoint, of one run")
+    return order
+
+
+def check_scale(values, mean, errors, kernel: Kernel, settings: StageSettings):
+    """Warns if a bound of the kernel's amplitude (authors' code; a variance in the curve's own
+    unit, squared) keeps the smoothed curve from its data, so that boundaries depend on the unit.
+
+    On the upper bound: the curve (S,) is FAR of its `errors` (S,) from `values` (S,), root mean
+    square, or more, and not for want of a shorter length. On the lower: the values vary by FAR
+    errors or more, and still by less than the least amplitude.
+    """
+    away = float(np.sqrt(np.mean(((mean - values) / errors) ** 2)))
+    spread = float(np.std(values))
+    if (kernel.amplitude == settings.amplitude_high and kernel.length > settings.length_low
+            and away >= FAR):
+        what, name = f"smoothed, it lies {away:.1f} standard errors from its data", "high"
+    elif (kernel.amplitude == settings.amplitude_low
+          and FAR * np.median(errors) <= spread < settings.amplitude_low**0.5):
+        what, name = f"its values vary by {spread:.2g} only", "low"
+    else:
+        return
+    warnings.warn(
+        f"the curve's unit does not fit the kernel, whose amplitude ends on its bound amplitude_"
+        f"{name} = {kernel.amplitude:g}: {what}, and its boundaries may be false. Give the bounds "
+        "of StageSettings in the curve's own unit, squared, or scale the curve, its errors and "
+        "the tolerance alike", stacklevel=3)
 
 
 def slope(steps, values, log=True) -> np.ndarray:
@@ -94,8 +158,10 @@ def stage_table(boundaries, curve: SmoothCurve, loss: pd.DataFrame, llc: pd.Data
     """One row a stage, as Table 1: start, end, and the change of loss and LLC over it with the
     standard errors of both ends combined.
 
-    `loss` has columns step, loss, loss_se; `llc` has step, llc, mcse.
+    `loss` has columns step, loss, loss_se; `llc` has step, llc, mcse. Raises UserError for a
+    table that has a step twice, or not all that are needed.
     """
+    by_step(loss.step), by_step(llc.step)
     ends = [int(curve.steps[0]), *boundaries, int(curve.steps[-1])]
     loss, llc = loss.set_index("step"), llc.set_index("step")
     rows = []
@@ -111,7 +177,10 @@ def stage_table(boundaries, curve: SmoothCurve, loss: pd.DataFrame, llc: pd.Data
 
 def change(table: pd.DataFrame, value, error, start, end) -> tuple[float, float]:
     """How much a column of a table, indexed by step, changes from one step to another, and the
-    standard errors of both ends combined."""
+    standard errors of both ends combined. Raises UserError if the table lacks one of the steps."""
+    if missing := [step for step in (start, end) if step not in table.index]:
+        raise UserError(f"the table of {value} has no row of step {missing[0]}, which a stage "
+                        "begins or ends with: measure that checkpoint too")
     return (table[value][end] - table[value][start],
             np.hypot(table[error][end], table[error][start]))
 
@@ -119,7 +188,8 @@ def change(table: pd.DataFrame, value, error, start, end) -> tuple[float, float]
 def find_stages(llc: pd.DataFrame, loss: pd.DataFrame, settings: StageSettings = StageSettings(),
                 prefix="LR"):
     """(smoothed curve, boundaries, stage table) of a run from its LLC and loss tables, with the
-    estimates' own errors as the process's noise."""
+    estimates' own errors as the process's noise. Rows may come in any order; UserErrors and the
+    warning are those of `smooth` and `stage_table`."""
     curve = smooth(llc.step, llc.llc, settings, errors=llc.mcse)
     boundaries = plateaus(curve, settings.tolerance)
     return curve, boundaries, stage_table(boundaries, curve, loss, llc, prefix)

@@ -8,27 +8,14 @@
 # ---
 
 # %% tags=["remove-cell"]
-# On Google Colab: fetch the library that this page needs. Anywhere else, nothing happens here.
+import importlib
+import subprocess
 import sys
 
-if "google.colab" in sys.modules:
-    import os
-    import subprocess
-    from importlib import metadata
-
-    root = os.path.abspath("stagewise")
-    if not os.path.isdir(root):
-        subprocess.run(["git", "clone", "--quiet", "--depth", "1",
-                        "https://github.com/devlib-companion/stagewise", root], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r",
-                    os.path.join(root, "requirements-colab.txt")], check=True)
-    if root not in sys.path:
-        sys.path.insert(0, root)
-    loaded, installed = sys.modules.get("numpy"), metadata.version("numpy")
-    if loaded and loaded.__version__ != installed:
-        print(f"numpy changed from {loaded.__version__} to {installed}: the session restarts "
-              "now; then choose Runtime > Run all again.", flush=True)
-        os.kill(os.getpid(), 9)
+if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+    sys.path[:0] = ["stagewise", "stagewise/book"]
+    importlib.import_module("companion.site.page_ends").begin()
 
 # %% [markdown]
 # # Training the regression transformer
@@ -51,11 +38,12 @@ recompute: bool = False  # compute anew instead of reading stored tables
 # %% tags=["hide-input"]
 import pandas as pd
 
-from devlib import plots, presets, results
-from devlib.claims import show
-from devlib.models.regression import RegressionTransformer, parameter_table
-from devlib.tasks import ridge_floor
-from devlib.verdicts import verdict
+from companion import figures, results
+from companion.claims.ledger import show
+from companion.claims.verdicts import verdict
+from devlib.regression.model import RegressionTransformer, parameter_table
+from devlib.regression.task import ridge_floor
+from devlib.settings import describe
 
 settings = results.regression_settings(preset)
 run = results.regression(preset, seed, recompute)
@@ -89,7 +77,7 @@ for component, count in [*counts.items(), ("total", counts.sum())]:
 
 # %% tags=["hide-input"]
 rows = [{"part": part, **row} for part in ("task", "model", "training")
-        for row in presets.describe(getattr(settings, part))]
+        for row in describe(getattr(settings, part))]
 for row in rows:
     print(f"{row['part']:<9} {row['name']:<19} {row['value']!s:<9}",
           row["section"])
@@ -105,13 +93,13 @@ for row in rows:
 floors, floor_errors = ridge_floor(seed, 50_000, settings.task)
 floor = float(floors.mean())
 zero = settings.task.task_dim + settings.task.noise_variance
-fig = plots.curve_with_levels(
+fig = figures.curve_with_levels(
     evaluation.step, {"transformer": evaluation.loss},
     {"zero predictor": zero, "ridge floor": floor},
     "test loss (squared target units)",
     errors={"transformer": evaluation.loss_se})
-plots.show(fig, evaluation[["step", "loss", "loss_se", "train_loss"]],
-           "loss", run.words)
+figures.show(fig, evaluation[["step", "loss", "loss_se", "train_loss"]],
+           "loss", run.description)
 
 # %% [markdown]
 # The band is two standard errors of the test loss, all of it shared from checkpoint to checkpoint, since the
@@ -136,10 +124,10 @@ assert gap > -error, "no predictor beats ridge by more than chance"
 positions = range(1, settings.task.examples + 1)
 by_position = evaluation[[f"loss_{k}" for k in positions]]
 by_position = by_position.set_axis(positions, axis=1)
-fig = plots.per_position(evaluation.step, by_position, floors,
+fig = figures.per_position(evaluation.step, by_position, floors,
                          "test loss (squared target units)")
-plots.show(fig, by_position.assign(step=evaluation.step),
-           "loss_by_position", run.words)
+figures.show(fig, by_position.assign(step=evaluation.step),
+           "loss_by_position", run.description)
 
 # %%
 print("k   loss   ridge floor +- its error")
@@ -150,11 +138,6 @@ print(f"the last position is {gain:.2f} below the first:",
       verdict(gain > 0.5, reached=reached >= 4_000))
 
 # %% tags=["remove-cell"]
-from devlib import sources
+from companion.site import page_ends
 
-sources.show()
-# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
-if "google.colab" in sys.modules and recompute:
-    from devlib import colab
-
-    colab.download_results()
+page_ends.end(recompute)

@@ -8,27 +8,14 @@
 # ---
 
 # %% tags=["remove-cell"]
-# On Google Colab: fetch the library that this page needs. Anywhere else, nothing happens here.
+import importlib
+import subprocess
 import sys
 
-if "google.colab" in sys.modules:
-    import os
-    import subprocess
-    from importlib import metadata
-
-    root = os.path.abspath("stagewise")
-    if not os.path.isdir(root):
-        subprocess.run(["git", "clone", "--quiet", "--depth", "1",
-                        "https://github.com/devlib-companion/stagewise", root], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r",
-                    os.path.join(root, "requirements-colab.txt")], check=True)
-    if root not in sys.path:
-        sys.path.insert(0, root)
-    loaded, installed = sys.modules.get("numpy"), metadata.version("numpy")
-    if loaded and loaded.__version__ != installed:
-        print(f"numpy changed from {loaded.__version__} to {installed}: the session restarts "
-              "now; then choose Runtime > Run all again.", flush=True)
-        os.kill(os.getpid(), 9)
+if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+    sys.path[:0] = ["stagewise", "stagewise/book"]
+    importlib.import_module("companion.site.page_ends").begin()
 
 # %% [markdown]
 # # Stage boundaries
@@ -52,12 +39,15 @@ nbeta: float = None  # inverse temperature times samples, above 0; None: the pre
 gamma: float = None  # localisation strength, 0 or more; None: the preset's
 
 # %% tags=["hide-input"]
-from devlib import plots, results
-from devlib.boundaries import NOISES, Rule, beside_paper, bootstrap, sensitivity
-from devlib.claims import DIFFERS, on_tables, show
-from devlib.presets import replace
+from companion import figures, results
+from companion.claims.judge import DIFFERS
+from companion.claims.ledger import on_tables, show
+from companion.claims.verdicts import verdict
+from companion.pages.boundaries import beside_paper, sensitivity
+from devlib.boundaries import NOISES, Rule, bootstrap
+from devlib.settings import replace
 from devlib.stages import PAPER_STAGE_ENDS, find_stages, smooth
-from devlib.verdicts import verdict
+from devlib.steps import at
 
 sampler = {"eps": eps, "nbeta": nbeta, "gamma": gamma}
 settings = results.regression_settings(preset, llc=sampler)
@@ -80,8 +70,8 @@ print(f"{len(llc)} checkpoints up to step {reached:,}, each with {settings.llc.c
 
 # %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps, with the stages found as coloured bands and the paper's boundaries dashed"}}
 smoothed, boundaries, stages = find_stages(llc, evaluation, rule)
-fig = plots.llc_curve(llc, smoothed, stages, paper, evaluation)
-plots.show(fig, llc, "llc", run.words)
+fig = figures.llc_curve(llc, smoothed, stages, paper, evaluation)
+figures.show(fig, llc, "llc", run.description)
 
 # %%
 def spell(steps):
@@ -107,7 +97,7 @@ print(f"worst R-hat {llc.rhat.max():.2f}; smallest ESS {llc.ess.min():.0f}; "
 check = results.check(preset, seed, recompute and not reuse)
 apart = []
 for row in () if check is None else check["llc"].itertuples():
-    ours = llc.iloc[(llc.step - row.step).abs().argmin()]
+    ours = at(llc, row.step)
     apart.append((ours.llc - row.llc) / (ours.mcse**2 + row.mcse**2) ** 0.5)
     print(f"step {row.step:7,}: batch {settings.llc.batch}: {ours.llc:6.1f} +- "
           f"{ours.mcse:.1f}; the paper's: {row.llc:6.1f} +- {row.mcse:.1f}; "
@@ -146,8 +136,8 @@ for name, column, errors in (("test loss", "loss", evaluation.loss_se),
     values = evaluation[column]
     panels.append((name, evaluation.step, values,
                    smooth(evaluation.step, values, rule, errors)))
-fig = plots.curves_and_slopes(panels, stages, rule.tolerance)
-plots.show(fig, plots.slope_table(panels), "slopes", run.words)
+fig = figures.curves_and_slopes(panels, stages, rule.tolerance)
+figures.show(fig, figures.slope_table(panels), "slopes", run.description)
 
 # %% [markdown]
 # ## What the first boundary is
@@ -156,15 +146,15 @@ plots.show(fig, plots.slope_table(panels), "slopes", run.words)
 # zero, so where the model learns just that, this falls, and where it begins to use the context, it rises again.
 
 # %% mystnb={"image": {"alt": "Mean-square prediction over training: it falls to a minimum below the noise variance and then rises"}}
-fig = plots.curve_with_levels(
+fig = figures.curve_with_levels(
     evaluation.step, {"transformer": evaluation.msp},
     {"noise variance": settings.task.noise_variance},
     "mean-square prediction (squared target units)",
     errors={"transformer": evaluation.msp_se})
 fig.axes[0].set_yscale("log")
-plots.stage_bands(fig.axes[0], stages)
-plots.show(fig, evaluation[["step", "msp", "msp_se"]],
-           "mean_square_prediction", run.words)
+figures.stage_bands(fig.axes[0], stages)
+figures.show(fig, evaluation[["step", "msp", "msp_se"]],
+           "mean_square_prediction", run.description)
 
 # %%
 found = on_tables("LR-4", regression=run)
@@ -218,11 +208,6 @@ print()
 print(beside_paper(boundaries, paper, reached).round(2).to_string(index=False))
 
 # %% tags=["remove-cell"]
-from devlib import sources
+from companion.site import page_ends
 
-sources.show()
-# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
-if "google.colab" in sys.modules and recompute:
-    from devlib import colab
-
-    colab.download_results()
+page_ends.end(recompute)

@@ -8,27 +8,14 @@
 # ---
 
 # %% tags=["remove-cell"]
-# On Google Colab: fetch the library that this page needs. Anywhere else, nothing happens here.
+import importlib
+import subprocess
 import sys
 
-if "google.colab" in sys.modules:
-    import os
-    import subprocess
-    from importlib import metadata
-
-    root = os.path.abspath("stagewise")
-    if not os.path.isdir(root):
-        subprocess.run(["git", "clone", "--quiet", "--depth", "1",
-                        "https://github.com/devlib-companion/stagewise", root], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r",
-                    os.path.join(root, "requirements-colab.txt")], check=True)
-    if root not in sys.path:
-        sys.path.insert(0, root)
-    loaded, installed = sys.modules.get("numpy"), metadata.version("numpy")
-    if loaded and loaded.__version__ != installed:
-        print(f"numpy changed from {loaded.__version__} to {installed}: the session restarts "
-              "now; then choose Runtime > Run all again.", flush=True)
-        os.kill(os.getpid(), 9)
+if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+    sys.path[:0] = ["stagewise", "stagewise/book"]
+    importlib.import_module("companion.site.page_ends").begin()
 
 # %% [markdown]
 # # Primer: what the LLC measures
@@ -43,10 +30,13 @@ seed: int = 0  # of chains
 recompute: bool = False  # compute anew instead of reading stored tables
 
 # %% tags=["hide-input"]
-from devlib import plots, plots_primer
-from devlib.claims import DIFFERS, on_tables, show
-from devlib.primer import RADIUS, SETTINGS, agrees, primer
-from devlib.toys import FIGURE_2
+from companion import figures
+from companion.claims.judge import DIFFERS
+from companion.claims.ledger import on_tables, show
+from companion.known.potentials import FIGURE_2
+from companion.pages import primer_figures
+from companion.pages.primer import SETTINGS, agrees, kept_histogram, primer
+from companion.pages.volumes import RADIUS
 
 run = primer(preset, seed, recompute)
 settings = SETTINGS[preset]
@@ -72,8 +62,8 @@ settings = SETTINGS[preset]
 
 # %% mystnb={"image": {"alt": "Volume of low loss against the loss level for five potentials, in double logarithmic scale, and its local slope, which comes to the LLC of each potential"}}
 volumes = run["volumes"]
-fig = plots_primer.volumes(volumes, RADIUS)
-plots.show(fig, volumes, "volumes", run.words)
+fig = primer_figures.volumes(volumes, RADIUS)
+figures.show(fig, volumes, "volumes", run.description)
 
 # %%
 lowest = volumes[volumes.eps <= 1e-14].groupby("potential", sort=False)
@@ -108,8 +98,8 @@ assert 0.01 < double.llc - double.slope < 0.05
 
 # %% mystnb={"image": {"alt": "Mean of n beta times the loss against n beta for five potentials: each curve rises to the LLC, the one of multiplicity 2 slowest"}}
 means = run["means"]
-fig = plots_primer.means(means)
-plots.show(fig, means, "means", run.words)
+fig = primer_figures.means(means)
+figures.show(fig, means, "means", run.description)
 
 # %%
 table = means.pivot_table("mean", ["potential", "llc"], "nbeta", sort=False)
@@ -165,8 +155,8 @@ for power in (1, 2):
 # its text.)
 
 # %% mystnb={"image": {"alt": "Level lines of the four potentials of Figure 2, with the points where chains ended spread along the directions of low loss"}}
-fig = plots_primer.contours(FIGURE_2, run["ends"])
-plots.show(fig, run["ends"], "chain_ends", run.words)
+fig = primer_figures.contours(FIGURE_2, run["ends"])
+figures.show(fig, run["ends"], "chain_ends", run.description)
 
 # %%
 ends = run["ends"]
@@ -183,8 +173,8 @@ print(f"fourth potential: {away} of {len(fourth)} chains ended by the line")
 # %% mystnb={"image": {"alt": "For each of seven examples the exact LLC, the value to expect at this n beta and gamma, and the SGLD estimate with error bars, which covers the latter"}}
 found = run["estimates"]
 labels = [f"{row.potential}\n${row.formula}$" for row in found.itertuples()]
-fig = plots_primer.estimates(found, labels)
-plots.show(fig, found, "estimates", run.words)
+fig = primer_figures.estimates(found, labels)
+figures.show(fig, found, "estimates", run.description)
 
 # %%
 toys = settings.toys
@@ -225,8 +215,8 @@ for claim in claims.values():
 
 # %% mystnb={"image": {"alt": "Profiles of w squared, ten w squared, w to the fourth and sixth; their Hessian eigenvalues 2, 20, 0, 0; their LLCs 1/2, 1/2, 1/4, 1/6"}}
 powers = run["powers"]
-fig = plots_primer.hessian_and_llc(powers)
-plots.show(fig, powers, "powers", run.words)
+fig = primer_figures.hessian_and_llc(powers)
+figures.show(fig, powers, "powers", run.description)
 
 # %%
 columns = ["potential", "eigenvalue", "llc",
@@ -252,8 +242,8 @@ if reached:
 
 # %% mystnb={"image": {"alt": "Mean of n beta times the loss of seven linear networks as a share of Aoyagi's LLC against n beta: all rise towards 1, with SGLD estimates as circles on the curves"}}
 networks, sgld = run["networks"], run["network_estimates"]
-fig = plots_primer.networks(networks, sgld)
-plots.show(fig, networks, "networks", run.words)
+fig = primer_figures.networks(networks, sgld)
+figures.show(fig, networks, "networks", run.description)
 
 # %%
 columns = ["network", "rank", "llc", "reference", "estimate", "mcse"]
@@ -285,11 +275,11 @@ if reached:
 
 # %% mystnb={"image": {"alt": "Rank histograms of three coordinates and the loss, flat within the band that chance allows"}}
 sbc = run["sbc"]
-fig = plots_primer.rank_histograms(sbc)
-plots.show(fig, sbc, "sbc", run.words)
+fig = primer_figures.rank_histograms(sbc)
+figures.show(fig, sbc, "sbc", run.description)
 
 # %%
-from devlib.sbc import uniformity
+from companion.pages.sbc import uniformity
 
 p_values = uniformity(sbc)
 print(f"{settings.sbc_repetitions} repetitions; p-values of flatness:",
@@ -301,19 +291,12 @@ if reached:
 # The slow tests run it with 200 repetitions, and leave their result with the book:
 
 # %%
-from devlib.sbc import stored
-
-p_values = uniformity(stored())
-print(f"{stored().expected.sum():.0f} repetitions; p-values of flatness:",
+p_values = uniformity(kept_histogram())
+print(f"{kept_histogram().expected.sum():.0f} repetitions; p-values of flatness:",
       ", ".join(f"{name} {p:.3f}" for name, p in p_values.items()))
 assert min(p_values.values()) > 0.001
 
 # %% tags=["remove-cell"]
-from devlib import sources
+from companion.site import page_ends
 
-sources.show()
-# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
-if "google.colab" in sys.modules and recompute:
-    from devlib import colab
-
-    colab.download_results()
+page_ends.end(recompute)

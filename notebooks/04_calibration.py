@@ -8,27 +8,14 @@
 # ---
 
 # %% tags=["remove-cell"]
-# On Google Colab: fetch the library that this page needs. Anywhere else, nothing happens here.
+import importlib
+import subprocess
 import sys
 
-if "google.colab" in sys.modules:
-    import os
-    import subprocess
-    from importlib import metadata
-
-    root = os.path.abspath("stagewise")
-    if not os.path.isdir(root):
-        subprocess.run(["git", "clone", "--quiet", "--depth", "1",
-                        "https://github.com/devlib-companion/stagewise", root], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r",
-                    os.path.join(root, "requirements-colab.txt")], check=True)
-    if root not in sys.path:
-        sys.path.insert(0, root)
-    loaded, installed = sys.modules.get("numpy"), metadata.version("numpy")
-    if loaded and loaded.__version__ != installed:
-        print(f"numpy changed from {loaded.__version__} to {installed}: the session restarts "
-              "now; then choose Runtime > Run all again.", flush=True)
-        os.kill(os.getpid(), 9)
+if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+    sys.path[:0] = ["stagewise", "stagewise/book"]
+    importlib.import_module("companion.site.page_ends").begin()
 
 # %% [markdown]
 # # Calibration: settings one can trust
@@ -72,16 +59,13 @@ recompute: bool = False  # compute anew instead of reading stored tables
 import numpy as np
 import pandas as pd
 
-from devlib import plots, presets
-from devlib import plots_calibration as draw
-from devlib.calibration_tables import (
-    calibration,
-    increment_error,
-    roughness,
-)
-from devlib.claims import DIFFERS, on_tables, show
+from companion import figures, presets
+from companion.claims.judge import DIFFERS
+from companion.claims.ledger import on_tables, show
+from companion.claims.verdicts import verdict
+from companion.pages import calibration_figures as draw
+from companion.pages.calibration import calibration, increment_error, roughness
 from devlib.llc import default_nbeta
-from devlib.verdicts import verdict
 
 scale = presets.get(preset)
 settings, llc = scale.calibration, scale.regression.llc
@@ -116,7 +100,7 @@ print(f"In use: eps {llc.eps:g}, n beta {llc.nbeta:.1f}, gamma "
 sweep = part("sweep")
 fig = draw.heat_maps(sweep, run["curvature"])
 columns = ["step", "eps", "nbeta", "gamma", "llc", "mcse", "rhat", "status"]
-plots.show(fig, sweep[columns], "sweep", run.words)
+figures.show(fig, sweep[columns], "sweep", run.description)
 
 # %%
 bound = sweep.step.map(curvature) * sweep.eps * sweep.nbeta / 2 \
@@ -151,7 +135,7 @@ seeded, unseeded = part("seeded"), part("unseeded")
 fig = draw.baselines(seeded)
 columns = ["step", "llc", "mcse", "ess",
            "llc_whole", "mcse_whole", "ess_whole"]
-plots.show(fig, seeded[columns], "baselines", run.words)
+figures.show(fig, seeded[columns], "baselines", run.description)
 
 # %%
 gain = (seeded.mcse_whole / seeded.mcse) ** 2
@@ -183,7 +167,7 @@ print(f"a ratio below 1: {len(falsely)} of all {len(everywhere)} runs "
 fig = draw.seeded_curves(seeded, unseeded)
 table = pd.concat([seeded, unseeded])
 columns = ["part", "step", "llc", "mcse", *table.filter(regex=r"chain_\d")]
-plots.show(fig, table[columns], "seeded", run.words)
+figures.show(fig, table[columns], "seeded", run.description)
 
 # %%
 noise, own = {}, "noise of its own"
@@ -220,7 +204,7 @@ titles = {name: f"{name}: step {row.step:,}, $\\epsilon$ {row.eps:g}, "
           for name, row in four.iterrows()}
 four_lines = lines[lines.part == "traces"]
 fig = draw.traces(four_lines, titles)
-plots.show(fig, four_lines, "traces", run.words)
+figures.show(fig, four_lines, "traces", run.description)
 
 # %%
 failures = {"divergent": "diverged", "not converged": "not converged",
@@ -251,7 +235,7 @@ assert named != "differs"
 accepted = part("acceptance")
 fig = draw.acceptance(accepted, llc.eps)
 columns = ["step", "eps", "acceptance", "acceptance_mcse", "status"]
-plots.show(fig, accepted[columns], "acceptance", run.words)
+figures.show(fig, accepted[columns], "acceptance", run.description)
 
 # %%
 table = accepted.assign(eps_kappa=accepted.eps * (
@@ -284,7 +268,7 @@ fig = draw.two_losses(both, seeded, likelihood)
 loss = seeded[seeded.step.isin(likelihood.step)].reset_index(drop=True)
 columns = ["part", "step", "llc", "mcse", "rhat", "status"]
 table = pd.concat([loss, likelihood])[columns]
-plots.show(fig, table, "two_losses", run.words)
+figures.show(fig, table, "two_losses", run.description)
 
 # %%
 for a, b in zip(loss.itertuples(), likelihood.itertuples(), strict=True):
@@ -309,7 +293,7 @@ near = sweep[off < off.min() + 1e-6]  # the settings in use, or nearest
 fig = draw.away_from_minima(seeded, descent, near)
 columns = ["part", "step", "gamma", "llc", "mcse", "status", "distance"]
 table = pd.concat([seeded, descent, near])[columns]
-plots.show(fig, table, "away", run.words)
+figures.show(fig, table, "away", run.description)
 
 # %%
 gain = (-descent.llc).clip(lower=0)
@@ -343,7 +327,7 @@ print("escaping:", (seeded.status == "escaping").sum(), "of", len(seeded),
 heat = part("temperature")
 fig = draw.temperature(heat, llc.nbeta, default_nbeta(settings.batch))
 columns = ["step", "eps", "nbeta", "llc", "mcse", "rhat", "status"]
-plots.show(fig, heat[columns], "temperature", run.words)
+figures.show(fig, heat[columns], "temperature", run.description)
 
 # %%
 for step, table in heat.groupby("step"):
@@ -428,13 +412,13 @@ import textwrap
 
 import torch
 
-from devlib.calibration import calibrate
+from devlib.llc.calibrate import calibrate
 
 gen = torch.Generator().manual_seed(seed)
-truth = torch.tensor([[1.0, -2.0, 0.5, 0.0]])
-xs = torch.randn(4096, 4, generator=gen)
+truth = torch.tensor([[1.0, -2.0, 0.5, 0.0]], dtype=torch.float64)  # six digits on any processor
+xs = torch.randn(4096, 4, generator=gen).double()
 xs[:, 3] = 0.0
-ys = xs @ truth.T + 0.1 * torch.randn(4096, 1, generator=gen)
+ys = xs @ truth.T + 0.1 * torch.randn(4096, 1, generator=gen).double()
 
 
 def half_square(params, batch):
@@ -443,13 +427,14 @@ def half_square(params, batch):
     return 0.5 * (x @ params["weight"].T - y).square()[:, 0]
 
 
-small = calibrate(half_square, {"weight": truth}, (xs, ys), batch_size=128)
+# five times the draws that are usual, so that the choice does not hang on their noise
+small = calibrate(half_square, {"weight": truth}, (xs, ys), batch_size=128, draws=2000)
 print("\n".join(textwrap.wrap(str(small), 70)))
 
 # %% mystnb={"image": {"alt": "What calibrate tried on the linear model: LLC with error bars against step size, failures marked and the proposal ringed"}}
 chosen = small.sampler.eps, small.sampler.gamma
 fig = draw.trials(small.table, chosen)
-plots.show(fig, small.table, "trials_linear", "linear model of four inputs")
+figures.show(fig, small.table, "trials_linear", "linear model of four inputs")
 proposed = small.table[np.isclose(small.table.eps, chosen[0])].iloc[0]
 assert abs(proposed.llc - 1.5) < 0.2 + 4 * proposed.mcse
 
@@ -460,7 +445,7 @@ assert abs(proposed.llc - 1.5) < 0.2 + 4 * proposed.mcse
 trials, proposal = run["trials"], run["proposal"].iloc[0]
 found = "eps" in proposal
 fig = draw.trials(trials, (proposal.eps, proposal.gamma) if found else None)
-plots.show(fig, trials, "trials_regression", run.words)
+figures.show(fig, trials, "trials_regression", run.description)
 
 # %%
 print("\n".join(textwrap.wrap(proposal.words, 70)))
@@ -472,11 +457,6 @@ print(pd.crosstab(trials.gamma, trials.status).to_string())
 # neighbouring steps are sound and agree.
 
 # %% tags=["remove-cell"]
-from devlib import sources
+from companion.site import page_ends
 
-sources.show()
-# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
-if "google.colab" in sys.modules and recompute:
-    from devlib import colab
-
-    colab.download_results()
+page_ends.end(recompute)

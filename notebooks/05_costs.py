@@ -8,27 +8,14 @@
 # ---
 
 # %% tags=["remove-cell"]
-# On Google Colab: fetch the library that this page needs. Anywhere else, nothing happens here.
+import importlib
+import subprocess
 import sys
 
-if "google.colab" in sys.modules:
-    import os
-    import subprocess
-    from importlib import metadata
-
-    root = os.path.abspath("stagewise")
-    if not os.path.isdir(root):
-        subprocess.run(["git", "clone", "--quiet", "--depth", "1",
-                        "https://github.com/devlib-companion/stagewise", root], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r",
-                    os.path.join(root, "requirements-colab.txt")], check=True)
-    if root not in sys.path:
-        sys.path.insert(0, root)
-    loaded, installed = sys.modules.get("numpy"), metadata.version("numpy")
-    if loaded and loaded.__version__ != installed:
-        print(f"numpy changed from {loaded.__version__} to {installed}: the session restarts "
-              "now; then choose Runtime > Run all again.", flush=True)
-        os.kill(os.getpid(), 9)
+if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+    sys.path[:0] = ["stagewise", "stagewise/book"]
+    importlib.import_module("companion.site.page_ends").begin()
 
 # %% [markdown]
 # # What it costs
@@ -42,11 +29,12 @@ seed: int = 0  # changes nothing here
 recompute: bool = False  # changes nothing here: `make bench` measures anew
 
 # %% tags=["hide-input"]
-from devlib import budget, costs, plots, plots_costs, presets
-from devlib.costs import load, words
-from devlib.tables import COMMITTED
+from companion import figures, presets
+from companion.pages import beyond, costs, costs_figures
+from companion.pages.costs import description, load
+from companion.runs import COMMITTED
 
-print(words(load("sgld")))
+print(description(load("sgld")))
 
 # %% [markdown]
 # ## Training
@@ -72,7 +60,7 @@ print(f"share of the machine's matrix-multiply rate: {share['median']:.0%}; "
 
 # %%
 language = load("language")
-print(words(language))
+print(description(language))
 for name, value in language["tokens a second"].items():
     print(f"{name:15} {value['median']:6,.0f} tokens a second ({value['min']:,.0f} to "
           f"{value['max']:,.0f}), at most {language['peak MB'][name]} MB")
@@ -91,8 +79,8 @@ for name, value in language["times as fast"].items():
 # %% mystnb={"image": {"alt": "Bars of CPU milliseconds a step for devlib and devinterp in several settings, with the extremes of all rounds; a dashed line stands at twice devlib's cost"}}
 sgld = load("sgld")
 table = costs.steps(sgld)
-fig = plots_costs.steps(table, "devlib", 2)
-plots.show(fig, table, "sgld_step", words(sgld))
+fig = costs_figures.steps(table, "devlib", 2)
+figures.show(fig, table, "sgld_step", description(sgld))
 
 # %%
 ratio = sgld["speed-up"]["devinterp"]
@@ -111,8 +99,8 @@ print(f"devinterp / devlib, round by round: {ratio['median']:.2f} ({ratio['min']
 # %% mystnb={"image": {"alt": "CPU seconds of one LLC estimate at three checkpoints, on a logarithmic axis: devlib to two per cent, and devinterp at the paper's settings"}}
 precision = load("precision")
 totals = costs.totals(precision)
-fig = plots_costs.totals(totals)
-plots.show(fig, totals, "estimate_cost", words(precision))
+fig = costs_figures.totals(totals)
+figures.show(fig, totals, "estimate_cost", description(precision))
 
 # %%
 print(totals.round({"llc": 1, "error %": 2, "seconds": 1, "times": 0})
@@ -134,8 +122,8 @@ print(f"compiling, once a process: {precision['compile seconds']:.0f} CPU second
 
 # %% mystnb={"image": {"alt": "Difference of the LLC at batches of 32, 64 and 128 from batch 1,024, in per cent, at three checkpoints, with error bars and a band of two per cent"}}
 table = costs.batches(precision)
-fig = plots_costs.batch_differences(table, table.batch.max())
-plots.show(fig, table, "batch_differences", words(precision))
+fig = costs_figures.batch_differences(table, table.batch.max())
+figures.show(fig, table, "batch_differences", description(precision))
 
 # %%
 columns = ["step", "batch", "llc", "mcse", "difference", "difference error"]
@@ -164,7 +152,7 @@ for row in clear.itertuples():
 
 # %%
 hessian = load("hessian")
-print(words(hessian))
+print(description(hessian))
 table = costs.hessians(hessian)
 print(table.astype({"probes": int}).round(1).to_string(index=False))
 print(f"\ndevlib: CPU seconds in all; then PyHessian's by part. Wanted: 2 times; least here: "
@@ -177,7 +165,7 @@ print(f"\ndevlib: CPU seconds in all; then PyHessian's by part. Wanted: 2 times;
 
 # %%
 trace = load("trace")
-print(words(trace))
+print(description(trace))
 table = costs.traces(trace)
 print(table.round(2).to_string(index=False))
 known = (2 * trace["repetitions"]) ** -0.5
@@ -198,9 +186,9 @@ print(f"\neach from {trace['repetitions']} repetitions, so known to {known:.0%} 
 # %% mystnb={"image": {"alt": "CPU milliseconds a step against the number of parameters, the batch size and the number of chains, in double logarithmic scale with fitted power laws"}}
 scaling = load("scaling")
 ladders = costs.ladders(scaling)
-fig = plots_costs.ladders(ladders)
+fig = costs_figures.ladders(ladders)
 data = costs.long(ladders)
-plots.show(fig, data, "scaling", words(scaling))
+figures.show(fig, data, "scaling", description(scaling))
 
 # %%
 print(costs.exponents(scaling).round(2).to_string(index=False))
@@ -255,15 +243,10 @@ print(costs.memory(load("memory")).to_string(index=False, na_rep="-"))
 # each part, and more GPUs stand on the page *Beyond one machine*. Hours of the whole paper on one GPU:
 
 # %%
-print(budget.paper_hours(load("work"), counts=(1,)).drop(columns="times").round(1)
+print(beyond.paper_hours(load("work"), counts=(1,)).drop(columns="times").round(1)
       .to_string(index=False))
 
 # %% tags=["remove-cell"]
-from devlib import sources
+from companion.site import page_ends
 
-sources.show()
-# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
-if "google.colab" in sys.modules and recompute:
-    from devlib import colab
-
-    colab.download_results()
+page_ends.end(recompute)

@@ -8,27 +8,14 @@
 # ---
 
 # %% tags=["remove-cell"]
-# On Google Colab: fetch the library that this page needs. Anywhere else, nothing happens here.
+import importlib
+import subprocess
 import sys
 
-if "google.colab" in sys.modules:
-    import os
-    import subprocess
-    from importlib import metadata
-
-    root = os.path.abspath("stagewise")
-    if not os.path.isdir(root):
-        subprocess.run(["git", "clone", "--quiet", "--depth", "1",
-                        "https://github.com/devlib-companion/stagewise", root], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r",
-                    os.path.join(root, "requirements-colab.txt")], check=True)
-    if root not in sys.path:
-        sys.path.insert(0, root)
-    loaded, installed = sys.modules.get("numpy"), metadata.version("numpy")
-    if loaded and loaded.__version__ != installed:
-        print(f"numpy changed from {loaded.__version__} to {installed}: the session restarts "
-              "now; then choose Runtime > Run all again.", flush=True)
-        os.kill(os.getpid(), 9)
+if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+    sys.path[:0] = ["stagewise", "stagewise/book"]
+    importlib.import_module("companion.site.page_ends").begin()
 
 # %% [markdown]
 # # Linear regression stages
@@ -50,16 +37,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from devlib import metrics_regression as metrics
-from devlib import plots, presets, results
-from devlib import plots_development as draw
-from devlib.claims import show
-from devlib.readings import classify
+from companion import figures, presets, results
+from companion import figures_development as draw
+from companion.claims.ledger import show
+from companion.claims.table_rows import classify
+from companion.claims.verdicts import say, verdict
+from companion.pages.task_sets import task_sets
+from devlib.regression import metrics
+from devlib.regression.model import build_model
+from devlib.regression.task import fixed_set
 from devlib.stages import find_stages
-from devlib.task_sets import task_sets
-from devlib.tasks import fixed_set
-from devlib.training import build_model
-from devlib.verdicts import say, verdict
 
 settings, chosen = results.regression_settings(preset), presets.get(preset).metrics
 task = settings.task
@@ -91,7 +78,7 @@ positions = range(1, task.examples + 1)
 msp = pick(evaluation, {f"msp_{k}": f"k = {k}" for k in positions})
 fig = draw.curves({"mean-square prediction": msp}, stages, "squared target units", columns=1,
                   height=4.2, log=True, levels={"noise variance": task.noise_variance})
-plots.show(fig, msp, "mean_square_prediction", run.words)
+figures.show(fig, msp, "mean_square_prediction", run.description)
 
 # %%
 show("LR-4", regression=run)
@@ -109,7 +96,7 @@ panels = {title: sets["distances"].pivot(index="step", columns="tasks", values=n
           .add_prefix("M = ").reset_index()
           for name, title in (("zero", "distance to zero"), ("prior", "to the task prior"))}
 fig = draw.curves(panels, stages.iloc[:0], "squared target units", log=True)
-plots.show(fig, sets["distances"], "task_prior", sets.words)
+figures.show(fig, sets["distances"], "task_prior", sets.description)
 
 # %%
 closest = sets["distances"].groupby("tasks")[["zero", "prior"]].min()
@@ -132,8 +119,8 @@ scores = pick(behaviour, names)
 fig = draw.curves({"in-context learning": scores}, stages, "score (squared target units)",
                   columns=1, height=4.0, levels={"no gain": 0.0},
                   errors={names[key]: behaviour[f"{key}_se"] for key in names})
-plots.show(fig, behaviour[["step", *(name for key in names for name in (key, f"{key}_se"))]],
-           "icl", run.words)
+figures.show(fig, behaviour[["step", *(name for key in names for name in (key, f"{key}_se"))]],
+           "icl", run.description)
 
 # %%
 show("LR-5", "LR-6", development=development)
@@ -158,8 +145,8 @@ panels = {f"{title}, {family}s": gains(kind, family)
           for kind, title in (("ood", "error / g²"), ("scale", "output / g²"))
           for family in ("input", "task")}
 fig = draw.curves(panels, stages, "squared target units", levels={"zero output": task.task_dim})
-plots.show(fig, pd.concat([table.assign(panel=name) for name, table in panels.items()]), "ood",
-           run.words)
+figures.show(fig, pd.concat([table.assign(panel=name) for name, table in panels.items()]), "ood",
+           run.description)
 
 # %%
 show("LR-7", "LR-8", development=development)
@@ -181,8 +168,8 @@ panels = {"token embedding": numbered("embed", count, ""),
           "positional embedding": numbered("position", count, ""),
           "cosines between the two": numbered("cosine", count, "")}
 fig = draw.curves(panels, stages, "share of the variance; cosine", columns=3)
-plots.show(fig, structure[["step", *(f"{name}_{i}" for name in ("embed", "position", "cosine")
-                                     for i in range(1, count + 1))]], "embedding", run.words)
+figures.show(fig, structure[["step", *(f"{name}_{i}" for name in ("embed", "position", "cosine")
+                                     for i in range(1, count + 1))]], "embedding", run.description)
 
 # %%
 show("LR-9", development=development)
@@ -203,13 +190,13 @@ def half_heads(value):
 
 
 fig = draw.curves(half_heads("entropy"), stages, "normalised entropy", top=1.02)
-plots.show(fig, heads[["step", "block", "head", "part", "entropy"]], "attention_entropy",
-           run.words)
+figures.show(fig, heads[["step", "block", "head", "part", "entropy"]], "attention_entropy",
+           run.description)
 
 # %% mystnb={"image": {"alt": "Attention variability over training, a panel for each block and part, a curve for each head"}}
 fig = draw.curves(half_heads("variability"), stages, "variability")
-plots.show(fig, heads[["step", "block", "head", "part", "variability"]],
-           "attention_variability", run.words)
+figures.show(fig, heads[["step", "block", "head", "part", "variability"]],
+           "attention_variability", run.description)
 
 # %% [markdown]
 # ### Which heads are of a kind
@@ -238,8 +225,8 @@ fig = draw.patterns(attention.numpy(), tokens)
 flat = attention.flatten(0, 2).numpy().round(4)
 index = pd.MultiIndex.from_product([range(1, n + 1) for n in attention.shape[:2]] + [tokens],
                                    names=["block", "head", "query"])
-plots.show(fig, pd.DataFrame(flat, index=index, columns=tokens).reset_index(), "patterns",
-           run.words)
+figures.show(fig, pd.DataFrame(flat, index=index, columns=tokens).reset_index(), "patterns",
+           run.description)
 print(f"mean over {chosen.attention_samples:,} contexts at step {kept.steps[-1]:,}")
 
 # %% [markdown]
@@ -267,7 +254,7 @@ panels = {
     "unembedding bias $b_0$": vectors(lambda w: w["unembed.bias"][0]),
     r"effective bias $b_{\mathrm{eff}}$": vectors(lambda w: metrics.effective_unembedding(w)[1])}
 fig = draw.threads(panels, kept.steps, stages, "weight (no unit) or bias (target units)")
-plots.show(fig, draw.thread_table(panels, kept.steps), "unembedding", run.words)
+figures.show(fig, draw.thread_table(panels, kept.steps), "unembedding", run.description)
 
 # %% [markdown]
 # D.2.5: the weights (above) and biases (below) of the other four LayerNorms, drawn alike.
@@ -278,14 +265,14 @@ places = {"blocks.0.ln1": "attention 1", "blocks.0.ln2": "MLP 1",
 panels = {f"{kind}, {place}": vectors(lambda w, name=f"{norm}.{kind}": w[name])
           for kind in ("weight", "bias") for norm, place in places.items()}
 fig = draw.threads(panels, kept.steps, stages, "weight or bias (no unit)", columns=4)
-plots.show(fig, draw.thread_table(panels, kept.steps), "layer_norms", run.words)
+figures.show(fig, draw.thread_table(panels, kept.steps), "layer_norms", run.description)
 
 # %% mystnb={"image": {"alt": "Fraction of weights below a tenth in size over training, for every LayerNorm and for the effective read-out"}}
 norms = {f"{norm}_collapsed": f"before {place}" for norm, place in places.items()}
 norms |= {"unembed_ln_collapsed": "unembedding", "effective_collapsed": "effective read-out"}
 fig = draw.curves({f"|weight| < {chosen.collapse:g}": pick(structure, norms)}, stages,
                   "fraction of the weights", columns=1, height=4.0)
-plots.show(fig, pick(structure, norms), "collapsed", run.words)
+figures.show(fig, pick(structure, norms), "collapsed", run.description)
 
 # %%
 show("LR-10", "LR-11", development=development)
@@ -298,17 +285,12 @@ show("LR-10", "LR-11", development=development)
 # %% mystnb={"image": {"alt": "Norm of all weights over training, on a logarithmic scale, with the stage bands"}}
 fig = draw.curves({"norm of all weights": pick(evaluation, {"weight_norm": "norm"})}, stages,
                   "norm (no unit)", columns=1, height=3.4, log=True)
-plots.show(fig, evaluation[["step", "weight_norm"]], "weight_norm", run.words)
+figures.show(fig, evaluation[["step", "weight_norm"]], "weight_norm", run.description)
 
 # %%
 show("LR-12", regression=run)
 
 # %% tags=["remove-cell"]
-from devlib import sources
+from companion.site import page_ends
 
-sources.show()
-# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
-if "google.colab" in sys.modules and recompute:
-    from devlib import colab
-
-    colab.download_results()
+page_ends.end(recompute)

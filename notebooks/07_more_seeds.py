@@ -8,27 +8,14 @@
 # ---
 
 # %% tags=["remove-cell"]
-# On Google Colab: fetch the library that this page needs. Anywhere else, nothing happens here.
+import importlib
+import subprocess
 import sys
 
-if "google.colab" in sys.modules:
-    import os
-    import subprocess
-    from importlib import metadata
-
-    root = os.path.abspath("stagewise")
-    if not os.path.isdir(root):
-        subprocess.run(["git", "clone", "--quiet", "--depth", "1",
-                        "https://github.com/devlib-companion/stagewise", root], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r",
-                    os.path.join(root, "requirements-colab.txt")], check=True)
-    if root not in sys.path:
-        sys.path.insert(0, root)
-    loaded, installed = sys.modules.get("numpy"), metadata.version("numpy")
-    if loaded and loaded.__version__ != installed:
-        print(f"numpy changed from {loaded.__version__} to {installed}: the session restarts "
-              "now; then choose Runtime > Run all again.", flush=True)
-        os.kill(os.getpid(), 9)
+if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+    sys.path[:0] = ["stagewise", "stagewise/book"]
+    importlib.import_module("companion.site.page_ends").begin()
 
 # %% [markdown]
 # # More seeds
@@ -48,11 +35,11 @@ reuse: bool = False  # with recompute: measure the committed checkpoints instead
 # %% tags=["hide-input"]
 import pandas as pd
 
-from devlib import plots, results
-from devlib import plots_development as draw
-from devlib.boundaries import beside_paper
-from devlib.claims import show
-from devlib.seeds import at_steps, spread
+from companion import figures, results
+from companion import figures_development as draw
+from companion.claims.ledger import show
+from companion.pages.boundaries import beside_paper
+from companion.seeds import at_steps, spread
 from devlib.stages import PAPER_STAGE_ENDS, find_stages
 
 own = {(residual, seed): results.regression(preset, seed, recompute, residual, reuse)
@@ -80,13 +67,13 @@ def joined(table, column):
     return pd.concat(tables, axis=1).reset_index()
 
 
-words = f"{preset} preset, all runs"
+description = f"{preset} preset, all runs"
 stages = found[next(iter(found))][2]
 for name, table, column in (("LLC", "llc", "llc"), ("test loss", "evaluation", "loss")):
     both = joined(table, column)
     fig = draw.curves({name: both}, stages, {"LLC": "LLC (no unit)"}.get(
         name, "squared target units"), columns=1, height=3.6)
-    plots.show(fig, both, column, words)
+    figures.show(fig, both, column, description)
 
 # %% [markdown]
 # ## Boundaries
@@ -141,7 +128,7 @@ firsts = {key: find_stages(run["llc"], run["evaluation"],
           for key, run in short.items()}
 fig = draw.curves(panels, next(iter(firsts.values()))[1], "LLC (no unit)", height=3.4)
 data = pd.concat(panels, names=["residual"]).reset_index("residual")
-plots.show(fig, data, "llc_short", "laptop preset, all seeds")
+figures.show(fig, data, "llc_short", "laptop preset, all seeds")
 
 # %% [markdown]
 # Each run's boundary nearest to the paper's first one, at 1,000; none where the slope nowhere falls below the
@@ -180,11 +167,6 @@ for column in ("llc", "loss", "weight_norm"):
           f"{apart / last[f'{column}_sd'].max():.1f} times the larger sd of the seeds")
 
 # %% tags=["remove-cell"]
-from devlib import sources
+from companion.site import page_ends
 
-sources.show()
-# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
-if "google.colab" in sys.modules and recompute:
-    from devlib import colab
-
-    colab.download_results()
+page_ends.end(recompute)

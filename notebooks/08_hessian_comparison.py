@@ -8,27 +8,14 @@
 # ---
 
 # %% tags=["remove-cell"]
-# On Google Colab: fetch the library that this page needs. Anywhere else, nothing happens here.
+import importlib
+import subprocess
 import sys
 
-if "google.colab" in sys.modules:
-    import os
-    import subprocess
-    from importlib import metadata
-
-    root = os.path.abspath("stagewise")
-    if not os.path.isdir(root):
-        subprocess.run(["git", "clone", "--quiet", "--depth", "1",
-                        "https://github.com/devlib-companion/stagewise", root], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r",
-                    os.path.join(root, "requirements-colab.txt")], check=True)
-    if root not in sys.path:
-        sys.path.insert(0, root)
-    loaded, installed = sys.modules.get("numpy"), metadata.version("numpy")
-    if loaded and loaded.__version__ != installed:
-        print(f"numpy changed from {loaded.__version__} to {installed}: the session restarts "
-              "now; then choose Runtime > Run all again.", flush=True)
-        os.kill(os.getpid(), 9)
+if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+    sys.path[:0] = ["stagewise", "stagewise/book"]
+    importlib.import_module("companion.site.page_ends").begin()
 
 # %% [markdown]
 # # Hessian comparison
@@ -52,11 +39,11 @@ reuse: bool = False  # with recompute: measure the committed checkpoints instead
 import numpy as np
 import pandas as pd
 
-from devlib import plots, presets, results
-from devlib import plots_development as draw
-from devlib.claims import show
+from companion import figures, presets, results
+from companion import figures_development as draw
+from companion.claims.ledger import show
+from companion.claims.table_rows import HESSIAN_ERRORS, near, plateaus_on
 from devlib.hessian import Density
-from devlib.readings import HESSIAN_ERRORS, near, plateaus_on
 from devlib.stages import find_stages
 
 settings, chosen = results.regression_settings(preset), presets.get(preset).hessian
@@ -77,10 +64,10 @@ trace = statistics[["step", "trace"]]
 top = statistics[["step", *(f"eig_{i}" for i in range(1, chosen.eigenvalues + 1))]]
 fig = draw.curves({"trace": trace}, stages, "curvature (loss units)", columns=1, height=3.4,
                   log=True, errors={"trace": statistics.trace_se})
-plots.show(fig, statistics[["step", "trace", "trace_se"]], "hessian_trace", run.words)
+figures.show(fig, statistics[["step", "trace", "trace_se"]], "hessian_trace", run.description)
 fig = draw.curves({"largest eigenvalues": top.rename(columns=lambda n: n.replace("eig_", "no. "))},
                   stages, "curvature (loss units)", columns=1, height=3.4, log=True)
-plots.show(fig, top, "hessian_eigenvalues", run.words)
+figures.show(fig, top, "hessian_eigenvalues", run.description)
 
 # %% [markdown]
 # The authors' code adds the probes of a trace up where their mean is meant; what is quoted here is the mean.
@@ -120,7 +107,7 @@ for step, part in density.groupby("step"):
     away = np.arcsinh(grid)  # smoothed on the drawn scale, where a width means the same everywhere
     masses = Density(np.arcsinh(part.node.to_numpy()), part.weight.to_numpy())
     shown[f"step {step:,}"] = masses.smoothed(away, 0.15)
-fig, ax = plots.figure(height=4.0)
+fig, ax = figures.figure(height=4.0)
 for (name, values), colour in zip(shown.items(), draw.COLOURS, strict=False):
     ax.plot(grid, values, color=colour, label=name)
 ax.set_xscale("symlog", linthresh=1.0)
@@ -129,14 +116,9 @@ ax.set_ylim(1e-5, 10)
 ax.set_xlabel("eigenvalue (linear within 1)")
 ax.set_ylabel("density on this scale")
 ax.legend(fontsize=8)
-plots.show(fig, pd.DataFrame({"eigenvalue": grid, **shown}), "spectrum", run.words)
+figures.show(fig, pd.DataFrame({"eigenvalue": grid, **shown}), "spectrum", run.description)
 
 # %% tags=["remove-cell"]
-from devlib import sources
+from companion.site import page_ends
 
-sources.show()
-# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
-if "google.colab" in sys.modules and recompute:
-    from devlib import colab
-
-    colab.download_results()
+page_ends.end(recompute)

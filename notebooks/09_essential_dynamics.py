@@ -8,27 +8,14 @@
 # ---
 
 # %% tags=["remove-cell"]
-# On Google Colab: fetch the library that this page needs. Anywhere else, nothing happens here.
+import importlib
+import subprocess
 import sys
 
-if "google.colab" in sys.modules:
-    import os
-    import subprocess
-    from importlib import metadata
-
-    root = os.path.abspath("stagewise")
-    if not os.path.isdir(root):
-        subprocess.run(["git", "clone", "--quiet", "--depth", "1",
-                        "https://github.com/devlib-companion/stagewise", root], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r",
-                    os.path.join(root, "requirements-colab.txt")], check=True)
-    if root not in sys.path:
-        sys.path.insert(0, root)
-    loaded, installed = sys.modules.get("numpy"), metadata.version("numpy")
-    if loaded and loaded.__version__ != installed:
-        print(f"numpy changed from {loaded.__version__} to {installed}: the session restarts "
-              "now; then choose Runtime > Run all again.", flush=True)
-        os.kill(os.getpid(), 9)
+if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+    sys.path[:0] = ["stagewise", "stagewise/book"]
+    importlib.import_module("companion.site.page_ends").begin()
 
 # %% [markdown]
 # # Essential dynamics
@@ -52,11 +39,11 @@ corpus: str = ""  # what the language model reads: offline, toy or hub; empty: t
 # %% tags=["hide-input"]
 import numpy as np
 
-from devlib import plots, presets, results, results_language
-from devlib import plots_development as draw
+from companion import figures, presets, results, results_language
+from companion import figures_development as draw
+from companion.claims.verdicts import verdict
 from devlib.essential import nearest_boundaries
 from devlib.stages import find_stages
-from devlib.verdicts import verdict
 
 settings = results.regression_settings(preset)
 run = results.regression(preset, seed, recompute, reuse=reuse)
@@ -77,13 +64,13 @@ print("variance explained:", ", ".join(f"component {row.component:.0f} {row.expl
 
 # %% mystnb={"image": {"alt": "The path of the predictions in the plane of components one and two, and one and three, each stage in its colour"}}
 fig = draw.path_plane(path, stages, explained.explained)
-plots.show(fig, path, "path", run.words)
+figures.show(fig, path, "path", run.description)
 
 # %% mystnb={"image": {"alt": "Scores of the first components over training with the stage bands"}}
 components = [name for name in path.columns if name.startswith("pc_")]
 scores = path[["step", *components]].rename(columns=lambda name: name.replace("pc_", "component "))
 fig = draw.curves({"scores": scores}, stages, "score (target units)", columns=1, height=4.2)
-plots.show(fig, scores, "scores", run.words)
+figures.show(fig, scores, "scores", run.description)
 
 # %% [markdown]
 # ## Turning points and boundaries
@@ -117,12 +104,12 @@ rule = results_language.language_settings(preset).stages
 words, shares = language["path"], language["explained"].explained
 _, ends, spans = find_stages(language["llc"], language["behaviour"], rule, "LM")
 fig = draw.path_plane(words, spans, shares)
-plots.show(fig, words, "language_path", language.words)
+figures.show(fig, words, "language_path", language.description)
 
 # %% mystnb={"image": {"alt": "Scores of the first components of the language model over training with the stage bands"}}
 scores = words.rename(columns=lambda name: name.replace("pc_", "component "))
 fig = draw.curves({"scores": scores}, spans, "score (nats)", columns=1, height=4.2)
-plots.show(fig, scores, "language_scores", language.words)
+figures.show(fig, scores, "language_scores", language.description)
 
 # %%
 table = nearest_boundaries(words, ends, rule)
@@ -131,11 +118,6 @@ print("boundaries of the LLC:", ", ".join(f"{b:,}" for b in ends) or "none")
 print(table.round(2).to_string(index=False) if len(table) else "no turning points")
 
 # %% tags=["remove-cell"]
-from devlib import sources
+from companion.site import page_ends
 
-sources.show()
-# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
-if "google.colab" in sys.modules and recompute:
-    from devlib import colab
-
-    colab.download_results()
+page_ends.end(recompute)

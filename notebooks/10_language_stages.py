@@ -8,27 +8,14 @@
 # ---
 
 # %% tags=["remove-cell"]
-# On Google Colab: fetch the library that this page needs. Anywhere else, nothing happens here.
+import importlib
+import subprocess
 import sys
 
-if "google.colab" in sys.modules:
-    import os
-    import subprocess
-    from importlib import metadata
-
-    root = os.path.abspath("stagewise")
-    if not os.path.isdir(root):
-        subprocess.run(["git", "clone", "--quiet", "--depth", "1",
-                        "https://github.com/devlib-companion/stagewise", root], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r",
-                    os.path.join(root, "requirements-colab.txt")], check=True)
-    if root not in sys.path:
-        sys.path.insert(0, root)
-    loaded, installed = sys.modules.get("numpy"), metadata.version("numpy")
-    if loaded and loaded.__version__ != installed:
-        print(f"numpy changed from {loaded.__version__} to {installed}: the session restarts "
-              "now; then choose Runtime > Run all again.", flush=True)
-        os.kill(os.getpid(), 9)
+if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+    sys.path[:0] = ["stagewise", "stagewise/book"]
+    importlib.import_module("companion.site.page_ends").begin()
 
 # %% [markdown]
 # # Language model stages
@@ -46,15 +33,17 @@ corpus: str = ""  # offline, toy or hub; empty: the preset's
 # %% tags=["hide-input"]
 import pandas as pd
 
-from devlib import costs, plots, results_language
-from devlib import plots_development as draw
-from devlib.artefact import predicted_shift
-from devlib.claims import show
-from devlib.coloured_text import context_of, show_text
-from devlib.metrics_language import icl_windows
-from devlib.readings import brownian_share, composition_baseline
+from companion import figures, results_language
+from companion import figures_development as draw
+from companion.artefact import predicted_shift
+from companion.claims.ledger import show
+from companion.claims.table_rows import brownian_share, composition_baseline
+from companion.claims.verdicts import onset, say
+from companion.pages import costs
+from companion.pages.coloured_text import context_of, show_text
+from devlib.language.behaviour import icl_windows
 from devlib.stages import PAPER_STAGE_ENDS, change, find_stages, smooth
-from devlib.verdicts import onset, say
+from devlib.steps import at
 
 settings = results_language.language_settings(preset, layers=2, corpus=corpus)
 model, training, chosen = settings.model, settings.training, settings.metrics
@@ -72,11 +61,6 @@ say(f"{len(behaviour)} checkpoints up to step {reached:,}.")
 
 
 # %% tags=["hide-input"]
-def at(table, step):
-    """The row of the checkpoint nearest to a step."""
-    return table.iloc[(table.step - step).abs().argmin()]
-
-
 def pick(table, columns):
     """A table of the step and the named columns, renamed."""
     return table[["step", *columns]].rename(columns=columns)
@@ -101,8 +85,8 @@ print(run["corpus"].fillna("").round(3).to_string(index=False))
 
 # %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps, with the stages found as coloured bands and the paper's boundaries dashed"}}
 paper = {name: end for name, end in PAPER_STAGE_ENDS["LM"].items() if end < reached}
-fig = plots.llc_curve(llc, smoothed, stages, paper, behaviour, loss_unit="nats a token")
-plots.show(fig, llc, "llc", run.words)
+fig = figures.llc_curve(llc, smoothed, stages, paper, behaviour, loss_unit="nats a token")
+figures.show(fig, llc, "llc", run.description)
 
 # %%
 say("boundaries found:", ", ".join(f"{step:,}" for step in boundaries) or "none",
@@ -137,8 +121,8 @@ panels = [("LLC", llc.step, llc.llc, smoothed),
           ("test loss", behaviour.step, behaviour.loss,
            smooth(behaviour.step, behaviour.loss, settings.stages, behaviour.loss_se)),
           ("weight norm", behaviour.step, norm, smooth(behaviour.step, norm, settings.stages))]
-fig = plots.curves_and_slopes(panels, stages, settings.stages.tolerance)
-plots.show(fig, plots.slope_table(panels), "slopes", run.words)
+fig = figures.curves_and_slopes(panels, stages, settings.stages.tolerance)
+figures.show(fig, figures.slope_table(panels), "slopes", run.description)
 
 # %% [markdown]
 # The paper's Table 1 for this model, as released: LM1 LLC +26.3, LM2 +22.5, LM3 -1.6, LM4 +8.7, LM5 +1.7; with
@@ -188,7 +172,7 @@ artefact = pd.DataFrame({
     "true, and the predicted shift": llc.llc_plain + shift * llc.init_loss})
 fig = draw.curves({"LLC from the same draws": artefact}, stages, "LLC (no unit)", columns=1,
                   height=4.2)
-plots.show(fig, artefact.assign(sd_running=llc.sd_running), "artefact", run.words)
+figures.show(fig, artefact.assign(sd_running=llc.sd_running), "artefact", run.description)
 
 # %%
 ratio = llc.sd_running / (spread * llc.init_loss)
@@ -213,8 +197,8 @@ fig = draw.curves({"bigram score": pick(behaviour, {"bigram": "bigram score"})},
                   "cross entropy (nats)", columns=1, height=4.0,
                   levels={"entropy of bigrams": behaviour.bigram_floor.iloc[0]},
                   errors={"bigram score": behaviour.bigram_excess_se})
-plots.show(fig, behaviour[["step", "bigram", "bigram_se", "bigram_floor", "bigram_excess",
-                           "bigram_excess_se"]], "bigram", run.words)
+figures.show(fig, behaviour[["step", "bigram", "bigram_se", "bigram_floor", "bigram_excess",
+                           "bigram_excess_se"]], "bigram", run.description)
 
 # %%
 least = behaviour.loc[behaviour.bigram.idxmin()]
@@ -232,8 +216,8 @@ gap = behaviour.assign(ablated=behaviour.loss + behaviour.ablation)
 places = [p for p in chosen.positions if p < model.context]
 panels = {"on average": pick(gap, {"loss": "as it is", "ablated": "positions zeroed"})}
 fig = draw.curves(panels, stages, "test loss (nats)", columns=1, height=4.0)
-plots.show(fig, gap[["step", "loss", "loss_se", "ablated", "ablation", "ablation_se"]],
-           "positions_ablated", run.words)
+figures.show(fig, gap[["step", "loss", "loss_se", "ablated", "ablation", "ablation_se"]],
+           "positions_ablated", run.description)
 
 # %% mystnb={"image": {"alt": "Loss at several positions in the context over training, with positional embeddings and without"}}
 panels = {title: pick(table, {f"loss_at_{p}": f"after {p}" for p in places}) for title, table in (
@@ -242,8 +226,8 @@ panels = {title: pick(table, {f"loss_at_{p}": f"after {p}" for p in places}) for
         f"loss_at_{p}": behaviour[f"loss_at_{p}"] + behaviour[f"ablation_at_{p}"]
         for p in places})))}
 fig = draw.curves(panels, stages, "loss after so many tokens (nats)", height=4.0)
-plots.show(fig, behaviour[["step", *(f"{kind}_at_{p}" for kind in ("loss", "ablation")
-                                     for p in places)]], "loss_at_positions", run.words)
+figures.show(fig, behaviour[["step", *(f"{kind}_at_{p}" for kind in ("loss", "ablation")
+                                     for p in places)]], "loss_at_positions", run.description)
 
 # %%
 begins = onset(behaviour.ablation, behaviour.step)
@@ -261,8 +245,8 @@ names = {f"ngram_{n}": f"n = {n}" for n in chosen.ngrams}
 fig = draw.curves({"n-gram score": pick(behaviour, names)}, stages, "ratio of losses", columns=1,
                   height=4.0, levels={"no better than any text": 1.0},
                   errors={names[key]: behaviour[f"{key}_se"] for key in names})
-plots.show(fig, behaviour[["step", *(name for key in names for name in (key, f"{key}_se"))]],
-           "ngrams", run.words)
+figures.show(fig, behaviour[["step", *(name for key in names for name in (key, f"{key}_se"))]],
+           "ngrams", run.description)
 
 # %%
 say("n = 2, 3, 4 at the bigram minimum:",
@@ -279,7 +263,7 @@ show("LM-3", two_layers=run)
 
 # %% mystnb={"image": {"alt": "Paths of the positional embedding in its first two principal components at several checkpoints: noise at first, then smooth arcs"}}
 fig = draw.position_paths(run["positions"])
-plots.show(fig, run["positions"], "positions", run.words)
+figures.show(fig, run["positions"], "positions", run.description)
 
 # %%
 structure = run["structure"]
@@ -296,14 +280,15 @@ show("LM-8", two_layers=run)
 
 # %% mystnb={"image": {"alt": "Norm of the positional embedding against position in the context, one line for each of several checkpoints"}}
 fig = draw.position_norms(run["positions"])
-plots.show(fig, run["positions"][["step", "position", "norm"]], "position_magnitudes", run.words)
+figures.show(fig, run["positions"][["step", "position", "norm"]], "position_magnitudes",
+           run.description)
 
 # %% mystnb={"image": {"alt": "Mean norm of the positional embeddings over training with a band of one standard deviation over positions"}}
 norms = pick(structure, {"position_norm": "mean over positions"})
 fig = draw.curves({"norm of the positional embeddings": norms}, stages, "norm (no unit)",
                   columns=1, height=3.4,
                   errors={"mean over positions": structure.position_norm_sd / 2})
-plots.show(fig, structure, "position_norm", run.words)
+figures.show(fig, structure, "position_norm", run.description)
 
 # %% [markdown]
 # ## LM3 and LM4: the induction circuit
@@ -318,7 +303,7 @@ panels = {f"layer {layer}, {title}": table.pivot(index="step", columns="head", v
           for name, title in (("previous", "previous token"), ("prefix", "prefix matching"))
           for layer, table in heads.groupby("layer")}
 fig = draw.curves(panels, stages, "mean attention", each_scale=True)
-plots.show(fig, heads, "heads", run.words)
+figures.show(fig, heads, "heads", run.description)
 
 # %%
 final = heads[heads.step == reached].set_index(["layer", "head"])
@@ -336,7 +321,7 @@ early, late = icl_windows(chosen, model.context)
 fig = draw.curves({f"loss on tokens {late[0]} to {late[1]} minus tokens {early[0]} to {early[1]}":
                    pick(behaviour, {"icl": "ICL score"})}, stages, "nats", columns=1, height=4.0,
                   errors={"ICL score": behaviour.icl_se}, levels={"no gain": 0.0})
-plots.show(fig, behaviour[["step", "icl", "icl_se"]], "icl", run.words)
+figures.show(fig, behaviour[["step", "icl", "icl_se"]], "icl", run.description)
 
 # %%
 say(f"ICL score {at(behaviour, first).icl:+.3f} +- {at(behaviour, first).icl_se:.3f} at the "
@@ -356,7 +341,7 @@ pairs = composition.assign(pair=composition.earlier_head.astype(str) + compositi
 fig = draw.threads({f"{kind.upper()}-composition": pairs.pivot(
     index="step", columns="pair", values=kind).to_numpy() for kind in "qkv"},
     sorted(pairs.step.unique()), stages, "score (eq. 17)")
-plots.show(fig, composition, "composition", run.words)
+figures.show(fig, composition, "composition", run.description)
 
 # %%
 baseline = composition_baseline(composition)
@@ -377,7 +362,7 @@ show("LM-7", two_layers=run)
 for stage, table in run["texts"].groupby("stage"):
     for number, text in table.groupby("text"):
         show_text(f"{stage}, text {number + 1}", text, model.vocabulary, training.corpus)
-plots.show_data(run["texts"], "texts", run.words)
+figures.show_data(run["texts"], "texts", run.description)
 
 # %% [markdown]
 # The tokens that changed most in each stage, over many contexts, with what stood before them:
@@ -401,7 +386,7 @@ panels = {"by steps": pilots.pivot(index="step", columns="pilot", values="positi
           "by millions of tokens": pilots.assign(step=pilots.tokens / 1e6).pivot(
               index="step", columns="pilot", values="positions")}
 fig = draw.pilots(panels)
-plots.show(fig, pilots, "pilots", "short runs of data/bench/pilots.csv")
+figures.show(fig, pilots, "pilots", "short runs of data/bench/pilots.csv")
 
 # %%
 ends = pilots.groupby("pilot", sort=False).tail(1)
@@ -421,11 +406,6 @@ print(ends[["pilot", "step", "seconds", "loss", "positions", "previous_1", "prev
 #   learn to look at near tokens, and these runs end before it turns.
 
 # %% tags=["remove-cell"]
-from devlib import sources
+from companion.site import page_ends
 
-sources.show()
-# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
-if "google.colab" in sys.modules and recompute:
-    from devlib import colab
-
-    colab.download_results()
+page_ends.end(recompute)

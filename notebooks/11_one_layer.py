@@ -8,27 +8,14 @@
 # ---
 
 # %% tags=["remove-cell"]
-# On Google Colab: fetch the library that this page needs. Anywhere else, nothing happens here.
+import importlib
+import subprocess
 import sys
 
-if "google.colab" in sys.modules:
-    import os
-    import subprocess
-    from importlib import metadata
-
-    root = os.path.abspath("stagewise")
-    if not os.path.isdir(root):
-        subprocess.run(["git", "clone", "--quiet", "--depth", "1",
-                        "https://github.com/devlib-companion/stagewise", root], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r",
-                    os.path.join(root, "requirements-colab.txt")], check=True)
-    if root not in sys.path:
-        sys.path.insert(0, root)
-    loaded, installed = sys.modules.get("numpy"), metadata.version("numpy")
-    if loaded and loaded.__version__ != installed:
-        print(f"numpy changed from {loaded.__version__} to {installed}: the session restarts "
-              "now; then choose Runtime > Run all again.", flush=True)
-        os.kill(os.getpid(), 9)
+if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+    sys.path[:0] = ["stagewise", "stagewise/book"]
+    importlib.import_module("companion.site.page_ends").begin()
 
 # %% [markdown]
 # # One-layer language model
@@ -44,12 +31,12 @@ recompute: bool = False  # compute anew instead of reading stored tables
 corpus: str = ""  # offline, toy or hub; empty: the preset's
 
 # %% tags=["hide-input"]
-from devlib import plots, results_language
-from devlib import plots_development as draw
-from devlib.claims import show
+from companion import figures, results_language
+from companion import figures_development as draw
+from companion.claims.ledger import show
+from companion.claims.verdicts import onset, say
 from devlib.errors import UserError
 from devlib.stages import find_stages
-from devlib.verdicts import onset, say
 
 settings = results_language.language_settings(preset, layers=1, corpus=corpus)
 model, training, chosen = settings.model, settings.training, settings.metrics
@@ -67,8 +54,8 @@ say(f"{len(behaviour)} checkpoints up to step {reached:,}, of {training.batch * 
 # ## The curve and its stages
 
 # %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps of the one-layer model, with the stages found as coloured bands"}}
-fig = plots.llc_curve(llc, smoothed, stages, {}, behaviour, loss_unit="nats a token")
-plots.show(fig, llc, "llc_one_layer", run.words)
+fig = figures.llc_curve(llc, smoothed, stages, {}, behaviour, loss_unit="nats a token")
+figures.show(fig, llc, "llc_one_layer", run.description)
 
 # %%
 say("boundaries found:", ", ".join(f"{step:,}" for step in boundaries) or "none")
@@ -89,9 +76,9 @@ panels = {"bigram score (nats)": behaviour[["step", "bigram"]],
           "cost of zeroed positions (nats)": behaviour[["step", "ablation"]],
           "n-gram scores": behaviour[["step", *names]].rename(columns=names)}
 fig = draw.curves(panels, stages, "see the titles", columns=3, each_scale=True)
-plots.show(fig, behaviour[["step", "bigram", "bigram_excess_se", "ablation", "ablation_se",
+figures.show(fig, behaviour[["step", "bigram", "bigram_excess_se", "ablation", "ablation_se",
                            *(n for key in names for n in (key, f"{key}_se"))]],
-           "one_layer", run.words)
+           "one_layer", run.description)
 
 # %%
 def moments(table):
@@ -134,7 +121,7 @@ panels = {title: heads.pivot(index="step", columns="head", values=name).add_pref
           .reset_index() for name, title in (("previous", "previous token"),
                                              ("prefix", "prefix matching"))}
 fig = draw.curves(panels, stages, "mean attention", each_scale=True)
-plots.show(fig, heads, "heads_one_layer", run.words)
+figures.show(fig, heads, "heads_one_layer", run.description)
 
 # %%
 final, untrained = heads[heads.step == reached], heads[heads.step == 0]
@@ -143,11 +130,6 @@ say(f"at the end: previous token {final.previous.max():.3f} (untrained "
     f"{untrained.prefix.mean():.4f}); ICL score {end.icl:+.3f} +- {end.icl_se:.3f}")
 
 # %% tags=["remove-cell"]
-from devlib import sources
+from companion.site import page_ends
 
-sources.show()
-# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
-if "google.colab" in sys.modules and recompute:
-    from devlib import colab
-
-    colab.download_results()
+page_ends.end(recompute)

@@ -8,27 +8,14 @@
 # ---
 
 # %% tags=["remove-cell"]
-# On Google Colab: fetch the library that this page needs. Anywhere else, nothing happens here.
+import importlib
+import subprocess
 import sys
 
-if "google.colab" in sys.modules:
-    import os
-    import subprocess
-    from importlib import metadata
-
-    root = os.path.abspath("stagewise")
-    if not os.path.isdir(root):
-        subprocess.run(["git", "clone", "--quiet", "--depth", "1",
-                        "https://github.com/devlib-companion/stagewise", root], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r",
-                    os.path.join(root, "requirements-colab.txt")], check=True)
-    if root not in sys.path:
-        sys.path.insert(0, root)
-    loaded, installed = sys.modules.get("numpy"), metadata.version("numpy")
-    if loaded and loaded.__version__ != installed:
-        print(f"numpy changed from {loaded.__version__} to {installed}: the session restarts "
-              "now; then choose Runtime > Run all again.", flush=True)
-        os.kill(os.getpid(), 9)
+if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+    sys.path[:0] = ["stagewise", "stagewise/book"]
+    importlib.import_module("companion.site.page_ends").begin()
 
 # %% [markdown]
 # # Stage slider
@@ -45,13 +32,13 @@ recompute: bool = False  # compute anew instead of reading stored tables
 # %% tags=["hide-input"]
 import numpy as np
 
-from devlib import plots, presets, results
-from devlib import plots_development as draw
-from devlib.checkpoints import nearest, thin
-from devlib.slider import mean_patterns, slider, slider_data
+from companion import figures, presets, results
+from companion import figures_development as draw
+from companion.claims.verdicts import verdict
+from companion.pages.slider import mean_patterns, slider, slider_data
+from devlib.regression.task import fixed_set
 from devlib.stages import find_stages
-from devlib.tasks import fixed_set
-from devlib.verdicts import verdict
+from devlib.steps import nearest_each, thin
 
 settings = results.regression_settings(preset)
 run = results.regression(preset, seed, recompute)
@@ -67,11 +54,11 @@ contexts = fixed_set(seed, "patterns", presets.get(preset).metrics.attention_sam
 # %% mystnb={"image": {"alt": "Test loss and LLC over training with the stages as bands, and below them the mean attention pattern of every head at the end of each stage"}}
 steps = thin(kept.steps, presets.get(preset).kept)
 attention = mean_patterns(kept, steps, settings, *contexts)
-ends = nearest(steps, [0, *stages.end])
+ends = nearest_each(steps, [0, *stages.end])
 at_ends = attention[[steps.index(step) for step in ends]]
 fig = draw.stage_ends(evaluation, llc, stages, ends, at_ends)
 curves = llc[["step", "llc", "mcse"]].merge(evaluation[["step", "loss", "loss_se"]])
-plots.show(fig, curves, "slider", run.words)
+figures.show(fig, curves, "slider", run.description)
 slider(slider_data(evaluation, llc, stages, steps, attention))
 
 # %% [markdown]
@@ -91,11 +78,6 @@ print(f"attention concentrates most in {most}, where the loss falls most:",
 # What became of the heads in numbers is on the page *Linear regression stages*.
 
 # %% tags=["remove-cell"]
-from devlib import sources
+from companion.site import page_ends
 
-sources.show()
-# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
-if "google.colab" in sys.modules and recompute:
-    from devlib import colab
-
-    colab.download_results()
+page_ends.end(recompute)

@@ -8,27 +8,14 @@
 # ---
 
 # %% tags=["remove-cell"]
-# On Google Colab: fetch the library that this page needs. Anywhere else, nothing happens here.
+import importlib
+import subprocess
 import sys
 
-if "google.colab" in sys.modules:
-    import os
-    import subprocess
-    from importlib import metadata
-
-    root = os.path.abspath("stagewise")
-    if not os.path.isdir(root):
-        subprocess.run(["git", "clone", "--quiet", "--depth", "1",
-                        "https://github.com/devlib-companion/stagewise", root], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r",
-                    os.path.join(root, "requirements-colab.txt")], check=True)
-    if root not in sys.path:
-        sys.path.insert(0, root)
-    loaded, installed = sys.modules.get("numpy"), metadata.version("numpy")
-    if loaded and loaded.__version__ != installed:
-        print(f"numpy changed from {loaded.__version__} to {installed}: the session restarts "
-              "now; then choose Runtime > Run all again.", flush=True)
-        os.kill(os.getpid(), 9)
+if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+    sys.path[:0] = ["stagewise", "stagewise/book"]
+    importlib.import_module("companion.site.page_ends").begin()
 
 # %% [markdown]
 # # Where paper, code and companion differ
@@ -51,11 +38,12 @@ reuse: bool = False  # with recompute: only what the committed checkpoints give
 import pandas as pd
 from IPython.display import HTML, display
 
-from devlib import fidelity as fid
-from devlib import plots, plots_fidelity, presets, results, results_language
-from devlib.seeds import at_steps
-from devlib.seeds import spread as spread_of
-from devlib.verdicts import say
+from companion import figures, presets, results, results_language
+from companion.claims.verdicts import say
+from companion.pages import fidelity as fid
+from companion.pages import fidelity_figures
+from companion.seeds import at_steps
+from companion.seeds import spread as spread_of
 
 anew, paper, released = recompute and not reuse, presets.PAPER, fid.released()
 
@@ -163,8 +151,8 @@ panels = {
         columns={"removed": "less the shift"}),
     "our own draws": artefact[["step", "running", "true"]].rename(
         columns={"running": "running init loss", "true": "true init loss"})}
-fig = plots_fidelity.artefact(panels)
-plots.show(fig, artefact, "artefact", language.words)
+fig = fidelity_figures.artefact(panels)
+figures.show(fig, artefact, "artefact", language.description)
 
 # %%
 print(removed.round({"loss": 2, "removed": 1}).to_string(index=False))
@@ -201,8 +189,8 @@ if "check" in language.tables:
 # little after the short burn-in here, so the true lack is somewhat larger.
 
 # %% mystnb={"image": {"alt": "LLC of each draw of a few checkpoints: it starts at zero, climbs or overshoots, and comes near its later level within the burn-in; the running mean of all draws ends below the mean after burn-in"}}
-fig = plots_fidelity.transients(small["traces"], burn_in)
-plots.show(fig, small["traces"], "transients", small.words)
+fig = fidelity_figures.transients(small["traces"], burn_in)
+figures.show(fig, small["traces"], "transients", small.description)
 
 # %%
 for row in burn_in.itertuples():
@@ -434,11 +422,6 @@ say(f"both baselines agree: they are apart by at most {apart.abs().max():.1f} st
 assert apart.abs().max() < 4
 
 # %% tags=["remove-cell"]
-from devlib import sources
+from companion.site import page_ends
 
-sources.show()
-# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
-if "google.colab" in sys.modules and recompute:
-    from devlib import colab
-
-    colab.download_results()
+page_ends.end(recompute)

@@ -8,27 +8,14 @@
 # ---
 
 # %% tags=["remove-cell"]
-# On Google Colab: fetch the library that this page needs. Anywhere else, nothing happens here.
+import importlib
+import subprocess
 import sys
 
-if "google.colab" in sys.modules:
-    import os
-    import subprocess
-    from importlib import metadata
-
-    root = os.path.abspath("stagewise")
-    if not os.path.isdir(root):
-        subprocess.run(["git", "clone", "--quiet", "--depth", "1",
-                        "https://github.com/devlib-companion/stagewise", root], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r",
-                    os.path.join(root, "requirements-colab.txt")], check=True)
-    if root not in sys.path:
-        sys.path.insert(0, root)
-    loaded, installed = sys.modules.get("numpy"), metadata.version("numpy")
-    if loaded and loaded.__version__ != installed:
-        print(f"numpy changed from {loaded.__version__} to {installed}: the session restarts "
-              "now; then choose Runtime > Run all again.", flush=True)
-        os.kill(os.getpid(), 9)
+if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+    sys.path[:0] = ["stagewise", "stagewise/book"]
+    importlib.import_module("companion.site.page_ends").begin()
 
 # %% [markdown]
 # # Beyond one machine
@@ -47,9 +34,9 @@ if "google.colab" in sys.modules:
 # dask scheduler                                           # on one machine: prints tcp://host:8786
 # dask worker tcp://host:8786 --nworkers auto --nthreads 1 # on every machine
 #
-# python -m devlib reproduce --preset published --cluster tcp://host:8786
-# python -m devlib run stage_boundaries --seed 3 --cluster tcp://host:8786
-# python -m devlib sweep stage_boundaries --seeds 0-9 --cluster tcp://host:8786
+# python -m companion reproduce --preset published --cluster tcp://host:8786
+# python -m companion run stage_boundaries --seed 3 --cluster tcp://host:8786
+# python -m companion sweep stage_boundaries --seeds 0-9 --cluster tcp://host:8786
 # ```
 #
 # A sweep sends each of its cells, a whole page, to a worker; the two commands above it send a page's checkpoints.
@@ -117,9 +104,10 @@ recompute: bool = False  # changes nothing here: `make bench` measures anew
 # %% tags=["hide-input"]
 import pandas as pd
 
-from devlib import budget, costs, plots, plots_beyond
-from devlib.costs import load, words
-from devlib.verdicts import say
+from companion import figures
+from companion.claims.verdicts import say
+from companion.pages import beyond, beyond_figures, costs
+from companion.pages.costs import description, load
 
 pd.options.display.width = 100
 
@@ -133,7 +121,7 @@ pd.options.display.width = 100
 if costs.measured("cores"):
     cores = load("cores")
     table, faster = costs.cores(cores), cores["times as fast"]
-    plots.show(plots_beyond.scaling(table, faster["bar"]), table, "cores", words(cores))
+    figures.show(beyond_figures.scaling(table, faster["bar"]), table, "cores", description(cores))
     print(f"{cores['checkpoints']} checkpoints, {cores['chains']} chains of {cores['draws']:,} "
           "draws each")
     print(table.round(1).to_string(index=False))
@@ -157,7 +145,7 @@ else:
 # given by its maker's peak rates, and a step takes the longest of
 
 # %% tags=["hide-input"]
-assumed = budget.Assumptions()
+assumed = beyond.Assumptions()
 print(f"products    at {assumed.products:.0%} of the peak rate (float32; language training in "
       "bfloat16)")
 print(f"memory      at {assumed.bandwidth:.0%} of the peak bandwidth, each operation reading and "
@@ -167,7 +155,7 @@ work = load("work")
 print("and before it its random numbers, on the CPU: "
       f"{work['ns a random number']['median']:.1f} ns each (measured)\n")
 print(pd.DataFrame([{"GPU": gpu.name, "TFLOP/s float32": gpu.float32, "bfloat16": gpu.bfloat16,
-                     "GB/s": gpu.bandwidth} for gpu in budget.GPUS]).to_string(index=False))
+                     "GB/s": gpu.bandwidth} for gpu in beyond.GPUS]).to_string(index=False))
 
 # %% [markdown]
 # The T4 multiplies no bfloat16; its language models train in float32. Counted work, for one step each (a forward
@@ -186,14 +174,14 @@ print(counted.round(3).to_string(index=False))
 # checkpoints are measured, the longest first.
 
 # %% tags=["hide-input"]
-for gpu in budget.GPUS:
+for gpu in beyond.GPUS:
     print(f"{gpu.name}, hours (arithmetic)")
-    print(budget.piece_hours(work, gpu).round(3).drop(columns="stage").to_string(index=False), "\n")
+    print(beyond.piece_hours(work, gpu).round(3).drop(columns="stage").to_string(index=False), "\n")
 
 # %% mystnb={"image": {"alt": "Hours of the whole paper by arithmetic against 1, 8 and 64 GPUs, for T4, A100 and H100, on logarithmic axes"}}
-hours = budget.paper_hours(work)
-fig = plots_beyond.paper_hours(hours)
-plots.show(fig, hours, "paper_hours", "arithmetic above, from " + words(work))
+hours = beyond.paper_hours(work)
+fig = beyond_figures.paper_hours(hours)
+figures.show(fig, hours, "paper_hours", "arithmetic above, from " + description(work))
 
 # %%
 print(hours.round(1).to_string(index=False))
@@ -219,9 +207,9 @@ say(f"{made['GPU']}, {tried['date']}, torch {made['torch']} ({tried['how']}); mi
     "update, their spread was not kept:")
 for name, spent in times.items():
     print(f"{name}: " + ", ".join(f"{how} {value:g}" for how, value in spent.items()))
-h100, steps = budget.GPUS[-1], work["work"]
+h100, steps = beyond.GPUS[-1], work["work"]
 regression = times["regression, paper"]
-counted_ms = {name: 1e3 * budget.seconds(steps[kind], h100,
+counted_ms = {name: 1e3 * beyond.seconds(steps[kind], h100,
                                          random_ns=work["ns a random number"]["median"])
               for name, kind in (("regression, paper", "regression training step"),
                                  ("language 2-layer, paper", "language 2-layer training step"))}
@@ -242,11 +230,6 @@ print(f"recorded regression: {regression['recorded'] / counted_ms['regression, p
 # processes.
 
 # %% tags=["remove-cell"]
-from devlib import sources
+from companion.site import page_ends
 
-sources.show()
-# On Google Colab: offer what was computed as one file. Anywhere else, nothing happens here.
-if "google.colab" in sys.modules and recompute:
-    from devlib import colab
-
-    colab.download_results()
+page_ends.end(recompute)

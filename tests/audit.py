@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 
-from devlib.files import project_root
+from companion.places import project_root
 
 ENVIRONMENT = ".venv-audit"  # pip-audit has packages of its own, which devlib does not need
 PINS = ("requirements.txt", "requirements-audit.txt")

@@ -6,12 +6,22 @@ from collections import Counter
 import pytest
 from browsing import book, browser, visit  # noqa: F401
 
+LONGEST = ("test_colab.py", "test_book.py", "test_reproduce.py", "test_compute.py",
+           "test_language.py", "test_reruns.py", "test_sweep.py", "test_training.py",
+           "test_faults_kill.py")
+
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     import torch
 
     torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take minutes first, so that no worker is left alone with one at the end."""
+    items.sort(key=lambda item: next((place for place, name in enumerate(LONGEST)
+                                      if item.path.name == name), len(LONGEST)))
 
 
 def pytest_unconfigure(config):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import distributed
 
-from devlib.files import project_root
+from companion.places import project_root
 
 HERE = Path(__file__).parent
 
@@ -43,7 +43,7 @@ class Cluster:
             process.wait()
 
     def _start(self, module, *arguments):
-        path = os.pathsep.join([str(project_root()), str(HERE)])
+        path = os.pathsep.join(map(str, (project_root(), project_root() / "book", HERE)))
         with open(self.folder / f"{module}-{len(self.processes)}.log", "w") as log:
             self.processes.append(subprocess.Popen(
                 [sys.executable, "-m", f"distributed.cli.{module}", *map(str, arguments)],
@@ -68,8 +68,8 @@ def surroundings(_):
     """What a piece of work finds on its worker."""
     import torch
 
-    from devlib.files import runs_directory
-    from devlib.parallel import cores
+    from companion.compute.parallel import cores
+    from companion.places import runs_directory
 
     return (torch.get_num_threads(), cores(), str(runs_directory()),
             os.environ.get("DEVLIB_CLUSTER"), os.getpid())

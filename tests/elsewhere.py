@@ -60,7 +60,8 @@ def pages_and_tables(setting) -> tuple[bool, str]:
     """Whether the table-reading tests and every cell of the pages pass, and what failed."""
     done = run(["pytest", "-m", "not slow", "-n", "auto", "--dist", "loadfile", "--nbval",
                 "--nbval-current-env", "-p", "no:cacheprovider", "notebooks",
-                *(f"tests/test_{name}.py" for name in TABLES)], setting)
+                *(str(path) for name in TABLES
+                  for path in (ROOT / "tests").rglob(f"test_{name}.py"))], setting)
     counted = re.findall(r"^=*\s*(\d+ (?:failed|passed).*?) in ", done.stdout, re.MULTILINE)
     failed = re.findall(r"^(?:FAILED|ERROR) \S+(?: \S+ \d+)?", done.stdout, re.MULTILINE)
     return not done.returncode, "; ".join([*(counted or [done.stdout[-2000:] + done.stderr[-500:]]),
@@ -69,7 +70,7 @@ def pages_and_tables(setting) -> tuple[bool, str]:
 
 def ledger(setting) -> str:
     """A digest of the claims as they are printed."""
-    done = run(["devlib", "claims"], setting)
+    done = run(["companion", "claims"], setting)
     return hashlib.sha256((done.stdout + done.stderr[-500:]).encode()).hexdigest()
 
 

@@ -7,30 +7,31 @@ import subprocess
 import sys
 from pathlib import Path
 
-from devlib.files import project_root
+from companion.places import project_root
 
 HOOK = str(Path(__file__).parent / "kill_hook")
 
 
 def kill_at(moment, pattern, number, counter) -> dict:
     """The environment of what is to be killed."""
-    path = [HOOK, str(project_root()), *filter(None, [os.environ.get("PYTHONPATH")])]
+    path = [HOOK, str(project_root()), str(project_root() / "book"),
+            *filter(None, [os.environ.get("PYTHONPATH")])]
     return {"KILL_AT": json.dumps([moment, pattern, number, str(counter)]),
             "PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1"}
 
 
 def command(arguments, moment=None, pattern=None, number=None, counter=None, **variables):
-    """`python -m devlib ARGUMENTS` in a process of its own, to be killed or (no moment) not."""
+    """`python -m companion ARGUMENTS` in a process of its own, to be killed or (no moment) not."""
     own = {} if moment is None else kill_at(moment, pattern, number, counter)
-    return subprocess.run([sys.executable, "-m", "devlib", *map(str, arguments)],
+    return subprocess.run([sys.executable, "-m", "companion", *map(str, arguments)],
                           env=os.environ | own | variables, capture_output=True, text=True)
 
 
 def processes():
     """A context whose processes start in no time: torch is imported once for all of them."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["devlib.results", "devlib.curve", "devlib.training_language",
-                                    "devlib.tables_regression", "devlib.corpus_hub",
+    context.set_forkserver_preload(["companion.results", "companion.curve", "devlib.language.train",
+                                    "companion.regression", "companion.corpus.hub",
                                     "torch._dynamo", "datasets"])
     return context
 

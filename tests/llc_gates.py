@@ -2,9 +2,9 @@
 
 import math
 
-from devlib.draws import diagnostic
 from devlib.llc import estimate_llc
 from devlib.sampling import sample_chains
+from devlib.sampling.draws import diagnostic
 
 
 def estimate(potential, sampler, **settings):

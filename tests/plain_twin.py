@@ -1,12 +1,12 @@
 """The regression transformer as a reader of F.2.1 would write it: all 16 tokens, every block in
-full, torch's own layers, (contexts, tokens, features). The slow twin of devlib.models.regression,
+full, torch's own layers, (contexts, tokens, features). The slow twin of devlib.regression.model,
 for tests and for the speed benchmark."""
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from devlib.presets import RegressionModel, RegressionTask
+from devlib.settings import RegressionModel, RegressionTask
 
 
 class PlainBlock(nn.Module):

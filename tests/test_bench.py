@@ -11,15 +11,16 @@ from plain_twin import PlainTransformer
 from torch.func import functional_call, grad_and_value
 from torch.utils.flop_counter import FlopCounterMode
 
-from devlib import presets, results
-from devlib.corpus_toy import toy_corpus
-from devlib.draws import Draws
+from companion import results
+from companion.corpus.toy import toy_corpus
+from companion.packed import pack
+from companion.places import project_root
 from devlib.errors import UserError
-from devlib.files import project_root
-from devlib.models.regression import RegressionTransformer
-from devlib.packed import pack
+from devlib.regression.model import RegressionTransformer
+from devlib.regression.task import fixed_set
 from devlib.sampling import SGLD
-from devlib.tasks import fixed_set
+from devlib.sampling.draws import Draws
+from devlib.settings import RegressionModel, RegressionTask
 from tests.bench import (
     __main__ as command,
 )
@@ -34,12 +35,12 @@ from tests.bench import (
     peer,
 )
 
-TASK = presets.RegressionTask()
+TASK = RegressionTask()
 
 
 @pytest.mark.parametrize("model", [
-    presets.RegressionModel(),
-    presets.RegressionModel(layers=3, heads=2, embed_dim=8, mlp_dim=24)])
+    RegressionModel(),
+    RegressionModel(layers=3, heads=2, embed_dim=8, mlp_dim=24)])
 def test_multiplications_are_those_that_torch_counts(model):
     module = RegressionTransformer(model, TASK)
     params = {name: p.detach() for name, p in module.named_parameters()}
@@ -142,6 +143,7 @@ def test_unknown_benches_are_named(capsys):
 
 @pytest.mark.parametrize("name, wanted, shared", [
     ("devinterp", "devinterp==1.3.2", ("torch", "numpy", "safetensors")),
+    ("curvlinops", "curvlinops-for-pytorch==3.0.1", ("torch", "numpy", "scipy", "safetensors")),
     ("transformerlens", "transformer-lens==2.18.0", ("torch", "safetensors"))])
 def test_a_peer_s_environment_is_pinned_torch_first_and_fits_this_one(name, wanted, shared):
     text = peer.requirements(name).read_text()

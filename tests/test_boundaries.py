@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from devlib.boundaries import Rule, beside_paper, bootstrap, sensitivity
-from devlib.checkpoints import schedule
+from companion.pages.boundaries import beside_paper, sensitivity
+from devlib.boundaries import Rule, bootstrap
 from devlib.errors import UserError
-from devlib.presets import StageSettings
+from devlib.settings import StageSettings
 from devlib.stages import slope, smooth
+from devlib.steps import schedule
 
 STEPS = np.array(schedule(500_000, 60, 40))
 X = np.log1p(STEPS)
@@ -55,6 +56,16 @@ def test_the_rests_of_a_climb_are_found_whatever_the_choice():
         assert rests(steps_of(row))[1], row
     assert all(rests(steps_of(row))[0] for row in found.itertuples()
                if row.value not in ("every 4", "t"))  # too few checkpoints there; too steep in t
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_rows_are_in_order_and_of_one_run_before_any_is_left_out(every):
+    """Every second row of two stacked and sorted runs would be a curve with nothing amiss."""
+    rule, llc = replace(RULE, every=every), climb()
+    shuffled = rule.curve(llc.sample(frac=1, random_state=0))
+    np.testing.assert_array_equal(shuffled.mean, rule.curve(llc).mean)
+    with pytest.raises(UserError, match="step 0 stands twice"):
+        rule.curve(pd.concat([llc, llc]).sort_values("step"))
 
 
 def test_a_slope_between_the_tolerances_is_a_boundary_only_above_it():

@@ -7,15 +7,16 @@ import re
 import stat
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
+import companion
 import devlib
 from devlib import files
-from devlib.checkpoints import MANIFEST, CheckpointStore, schedule, thin
+from devlib.checkpoints import MANIFEST, CheckpointStore
 from devlib.errors import CheckpointError, UserError
 from devlib.files import make_directory, settings_hash, sha256, write_atomic, write_json
+from devlib.sealed import write_sealed
 
 SETTINGS = {"kind": "tests", "seed": 0, "rate": 0.1}
 
@@ -194,7 +195,7 @@ def test_a_strangers_checkpoint_runs_no_code(store, tmp_path):
     data = pickle.dumps(Payload(trace))
     store.path(5).write_bytes(data)
     store.manifest["checkpoints"]["5"]["sha256"] = sha256(data)
-    write_json(tmp_path / MANIFEST, store.manifest)
+    write_sealed(tmp_path / MANIFEST, store.manifest)
     refused(tmp_path, 5, store.path(5), "is no safetensors file")
     assert not trace.exists()
     pickle.loads(data)  # the trap does work
@@ -204,8 +205,9 @@ def test_a_strangers_checkpoint_runs_no_code(store, tmp_path):
 def test_nothing_in_the_library_unpickles():
     words = (r"import c?pickle|torch\.load\((?!.*weights_only=True)|joblib\.load\(|allow_pickle|"
              r"\bread_pickle\(")
-    for path in Path(devlib.__file__).parent.rglob("*.py"):
-        assert not re.search(words, path.read_text()), path
+    for room in (devlib, companion):
+        for path in Path(room.__file__).parent.rglob("*.py"):
+            assert not re.search(words, path.read_text()), path
 
 
 # --------------------------------------------------------------------------------- files
@@ -274,34 +276,3 @@ def test_settings_hash():
                                          {"a": None}, {"a": {"a": 1}})}
     assert len(hashes) == 7
     assert all(re.fullmatch("[0-9a-f]{12}", h) for h in hashes)
-
-
-# ------------------------------------------------------------------------------ schedules
-
-
-@pytest.mark.parametrize("steps, log, linear", [(1, 3, 3), (2, 5, 2), (600, 8, 4), (999, 50, 50)])
-def test_schedule(steps, log, linear):
-    found = schedule(steps, log, linear)
-    assert found[0] == 0 and found[-1] == steps - 1
-    assert found == sorted(set(found)) and all(isinstance(s, int) for s in found)
-    for stop in {1, max(1, steps // 3), steps}:
-        part = schedule(steps, log, linear, stop)
-        assert part == sorted({s for s in found if s < stop} | {stop - 1})
-
-
-def test_thin_keeps_ends_and_spreads_over_log_time():
-    steps = schedule(500_000, 100, 100)
-    for count in (2, 5, 30, 189):
-        kept = thin(steps, count)
-        assert len(kept) == count and set(kept) <= set(steps) and kept == sorted(kept)
-        assert (kept[0], kept[-1]) == (steps[0], steps[-1])
-    assert thin(steps, 190) == thin(steps, 500) == steps
-    for count in (3, 5, 10, 18):  # no gap is twice that of even spacing
-        assert np.diff(np.log1p(thin(steps, count))).max() < 2 * np.log1p(499_999) / (count - 1)
-
-
-def test_thin_by_hand():
-    """0, 1, 3, 7, ..., 255 are evenly spaced in log(step + 1): halves, then quarters."""
-    steps = [2**i - 1 for i in range(9)]
-    assert thin(steps, 3) == [0, 15, 255]
-    assert thin(steps, 5) == [0, 3, 15, 63, 255]

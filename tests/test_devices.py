@@ -8,23 +8,30 @@ import os
 import re
 import time
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 import pytest
 import torch
 from stand_in import DEVICE, gpu
 
-from devlib import devices, parallel, presets, task_sets, training, training_language
-from devlib import tables_language as language
-from devlib import tables_regression as regression
-from devlib.calibration_tables import Job, _data, _sample, top_curvature
-from devlib.calibration_tables import _loss as calibration_loss
+from companion import language, presets, regression
+from companion.checkpoint_rows import density_rows, hessian_row
+from companion.compute import parallel
+from companion.pages import task_sets
+from companion.pages.calibration import Job, _data, _sample, top_curvature
+from companion.pages.calibration import _loss as calibration_loss
+from companion.places import project_root
+from devlib import devices, training
+from devlib.checkpoints import CheckpointStore
 from devlib.devices import claim_gpu, device, gpus, move
 from devlib.errors import UserError
-from devlib.files import project_root
-from devlib.hessian import density_rows, hessian_row
-from devlib.models.language_loss import fast_precision, microbatch
-from devlib.models.language_parameters import initial_parameters
+from devlib.fast import cache_slice
+from devlib.language import train as training_language
+from devlib.language.model import fast_precision, microbatch
+from devlib.language.parameters import initial_parameters
+from devlib.regression.model import build_model
+from devlib.regression.train import train
 
 SMOKE = presets.SMOKE
 LR = replace(SMOKE.regression, llc=replace(SMOKE.regression.llc, draws=25, burn_in=5, chains=2),
@@ -51,7 +58,8 @@ def test_nothing_else_names_a_device():
     """Nor in comments, which would be read as code one day; "GPU" may be said."""
     named = re.compile(r"cuda|\bmps\b|\.cpu\(|\.to\([\"']|device\s*=\s*[\"'](?!auto)", re.I)
     root = project_root()
-    sources = [*root.glob("devlib/**/*.py"), *root.glob("notebooks/*.py")]
+    sources = [path for place in ("devlib/**", "book/companion/**", "notebooks")
+               for path in root.glob(f"{place}/*.py")]
     assert len(sources) > 60
     found = {path.name for path in sources if named.search(path.read_text())}
     assert found == {"devices.py"}
@@ -77,7 +85,7 @@ def test_precision_and_slices_follow_the_device(monkeypatch):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, found=capability: found)
         assert fast_precision(torch.device("cuda", 0)) == expected
     here = torch.device("cpu")
-    assert devices.cache_slice(128, here) == 128 and devices.cache_slice(128, DEVICE) is None
+    assert cache_slice(128, here) == 128 and cache_slice(128, DEVICE) is None
     assert microbatch(1024, here) == 8 and microbatch(1024, DEVICE) == 32
 
 
@@ -98,7 +106,7 @@ def test_the_stand_in_refuses_what_a_gpu_refuses(monkeypatch):
             there.numpy()
 
 
-LR_PARAMS = dict(training.build_model(LR, 0).state_dict())
+LR_PARAMS = dict(build_model(LR, 0).state_dict())
 LM_PARAMS = initial_parameters(LM.model, 0)
 JOB = Job("seeded", 0, 3e-4, 66.7, 6.67, 16, 2, 10, 2, seed=0, looks=3)
 
@@ -106,21 +114,21 @@ JOB = Job("seeded", 0, 3e-4, 66.7, 6.67, 16, 2, 10, 2, seed=0, looks=3)
 def calibrated(params):
     """A job of the calibration page, and its curvature."""
     data = _data(LR, 64, 0, True)
-    row, _ = _sample(JOB, calibration_loss(LR), params, data, None)
-    return row | {"top": top_curvature(calibration_loss(LR), params, data, 0)}
+    found = _sample(JOB, calibration_loss(LR), params, data, None)
+    return found["row"] | {"top": top_curvature(calibration_loss(LR), params, data, 0)}
 
 
 MEASURES = {
-    "evaluation": (regression._Evaluation(LR, 0), LR_PARAMS),
-    "llc": (regression._LLC(LR, 0, False), LR_PARAMS),
-    "behaviour": (regression._Behaviour(LR, SMOKE.metrics, 0), LR_PARAMS),
-    "structure": (regression._Structure(LR, SMOKE.metrics, 0), LR_PARAMS),
-    "heads": (regression._Heads(LR, SMOKE.metrics, 0), LR_PARAMS),
-    "hessian": (regression._Hessian(hessian_row, LR, HESSIAN, 0), LR_PARAMS),
-    "density": (regression._Hessian(density_rows, LR, HESSIAN, 0), LR_PARAMS),
+    "evaluation": (partial(regression.measure_evaluation, LR, 0), LR_PARAMS),
+    "llc": (partial(regression.measure_llc, LR, 0, False), LR_PARAMS),
+    "behaviour": (partial(regression.measure_behaviour, LR, SMOKE.metrics, 0), LR_PARAMS),
+    "structure": (partial(regression.measure_structure, LR, SMOKE.metrics, 0), LR_PARAMS),
+    "heads": (partial(regression.measure_heads, LR, SMOKE.metrics, 0), LR_PARAMS),
+    "hessian": (partial(regression.measure_hessian, hessian_row, LR, HESSIAN, 0), LR_PARAMS),
+    "density": (partial(regression.measure_hessian, density_rows, LR, HESSIAN, 0), LR_PARAMS),
     "calibration": (calibrated, LR_PARAMS),
-    "language llc": (language._LLC(LM, 0), LM_PARAMS),
-    "language metrics": (language._Metrics(LM, 0), LM_PARAMS),
+    "language llc": (partial(language.measure_llc, LM, 0), LM_PARAMS),
+    "language metrics": (partial(language.measure_metrics, LM, 0), LM_PARAMS),
 }
 
 
@@ -147,7 +155,7 @@ def numbers(found) -> pd.DataFrame:
 
 def trained(kind, directory, **options):
     if kind == "regression":
-        return training.train(LR, 0, directory, **options)
+        return train(LR, 0, directory, **options)
     tokens = torch.randint(LM.model.vocabulary, (4, LM.training.batch, LM.model.context),
                            generator=torch.Generator().manual_seed(0))
     return training_language.train(LM, 0, tokens.__getitem__, "tokens", directory,
@@ -185,16 +193,16 @@ def rename(state, identity, path):
     """The same state as another run's, whose beginning it shares."""
     from devlib.resume import load_state, save_state
 
-    own = training.CheckpointStore(state.parent).manifest["hash"]
+    own = CheckpointStore(state.parent).manifest["hash"]
     tensors, facts = load_state(state, own)
     path.parent.mkdir()
     save_state(path, tensors, facts | {"run": identity})
 
 
 def test_task_sets_are_the_same_on_another_device(tmp_path, monkeypatch):
-    here = task_sets._Run(LR, 64, 0, tmp_path / "here")(4)
+    here = task_sets.train_and_measure(LR, 64, 0, tmp_path / "here", 4)
     with gpu(monkeypatch):
-        there = task_sets._Run(LR, 64, 0, tmp_path / "there")(4)
+        there = task_sets.train_and_measure(LR, 64, 0, tmp_path / "there", 4)
     pd.testing.assert_frame_equal(there, here, rtol=2e-3, atol=2e-4)
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from devlib.checkpoints import schedule
 from devlib.errors import UserError
 from devlib.essential import nearest_boundaries, principal_path, turning_points
-from devlib.presets import StageSettings
+from devlib.settings import StageSettings
+from devlib.steps import schedule
 
 STEPS = np.array(schedule(500_000, 100, 100))
 X = np.log1p(STEPS)

@@ -10,20 +10,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from devlib import parallel, presets, results
-from devlib.__main__ import main
-from devlib.corpus_offline import offline_corpus
-from devlib.draws import Draws
+from companion import presets, results, runs
+from companion.cli import main
+from companion.compute import parallel
+from companion.corpus.offline import offline_corpus
+from companion.mend import mend
+from companion.places import project_root
+from companion.presets import Preset
 from devlib.errors import UserError
-from devlib.files import project_root
 from devlib.locks import lock_path, locked
-from devlib.mend import mend
-from devlib.presets import Preset, RegressionEvaluation, replace
-from devlib.samplers import SGLD
+from devlib.sampling.draws import Draws
+from devlib.sampling.sgld import SGLD
+from devlib.settings import RegressionEvaluation, replace
+from tests.companion.test_results import TINY
 from tests.corpus_archives import write_all
 from tests.killing import processes, run_victim
 from tests.test_faults_kill import finished, tables
-from tests.test_results import TINY
 
 CASES = Path(__file__).parent / "notebook_cases"
 SIZE = 2**20  # bytes of the small disk
@@ -50,8 +52,8 @@ def scale(tmp_path, monkeypatch):
     """The preset "tiny", all in this process, and no tables of the repository."""
     monkeypatch.setitem(presets.PRESETS, "tiny", Preset("tiny", "-", SMALL))
     monkeypatch.setattr(parallel, "cores", lambda: 1)
-    monkeypatch.setattr(results, "COMMITTED", tmp_path / "committed")
-    monkeypatch.setattr("devlib.mend.project_root", lambda: tmp_path)
+    monkeypatch.setattr(runs, "COMMITTED", tmp_path / "committed")
+    monkeypatch.setattr("companion.mend.project_root", lambda: tmp_path)
     monkeypatch.setenv("DEVLIB_CACHE", str(tmp_path / "cache"))
 
 
@@ -59,7 +61,7 @@ def scale(tmp_path, monkeypatch):
 def unbroken(tmp_path_factory):
     place = tmp_path_factory.mktemp("unbroken")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results, "COMMITTED", place / "committed")
+        patch.setattr(runs, "COMMITTED", place / "committed")
         tables(place)
     return csv_of(place)
 
@@ -104,7 +106,7 @@ def ends(arguments, capfd):
         main(list(map(str, arguments)))
     printed = capfd.readouterr()
     assert end.value.code == 2 and printed.out == ""
-    assert printed.err.count("\n") == 1 and printed.err.startswith("devlib: cannot ")
+    assert printed.err.count("\n") == 1 and printed.err.startswith("companion: cannot ")
     return printed.err
 
 

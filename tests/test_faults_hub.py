@@ -1,6 +1,7 @@
 """A hub that is out of reach, silent, or gives something else: one line, with the way around it.
 
-(tests/test_corpus.py has wrong columns and vocabularies. No test leaves this machine.)
+(tests/companion/corpus/test_corpus.py has wrong columns and vocabularies. No test leaves this
+machine.)
 """
 
 import http.server
@@ -10,9 +11,9 @@ import threading
 
 import pytest
 
-from devlib import corpus_hub
+from companion.corpus import hub as corpus_hub
+from companion.released import download
 from devlib.errors import UserError
-from devlib.released import download
 from tests.killing import in_a_process, processes
 
 

@@ -15,18 +15,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from devlib import corpus_hub, parallel, presets, results
-from devlib.__main__ import main
+from companion import presets, results
+from companion.cli import main
+from companion.compute import parallel
+from companion.corpus import hub as corpus_hub
+from companion.corpus.contexts import training_batch
+from companion.corpus.offline import offline_corpus
+from companion.corpus.toy import toy_corpus
+from companion.presets import Preset
+from companion.regression import llc_table
 from devlib.checkpoints import MANIFEST, CheckpointStore
-from devlib.corpus import training_batch
-from devlib.corpus_offline import offline_corpus
-from devlib.corpus_toy import toy_corpus
-from devlib.presets import Preset, RegressionEvaluation, replace
-from devlib.tables_regression import llc_table
-from devlib.training import train
+from devlib.regression.train import train
+from devlib.settings import RegressionEvaluation, replace
+from tests.companion.test_results import TINY
 from tests.corpus_archives import write_all
 from tests.killing import command, processes, run_victim
-from tests.test_results import TINY
 
 CASES = Path(__file__).parent / "notebook_cases"
 VOCABULARY = 300
@@ -43,7 +46,7 @@ def training(place):
 
 
 def language(place):
-    from devlib import training_language
+    from devlib.language import train as training_language
 
     text = toy_corpus(64, 50, 10)
     model, size = LANGUAGE.model, LANGUAGE.training.batch
@@ -112,11 +115,12 @@ def book(place):
         "format: jb-book\nroot: book/intro\nchapters:\n- file: notebooks/01_sum\n")
     (root / "_config.yml").write_text('title: T\nexecute: {execute_notebooks: "off"}\n')
     shutil.copy(CASES / "01_sum.py", root / "notebooks")
-    from devlib import notebooks, pipeline
+    from companion import reproduce
+    from companion.site import book_copy
 
-    build_copy = notebooks.build_copy
-    with (patch.object(notebooks, "build_copy", lambda *scale: build_copy(*scale, root=root)),
-          patch.object(pipeline, "compute_tables", lambda *scale: tables(place))):
+    build_copy = book_copy.build_copy
+    with (patch.object(book_copy, "build_copy", lambda *scale: build_copy(*scale, root=root)),
+          patch.object(reproduce, "compute_tables", lambda *scale: tables(place))):
         main(["reproduce", "--preset", "smoke", "--runs", str(place)])
 
 

@@ -1,5 +1,5 @@
 """On a real GPU, where there is one: what test_devices shows on a stand-in, and what a stand-in
-does not have: kernels of its own, recorded and replayed (devlib.compiling)."""
+does not have: kernels of its own, recorded and replayed (devlib.fast)."""
 
 from dataclasses import replace
 
@@ -7,15 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_devices import LM_PARAMS, LR, LR_PARAMS, MEASURES, flat, forget, numbers  # noqa: F401
 
-from devlib import tables_regression, training
-from devlib.compiling import compiled
+from companion import regression
+from companion.presets import SMOKE
 from devlib.devices import move
-from devlib.models.language_loss import per_sample_loss
-from devlib.presets import SMOKE
-from devlib.samplers import RMSpropSGLD
+from devlib.fast import compiled
+from devlib.language.model import per_sample_loss
+from devlib.regression.task import training_batch
+from devlib.regression.train import Trainer
 from devlib.sampling import SGLD, Chains
+from devlib.sampling.sgld import RMSpropSGLD
+from tests.test_devices import LM_PARAMS, LR, LR_PARAMS, MEASURES, flat, forget, numbers  # noqa: F401
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(),
                                 reason="no GPU that torch finds: a machine with one")
@@ -38,7 +40,7 @@ def test_a_recorded_step_trains_as_the_cpu_does(monkeypatch):
     for name, where, compile in (("cpu", "cpu", False), ("plain", GPU, False),
                                  ("recorded", GPU, True)):
         settings = replace(LR, training=replace(LR.training, stop=40))
-        trainer = training.Trainer(settings, 0, compile=compile, where=str(where))
+        trainer = Trainer(settings, 0, compile=compile, where=str(where))
         first = trainer.w.clone()
         losses = [float(trainer.update()) for _ in range(40)]
         found[name] = trainer.w.cpu(), (trainer.w - first).norm().cpu(), losses
@@ -54,8 +56,8 @@ def test_a_recorded_step_trains_as_the_cpu_does(monkeypatch):
 @pytest.mark.parametrize("batch_size", [None, 16], ids=["whole set", "batches"])
 def test_recorded_chains_are_the_cpus(sampler, batch_size):
     """All chains at once, one after another, recorded or not, gone on with: the same draws."""
-    loss = tables_regression._loss(LR)
-    data = training.training_batch(0, 0, 64, LR.task)
+    loss = regression.model_loss(LR)
+    data = training_batch(0, 0, 64, LR.task)
 
     def chains(where, **options):
         run = Chains(loss, move(LR_PARAMS, where), move(data, where), sampler, chains=3, seed=1,

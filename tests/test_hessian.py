@@ -9,26 +9,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.linalg import aslinearoperator
 
-from devlib import hessian, presets
+from companion import presets
+from companion.checkpoint_rows import density_rows, hessian_row
+from devlib import hessian
 from devlib.errors import UserError
 from devlib.hessian import (
     Density,
     Eigenpairs,
     Hessian,
-    density_rows,
-    hessian_row,
     lanczos,
     random_signs,
     spectral_density,
     top_eigenpairs,
     trace,
 )
-from devlib.models.regression import RegressionTransformer
-from devlib.parameters import Layout
-from devlib.presets import HessianSettings, RegressionModel, RegressionTask
+from devlib.regression.model import RegressionTransformer, per_sample_loss
+from devlib.regression.task import sample_contexts
 from devlib.rng import generator
-from devlib.tasks import sample_contexts
-from devlib.training import per_sample_loss
+from devlib.sampling.model import Layout
+from devlib.settings import HessianSettings, RegressionModel, RegressionTask
 from tests.plain_twin import PlainTransformer
 
 PROPERTY = settings(max_examples=15, deadline=None, derandomize=True, database=None)
@@ -129,25 +128,64 @@ def test_a_loss_without_curvature_has_a_hessian_of_zeros():
     assert (operator @ np.ones(1)).tolist() == [0.0]
 
 
-def test_products_on_the_regression_transformer_are_curvlinops():
-    """At the paper's size."""
-    from curvlinops import HessianLinearOperator
+def linear(params, batch):
+    return batch[0] @ params["w"]
 
-    class OneInput(RegressionTransformer):
-        def forward(self, pairs):
-            return super().forward(pairs[..., :-1], pairs[..., -1])
 
+def dead(params, batch):
+    """A network whose ReLUs are all off."""
+    return (torch.relu(batch[0] * params["w"] - 100).sum(-1) - 1) ** 2
+
+
+OUTSIDE = torch.linspace(1, 2, 6, dtype=torch.float64, requires_grad=True)
+
+
+def reached_from_outside(params, batch):
+    """Linear in w, with a slope that is a function of something else."""
+    return batch[0] @ (params["w"] * OUTSIDE)
+
+
+@pytest.mark.parametrize("keep_graph", [False, True])
+@pytest.mark.parametrize("loss", [linear, dead, reached_from_outside])
+def test_a_hessian_of_zeros_has_zeros_for_all_that_is_read_off_it(loss, keep_graph):
+    problem = (loss, {"w": torch.ones(6, dtype=torch.float64)},
+               (torch.arange(18, dtype=torch.float64).reshape(3, 6),))
+    row = hessian_row(*problem, SMALL, 0, keep_graph=keep_graph)
+    assert {row[name] for name in row if name not in ("probes", "products")} == {0.0}
+    pairs = top_eigenpairs(Hessian(*problem, keep_graph=keep_graph), 5, generator(0, "start"))
+    np.testing.assert_array_equal(pairs.values, np.zeros(5))
+    np.testing.assert_array_equal(pairs.vectors.T @ pairs.vectors, np.eye(5))
+    assert {one["node"] for one in density_rows(*problem, SMALL, 0, keep_graph=keep_graph)} == {0.0}
+
+
+def test_a_search_that_arpack_cannot_make_is_one_line():
+    operator = aslinearoperator(np.full((20, 20), np.nan))
+    with pytest.raises(UserError, match=r"the search for eigenvalues failed .*finite"):
+        top_eigenpairs(operator, 3, generator(0, "start"))
+
+
+def test_products_at_the_paper_s_size():
+    """Against torch's own product through nn.MSELoss, and against a difference quotient of plain
+    gradients, which differentiates nothing twice."""
     module, params, (xs, ys) = transformer(RegressionModel(), RegressionTask(), 6)
-    theirs = OneInput().double()
-    theirs.load_state_dict(params)
-    names = dict(theirs.named_parameters())
     layout = Layout.of(params)
-    expected = HessianLinearOperator(
-        theirs, torch.nn.MSELoss(), [names[name] for name in layout.names],
-        [(torch.cat([xs, ys[..., None]], -1), ys)], check_deterministic=False)
+
+    def mean(w):
+        predicted = torch.func.functional_call(module, layout.unflatten(w), (xs, ys))
+        return torch.nn.functional.mse_loss(predicted, ys)
+
+    w = layout.flatten(params)
     v = torch.randn(51_717, generator=generator(0, "v"), dtype=torch.float64)
     found = Hessian(per_sample_loss(module), params, (xs, ys), microbatch=4) @ v.numpy()
-    near(found, (expected @ v).detach().numpy(), 1e4)
+    near(found, torch.autograd.functional.hvp(mean, w, v)[1].numpy(), 1e4)
+
+    def gradient(t):
+        at = (w + t * v).requires_grad_()
+        return torch.autograd.grad(mean(at), at)[0]
+
+    t = 1e-7  # near enough that no ReLU switches; the gradients' rounding is divided by it
+    quotient = (gradient(t) - gradient(-t)) / (2 * t)
+    near(found, quotient.numpy(), 10 / t)
 
 
 def test_products_through_torch_s_own_layers():

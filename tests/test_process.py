@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from devlib import process
-from devlib.checkpoints import schedule
-from devlib.presets import StageSettings
 from devlib.process import LEAST_NOISE, Kernel, fit, mean_and_sd
+from devlib.settings import StageSettings
+from devlib.steps import schedule
 
 STEPS = np.array(schedule(500_000, 100, 100))
 
@@ -64,8 +64,8 @@ def test_a_fitted_kernel_has_three_digits_and_keeps_to_its_bounds():
 
 def test_the_same_on_another_processors_arithmetic():
     """The released kind of curve, without noise, under two kernels of the BLAS: bit for bit."""
-    script = ("import json, numpy as np; from devlib.checkpoints import schedule; "
-              "from devlib.presets import StageSettings; "
+    script = ("import json, numpy as np; from devlib.steps import schedule; "
+              "from devlib.settings import StageSettings; "
               "from devlib.stages import plateaus, smooth; "
               "steps = np.array(schedule(500_000, 100, 100)); x = np.log1p(steps); "
               "y = 160 / (1 + np.exp(8 - x)) + np.random.default_rng(0).normal(size=len(x)); "

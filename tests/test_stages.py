@@ -1,18 +1,20 @@
 """Stages: the smoother against its formula, the slope, and plateaus that are known beforehand."""
 
+import warnings
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from devlib.checkpoints import schedule
 from devlib.errors import UserError
-from devlib.presets import StageSettings
 from devlib.process import Kernel
+from devlib.settings import StageSettings
 from devlib.stages import (
     PAPER_STAGE_ENDS,
     SmoothCurve,
+    find_stages,
     local_plateaus,
     moved,
     plateaus,
@@ -20,6 +22,7 @@ from devlib.stages import (
     smooth,
     stage_table,
 )
+from devlib.steps import schedule
 
 STEPS = np.array(schedule(500_000, 100, 100))
 X = np.log1p(STEPS)
@@ -118,6 +121,88 @@ def test_a_curve_with_a_hole(bad):
     values[4] = bad
     with pytest.raises(UserError, match=f"not finite at step {STEPS[4]}"):
         smooth(STEPS[:6], values)
+
+
+def tables(steps=STEPS, scale=1.0, error=1.0):
+    """(llc, loss) of a noise-free curve of two steps, with one standard error for all."""
+    values = rises(np.log1p(steps), (60, 4.0), (80, 9.0))
+    llc = pd.DataFrame({"step": steps, "llc": scale * values, "mcse": scale * error})
+    return llc, pd.DataFrame({"step": steps, "loss": -values, "loss_se": 0.1})
+
+
+@pytest.mark.parametrize("column, bad, words", [
+    ("mcse", np.nan, "its standard error is not finite"),
+    ("mcse", np.inf, "its standard error is not finite"),
+    ("mcse", -0.5, "its standard error is negative"),
+    ("llc", np.nan, "the curve is not finite"),
+    ("step", np.nan, None), ("step", -3, None)])
+def test_a_row_that_is_no_estimate_is_refused_by_name(column, bad, words):
+    llc, loss = tables(STEPS[::20])
+    llc = llc.astype({"step": float})
+    llc.loc[3, column] = bad
+    words = (f"{words} at step {STEPS[60]}.0 .row 3: {bad}.; measure" if words
+             else f"step {float(bad)} .row 3. is none: steps count from 0")
+    with pytest.raises(UserError, match=words) as error:
+        find_stages(llc, loss, StageSettings(restarts=0))
+    assert "\n" not in str(error.value)
+
+
+def test_errors_of_another_number_than_the_checkpoints():
+    with pytest.raises(UserError, match="6 steps need as many values of its standard error, not 5"):
+        smooth(STEPS[:6], np.zeros(6), errors=np.ones(5))
+
+
+def test_the_order_of_the_rows_is_nothing():
+    llc, loss = tables(STEPS[::4])
+    settings, gen = StageSettings(restarts=0), np.random.default_rng(0)
+    expected = find_stages(llc, loss, settings)
+    found = find_stages(llc.iloc[gen.permutation(len(llc))], loss.iloc[::-1], settings)
+    assert found[1] == expected[1] and len(found[1]) > 0
+    np.testing.assert_array_equal(found[0].mean, expected[0].mean)
+    pd.testing.assert_frame_equal(found[2], expected[2])
+
+
+@pytest.mark.parametrize("which", ["llc", "loss"])
+def test_two_runs_in_one_table_are_refused(which):
+    llc, loss = tables(STEPS[::20])
+    two = {"llc": llc, "loss": loss}
+    two[which] = pd.concat([two[which]] * 2)
+    with pytest.raises(UserError, match=f"step 0 stands twice .the second time in row {len(llc)}"):
+        find_stages(two["llc"], two["loss"], StageSettings(restarts=0))
+
+
+def test_a_table_of_the_loss_without_a_stage_s_end():
+    llc, loss = tables(STEPS[::4])
+    with pytest.raises(UserError, match=f"the table of loss has no row of step "
+                                        f"{llc.step.iloc[-1]}"):
+        find_stages(llc, loss[loss.step != llc.step.iloc[-1]], StageSettings(restarts=0))
+
+
+@pytest.mark.parametrize("scale, end", [(100.0, "high"), (1e-4, "low")])
+def test_a_curve_in_another_unit(scale, end):
+    """With the kernel's bounds in the same unit it has the same boundaries; with the authors' it
+    says that they are not to be trusted."""
+    settings, (llc, loss) = StageSettings(restarts=0), tables()
+    wanted, other = (replace(
+        settings, tolerance=scale * settings.tolerance, amplitude_low=factor * 1e-3,
+        amplitude_high=factor * 1e3) for factor in (scale**2, 1.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        expected = find_stages(llc, loss, settings)[1]
+        assert find_stages(tables(scale=scale)[0], loss, wanted)[1] == expected != []
+    with pytest.warns(UserWarning, match=f"its bound amplitude_{end} = .* boundaries may be false"):
+        find_stages(tables(scale=scale)[0], loss, other)
+
+
+@pytest.mark.parametrize("values, error", [
+    (np.zeros(50), 0.0),  # flat: no amplitude is too small for it
+    (np.random.default_rng(0).normal(size=50), 1.0),
+    (10 * np.random.default_rng(0).normal(size=50), 1.0)])  # rough: it is the length that binds
+def test_what_the_kernel_s_unit_is_not_to_blame_for(values, error):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = smooth(STEPS[:100:2], values, StageSettings(restarts=0), np.full(50, error))
+    assert np.isfinite(found.mean).all()
 
 
 # ---------------------------------------------------------------------------------- slope

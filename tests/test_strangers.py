@@ -13,16 +13,18 @@ import numpy as np
 import pytest
 import torch
 
-from devlib import corpus_files, packed, results
+from companion import packed, results
+from companion.corpus import files as corpus_files
+from companion.corpus.hub import hub_corpus
+from companion.curve import read_rows
+from companion.packed import Packed
+from companion.places import project_root
+from companion.released import load_released
 from devlib.checkpoints import MANIFEST, CheckpointStore
-from devlib.corpus_hub import hub_corpus
-from devlib.curve import read_rows
-from devlib.draws import Draws
 from devlib.errors import UserError
-from devlib.files import project_root, settings_hash, sha256
-from devlib.packed import Packed
-from devlib.released import load_released
+from devlib.files import settings_hash, sha256
 from devlib.resume import read_state
+from devlib.sampling.draws import Draws
 from devlib.sealed import write_sealed
 from tests.audit import ENVIRONMENT, audit
 
@@ -183,7 +185,7 @@ def test_a_dataset_brings_no_script(tmp_path, monkeypatch):
 def test_no_reader_of_pickles_in_the_sources():
     words = (r"\bc?pickle\b|\bdill\b|torch\.load\((?!.*weights_only=True)|joblib\.load\(|"
              r"allow_pickle|\bread_pickle\(|trust_remote_code|\bshelve\b|\bmarshal\b")
-    for folder in ("devlib", "notebooks", "book/_ext"):
+    for folder in ("devlib", "notebooks", "book/_ext", "book/companion"):
         for path in (project_root() / folder).rglob("*.py"):
             assert not re.search(words, path.read_text()), path
 

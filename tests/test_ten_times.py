@@ -8,8 +8,9 @@ import sys
 import psutil
 import pytest
 
-from devlib import parallel, results, results_language
-from devlib.files import runs_directory
+from companion import results, results_language, runs
+from companion.compute import parallel
+from companion.places import runs_directory
 
 ROUNDS = 10
 MORE = 1.05  # of the memory after the second round, which has compiled and cached what is to be
@@ -42,7 +43,7 @@ def memory() -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured as Linux counts it")
 def test_ten_times(tmp_path, monkeypatch):
     monkeypatch.setattr(parallel, "cores", lambda: 1)  # everything in this process
-    monkeypatch.setattr(results, "COMMITTED", tmp_path / "committed")
+    monkeypatch.setattr(runs, "COMMITTED", tmp_path / "committed")
     found, used = [], []
     for number in range(ROUNDS):
         found.append(round_of_tables(tmp_path / f"round{number}", monkeypatch))

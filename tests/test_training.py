@@ -1,5 +1,6 @@
 """Training: the schedule, Adam, and a run that nothing can tear."""
 
+import dataclasses
 import functools
 import math
 import multiprocessing
@@ -16,14 +17,19 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from devlib import presets, training
-from devlib.checkpoints import MANIFEST, CheckpointStore, schedule
+from companion import presets
+from companion.mend import mend
+from devlib import training
+from devlib.checkpoints import MANIFEST, CheckpointStore
 from devlib.errors import CheckpointError
 from devlib.files import settings_hash
-from devlib.mend import mend
-from devlib.presets import RegressionModel, RegressionSettings, RegressionTask, RegressionTraining
-from devlib.tasks import training_batch
-from devlib.training import RESUME, Trainer, build_model, identity, train
+from devlib.regression import train as regression_train
+from devlib.regression.model import build_model, per_sample_loss
+from devlib.regression.task import training_batch
+from devlib.regression.train import Trainer, identity, train
+from devlib.settings import RegressionModel, RegressionSettings, RegressionTask, RegressionTraining
+from devlib.steps import schedule
+from devlib.training import RESUME
 from tests.plain_twin import PlainTransformer
 
 STEPS = 40
@@ -36,7 +42,7 @@ PAPER = presets.PAPER.regression
 
 
 def cut(settings, stop):
-    return presets.replace(settings, training=presets.replace(settings.training, stop=stop))
+    return dataclasses.replace(settings, training=dataclasses.replace(settings.training, stop=stop))
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +128,7 @@ def test_updates_are_adams():
     """Against the plain transformer's own gradients and Adam written out; a tolerance of a
     thousandth of the way that the weights have gone."""
     settings = cut(TINY, 12)
-    settings = presets.replace(settings, training=presets.replace(
+    settings = dataclasses.replace(settings, training=dataclasses.replace(
         settings.training, steps=24, batch=64))
     trainer, twin = Trainer(settings, 0), PlainTransformer(settings.model, settings.task)
     twin.load_state_dict(build_model(settings, 0).state_dict())
@@ -165,7 +171,7 @@ def test_operations_that_the_benchmark_counts():
 def test_a_gradient_in_slices_is_the_gradient(size):
     """Also where the last slice is a short one; up to float32 rounding."""
     trainer = Trainer(TINY, 0)
-    loss = training.per_sample_loss(build_model(TINY, 0))
+    loss = per_sample_loss(build_model(TINY, 0))
     batch = training_batch(0, 0, size, TINY.task)
     exact, value = torch.func.grad_and_value(lambda params: loss(params, batch).mean())(
         trainer.params)
@@ -242,7 +248,7 @@ def test_a_run_can_be_prolonged_but_not_cut(unbroken, tmp_path, stop):
 def test_a_finished_run_is_not_touched(unbroken, monkeypatch):
     _, directory = unbroken
     before = {file: (directory / file).stat().st_mtime_ns for file in os.listdir(directory)}
-    monkeypatch.setattr(training, "Trainer", None)  # calling it would raise
+    monkeypatch.setattr(regression_train, "Trainer", None)  # calling it would raise
     assert train(TINY, 0, directory).steps == unbroken[0].steps
     assert before == {file: (directory / file).stat().st_mtime_ns for file in os.listdir(directory)}
 
@@ -450,7 +456,7 @@ def test_a_deleted_checkpoint_is_made_again(unbroken, tmp_path):
     step = unbroken[0].steps[3]
     path = unbroken[0].path(step).name
     (directory / path).write_bytes(b"damaged")
-    with pytest.raises(CheckpointError, match="mend sets it aside; then train the run again"):
+    with pytest.raises(CheckpointError, match="set it aside, then train the run again"):
         train(TINY, 0, directory).load(step)
     assert len(mend(tmp_path)) == 1
     store = train(TINY, 0, directory)
@@ -523,7 +529,7 @@ def test_a_run_with_other_settings(unbroken):
 
 
 def test_a_directory_that_cannot_be_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "Trainer", None)
+    monkeypatch.setattr(regression_train, "Trainer", None)
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"cannot write to .*file/run"):
         train(TINY, 0, tmp_path / "file" / "run")
@@ -547,17 +553,17 @@ def test_compiled_updates_are_the_eager_ones_and_repeatable():
 def test_known_answer_at_step_984(tmp_path):
     """The paper's first 985 steps, then the paper's eps, nbeta and gamma: the released runs have
     LLC 19.2 +- 0.8 there and test loss 4.165."""
-    from devlib.evaluation import evaluate
     from devlib.llc import estimate_llc
+    from devlib.regression.metrics import evaluate
+    from devlib.regression.task import fixed_set
     from devlib.sampling import SGLD, sample_chains
-    from devlib.tasks import fixed_set
 
     settings = cut(presets.PUBLISHED.regression, 985)
     store = train(settings, 1, tmp_path / "run")
     assert store.steps[-1] == 984
     paper = PAPER.llc
     draws = sample_chains(
-        training.per_sample_loss(build_model(settings, 1)), store.load(984),
+        per_sample_loss(build_model(settings, 1)), store.load(984),
         fixed_set(1, "llc", 2**15, settings.task), SGLD(paper.eps, paper.nbeta, paper.gamma),
         chains=4, draws=600, burn_in=200, batch_size=128, seed=1, compile=False)
     estimate = estimate_llc(draws)

@@ -16,16 +16,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from llc_gates import assert_within, estimate, mean_and_mcse
 
-from devlib.exact import (
+from companion.known.answers import (
     chain_moments,
     gibbs_moments,
     mean_model_chain_mean,
     network_draws,
     quadratic_chain_mean,
 )
-from devlib.llc import scaled_losses
-from devlib.sampling import SGLD
-from devlib.toys import (
+from companion.known.potentials import (
     A2_EXAMPLES,
     FIGURE_2,
     LinearNetwork,
@@ -35,6 +33,8 @@ from devlib.toys import (
     Powers,
     quadratic,
 )
+from devlib.llc import scaled_losses
+from devlib.sampling import SGLD
 
 PROPERTY = settings(max_examples=8, deadline=None, derandomize=True, database=None)
 

@@ -1,45 +1,35 @@
-"""The API reference: every public name of devlib, read from its source and never imported.
+"""The API reference: every public name of devlib and companion, read from its source and never
+imported.
 
-Where a page says `<!-- api 1-4 -->` the modules of those groups follow, in the order of the flow:
+Where a page says `<!-- api 1-4 -->` the modules of those packages follow:
 signature, docstring, the paper's equations and sections that it names, and the tests and pages
 that exercise it; `<!-- api overview -->` lists the modules. All of it is found with `ast` when
-the book is built: importing devlib would load torch and TransformerLens for it, five CPU seconds,
+the book is built: importing devlib would load torch for it, CPU seconds,
 and docstrings here are Markdown and plain formulas, not reStructuredText.
 """
 
 import re
+from pathlib import Path
 
 from api_source import Module, Name, modules, pages, tests
 
 MARK = re.compile(r"<!-- api (?:overview|(?P<first>\d+)-(?P<last>\d+)) -->")
 
-# The flow of the library: title, what comes in and goes out, modules. A module that is not here
-# falls into the last group.
+# The packages: title, what they hold, dotted name. A module stands with the nearest package.
 GROUPS = (
-    ("Settings and random numbers", "Every number once; every stream a function of its seed.",
-     "presets rng errors"),
-    ("Tasks and text", "What models are trained on.",
-     "tasks tokenizer corpus corpus_offline corpus_text corpus_files corpus_toy corpus_hub "
-     "archives token_counts"),
-    ("Models", "Parameters and batches in, predictions and losses out.",
-     "models.regression models.language models.language_loss models.language_parameters "
-     "parameters released"),
-    ("Training and checkpoints", "Batches in, checkpoints out.",
-     "training training_language gradients compiling resume checkpoints packed"),
-    ("Sampling", "A loss and a parameter in, draws out.",
-     "sampling samplers chains draws acceptance"),
-    ("Local learning coefficient", "Draws in, an estimate with its error out.",
-     "llc burn_in precision calibration curve artefact"),
-    ("Known answers", "Potentials and networks whose LLC is exact.", "toys exact sbc primer"),
-    ("Stages", "A curve in, boundaries out.", "stages boundaries essential"),
-    ("Metrics", "Parameters in, numbers out.",
-     "evaluation metrics_regression metrics_language metrics_language_structure hessian"),
-    ("Tables", "Checkpoints in, tables with their provenance out.",
-     "results results_language tables_regression tables_language task_sets calibration_tables "
-     "tables_fidelity pipeline parallel files"),
-    ("Pages and figures", "Tables in, pages out.",
-     "plots plots_development plots_calibration plots_primer plots_costs coloured_text verdicts "
-     "fidelity costs notebooks"))
+    ("What all share", "Settings, random numbers, files, training and stages.", "devlib"),
+    ("Sampling", "A loss and a parameter in, draws out.", "devlib.sampling"),
+    ("Local learning coefficient", "Draws in, an estimate with its error out.", "devlib.llc"),
+    ("In-context linear regression", "Contexts in, a model's predictions and metrics out.",
+     "devlib.regression"),
+    ("Language models", "Tokens in, losses and metrics out.", "devlib.language"),
+    ("Runs and their tables", "Checkpoints in, tables with their provenance out.", "companion"),
+    ("Known answers", "Potentials and networks whose LLC is exact.", "companion.known"),
+    ("Text", "What language models are trained on.", "companion.corpus"),
+    ("Claims", "Tables in, verdicts out.", "companion.claims"),
+    ("Computing", "Pieces of work, over cores and machines.", "companion.compute"),
+    ("Pages", "What a page needs more than its notebook.", "companion.pages"),
+    ("The site", "The pages as programs, and what they share.", "companion.site"))
 
 # Where this book writes an equation out, or deals with a section; the longest match counts.
 PLACES = {
@@ -105,6 +95,8 @@ class Writer:
     def __init__(self, root, repository):
         self.repository, self.found = repository, modules(root)
         self.tests, self.pages = tests(root, self.found), pages(root, self.found)
+        self.places = {path.stem: path.relative_to(root).as_posix()
+                       for path in (Path(root) / "tests").rglob("*.py")}
 
     def overview(self) -> str:
         """All modules by group, each with its first sentence."""
@@ -152,8 +144,8 @@ class Writer:
                       key=lambda key: (not key.startswith(own), key))
         lines = (
             ("Paper", [f"[{each}]({place(each)})" for each in named]),
-            ("Tests", [f"[`{key.split('.')[1]}`]({self.repository}/tests/{key.split('.')[0]}.py)"
-                       for key in keys]),
+            ("Tests", [f"[`{key.split('.')[1]}`]("
+                       f"{self.repository}/{self.places[key.split('.')[0]]})" for key in keys]),
             ("Pages", [f"[](../notebooks/{page})" for page in self.pages.get(name.path, ())]))
         return [f"{title}\n: {', '.join(links[:SHOWN])}"
                 + (f" and {len(links) - SHOWN} more" if len(links) > SHOWN else "")
@@ -172,15 +164,13 @@ def first_sentence(doc) -> str:
 
 
 def groups(found: dict[str, Module]) -> list[tuple[str, str, list[Module]]]:
-    """Title, words and modules of each group; every module is in one of them."""
-    known = {name for _, _, names in GROUPS for name in names.split()}
-    rest = [name for name in found if name not in known]
-    result = []
-    for number, (title, words, names) in enumerate(GROUPS, 1):
-        chosen = [name for name in names.split() if name in found]
-        result.append((title, words, [found[name] for name in (
-            chosen + rest if number == len(GROUPS) else chosen)]))
-    return result
+    """Title, words and modules of each package; every module is in one of them."""
+    packages = [package for _, _, package in GROUPS]
+    nearest = {name: max((p for p in packages if module.name.startswith(f"{p}.")), key=len)
+               for name, module in found.items()}
+    return [(title, words, [module for name, module in found.items()
+                            if nearest[name] == package])
+            for title, words, package in GROUPS]
 
 
 # ----------------------------------------------------------------------------------------- Sphinx
@@ -191,10 +181,11 @@ def insert(app, docname, source):
     asked = MARK.search(source[0])
     if not asked:
         return
-    from devlib.files import project_root
+    from companion.places import project_root
 
     root, theme = project_root(), app.config.html_theme_options
-    for pattern in ("devlib/**/*.py", "tests/**/*.py", "notebooks/*.py"):
+    for pattern in ("devlib/**/*.py", "book/companion/**/*.py", "tests/**/*.py",
+                    "notebooks/*.py"):
         for path in root.glob(pattern):
             app.env.note_dependency(str(path))
     if not hasattr(app, "api_writer"):

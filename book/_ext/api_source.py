@@ -1,4 +1,5 @@
-"""The public names of devlib, and the tests and pages that exercise them, read with `ast`."""
+"""The public names of devlib and companion, and the tests and pages that exercise them, read with
+`ast`."""
 
 import ast
 from dataclasses import dataclass, field
@@ -38,15 +39,23 @@ class Module:
 
 
 def modules(root) -> dict[str, Module]:
-    """Every module of devlib but its packages' and the command line's, by name below devlib."""
+    """Every module of devlib and of the companion but the packages' fronts, by its name; of
+    devlib, by that below devlib."""
     found = {}
-    for path in sorted((Path(root) / "devlib").rglob("*.py")):
+    for name, path in _sources(root):
         if not path.stem.startswith("_"):
-            name = ".".join(path.relative_to(root).with_suffix("").parts)
             tree = ast.parse(path.read_text(encoding="utf-8"))
             found[name.removeprefix("devlib.")] = Module(
                 name, ast.get_docstring(tree) or "", tuple(_names(tree, name)))
     return found
+
+
+def _sources(root):
+    """(dotted name, file) of each module of both rooms."""
+    for room in (Path(root) / "devlib", Path(root) / "book" / "companion"):
+        for path in sorted(room.rglob("*.py")):
+            parts = path.relative_to(room.parent).with_suffix("").parts
+            yield ".".join(parts).removesuffix(".__init__"), path
 
 
 def _names(tree, module):
@@ -200,7 +209,8 @@ def _imported(node):
         return {a.asname or a.name.split(".")[0]: a.name if a.asname else a.name.split(".")[0]
                 for a in node.names}
     if isinstance(node, ast.ImportFrom) and node.module:
-        module = node.module.removeprefix("tests.")
+        tests = node.module.startswith("tests.")  # by their file, wherever it lies
+        module = node.module.rpartition(".")[2] if tests else node.module
         return {a.asname or a.name: f"{module}.{a.name}" for a in node.names}
     return {}
 
@@ -229,11 +239,11 @@ def _closure(test, uses):
 
 
 def _reexports(root):
-    """devlib.sampling.SGLD -> devlib.samplers.SGLD, of every name that a module imports."""
+    """devlib.sampling.SGLD -> devlib.sampling.sgld.SGLD, of every name that a module imports."""
     moved = {}
-    for path in (Path(root) / "devlib").rglob("*.py"):
-        module = ".".join(path.relative_to(root).with_suffix("").parts)
+    for module, path in _sources(root):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("devlib"):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+                    ("devlib", "companion")):
                 moved |= {f"{module}.{name}": source for name, source in _imported(node).items()}
     return moved

@@ -1,7 +1,7 @@
 """The paper's claims on a page, measured at build from the committed tables.
 
 ```{claims-table}``` shows the tally and every claim; ```{claims-table} LR-1 LM-1``` the named ones.
-The words are those of `python -m devlib claims`. An entry of data/claims.yaml that is malformed, or
+The words are those of the command `claims`. An entry of data/claims.yaml that is malformed, or
 has no measurement, ends the build with its id.
 """
 
@@ -24,18 +24,19 @@ class ClaimsTable(SphinxDirective):
     final_argument_whitespace = True
 
     def run(self):
-        from devlib import claims
+        from companion import runs
+        from companion.claims import ledger
         from devlib.errors import UserError
 
         self.env.note_reread()  # tables come and go
         ids = self.arguments[0].split() if self.arguments else []
         try:
-            claims.chosen(ids)
-            if claims.COMMITTED not in ledgers:
-                ledgers[claims.COMMITTED] = claims.ledger()
+            ledger.chosen(ids)
+            if runs.COMMITTED not in ledgers:
+                ledgers[runs.COMMITTED] = ledger.ledger()
         except UserError as error:
             raise ExtensionError(f"claims-table: {error}") from error
-        found = [judged for judged in ledgers[claims.COMMITTED]
+        found = [judged for judged in ledgers[runs.COMMITTED]
                  if not ids or judged.claim.id in ids]
         blocks = [block(judged) for judged in found]
         return blocks if ids else [tally(found), *blocks]
@@ -72,7 +73,7 @@ def tally(found):
 
 def block(judged):
     """One claim: verdict, sentence, its numbers, and where they come from."""
-    from devlib import claims_text
+    from companion.claims import text as claims_text
 
     part = nodes.container(classes=["claim"], ids=[anchor(judged)])
     words = claims_text.head(judged).removeprefix(f"{judged.claim.id}: ")
@@ -110,7 +111,8 @@ def row(parts):
 
 
 def setup(app):
-    sys.path.insert(0, str(app.srcdir))  # this checkout's devlib, not another one installed
+    # this checkout's devlib and companion, not others installed
+    sys.path[:0] = [str(app.srcdir), f"{app.srcdir}/book"]
     app.add_directive("claims-table", ClaimsTable)
     app.add_css_file("claims.css")
     app.connect("builder-inited", lambda app: ledgers.clear())

@@ -32,7 +32,7 @@ class FigureIndex(SphinxDirective):
 
 def check(app, env):
     """Warns of what does not fit, by name."""
-    from devlib import figure_index
+    from companion.site import figure_index
 
     if not _holders(env):
         return
@@ -46,7 +46,7 @@ def check(app, env):
 
 def resolve(app, doctree, docname):
     """Fills the list in."""
-    from devlib import figure_index
+    from companion.site import figure_index
 
     for node in list(doctree.findall(IndexNode)):
         entries = figure_index.load(_file(app))[node["part"]]
@@ -55,8 +55,8 @@ def resolve(app, doctree, docname):
 
 def _entry(app, docname, entry):
     """One entry: figure and what it shows, where ours is, with its data, and the status."""
-    from devlib.figure_index import split
-    from devlib.presets import PRESETS
+    from companion.presets import PRESETS
+    from companion.site.figure_index import split
 
     pages = store(app.env)
     places = [split(place) for place in entry.ours]
@@ -89,8 +89,8 @@ def _place(app, docname, page, anchor, figures):
 
 def _file(app):
     """The list of this book, or that of the checkout whose pages were run anew for it."""
-    from devlib.figure_index import FILE
-    from devlib.files import project_root
+    from companion.places import project_root
+    from companion.site.figure_index import FILE
 
     own = Path(app.srcdir) / FILE
     return own if own.exists() else project_root() / FILE

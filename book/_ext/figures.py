@@ -1,7 +1,7 @@
 """Files under each figure, and anchors to it.
 
-1. The data: links under a figure (devlib.downloads) become files of the book, and its PNG joins
-   them. They open from disk, and pages stay small.
+1. The data: links under a figure (companion.site.data_links) become files of the book, and its PNG
+   joins them. They open from disk, and pages stay small.
 2. Each figure gets the anchor figure-NAME.
 3. `store(env)` knows of every page its figures, its anchors and the preset that made it.
 """
@@ -65,7 +65,7 @@ def _mark(raw, picture, name):
 
 def _preset(env):
     """The preset that a notebook page was made with."""
-    from devlib import cards
+    from companion.site import cards
     from devlib.errors import UserError
 
     path = Path(env.doc2path(env.docname))
@@ -125,7 +125,8 @@ def merge(app, env, docnames, other):
 
 
 def setup(app):
-    sys.path.insert(0, str(app.srcdir))  # this checkout's devlib, not another one installed
+    # this checkout's devlib and companion, not others installed
+    sys.path[:0] = [str(app.srcdir), f"{app.srcdir}/book"]
     app.connect("doctree-read", collect, priority=900)  # when images have their places
     app.connect("env-purge-doc", purge)
     app.connect("env-merge-info", merge)

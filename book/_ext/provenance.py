@@ -1,9 +1,9 @@
 """The provenance card at the top of every notebook page, and the command that clones the project.
 
-A card (devlib.cards) is built from the executed notebook: its parameters and the record that its
-last cell left. It stands after the title. A page without a record, or made from other tables than
-those in data/results, is a warning, which fails the build. ```{clone-command}``` is the command
-with the address of _config.yml.
+A card (companion.site.cards) is built from the executed notebook: its parameters and the record
+that its last cell left. It stands after the title. A page without a record, or made from other
+tables than those in data/results, is a warning, which fails the build. ```{clone-command}``` is the
+command with the address of _config.yml.
 """
 
 import html
@@ -19,9 +19,10 @@ logger = logging.getLogger(__name__)
 
 def insert_card(app, doctree):
     """Puts the card of a notebook page after its title."""
-    from devlib import cards
+    from companion.places import project_root
+    from companion.program import PROGRAM
+    from companion.site import cards
     from devlib.errors import UserError
-    from devlib.files import project_root
 
     docname = app.env.docname
     path = Path(app.env.doc2path(docname))
@@ -37,7 +38,7 @@ def insert_card(app, doctree):
         app.env.note_dependency(str(project_root() / source["place"] / "manifest.json"))
     for place in cards.stale(card, project_root()):
         logger.warning(f"{path.name} was made from another {place} than the one that is there; "
-                       f"python -m devlib refresh {path.stem}", location=docname)
+                       f"{PROGRAM} refresh {path.stem}", location=docname)
     title = next(iter(doctree.findall(nodes.title)), None)
     if title is not None:
         title.parent.insert(title.parent.index(title) + 1, card_node(card, colab))
@@ -52,7 +53,8 @@ def card_node(card, colab):
         box += line
     rerun = nodes.paragraph("", "Rerun this page")
     if colab:
-        rerun += [nodes.Text(", or "), nodes.reference("", "open it in Colab", refuri=colab)]
+        rerun += [nodes.Text(", or "), nodes.reference("", "open it in Colab", refuri=colab,
+                                                       classes=["open-in-colab"])]
     rerun += nodes.Text(":")
     box += [rerun, command(card.rerun)]
     box += nodes.raw("", f"<details><summary>{html.escape(card.summary)}</summary>",
@@ -66,7 +68,7 @@ def card_node(card, colab):
 
 def source_node(source):
     """One folder or file: its place, time, commit and hashes."""
-    from devlib.sources import hashes, spent
+    from companion.provenance import hashes, spent
 
     made = source["made with"].get("commit")
     facts = [spent(source), made and f"commit {made}", hashes(source)]
@@ -91,14 +93,15 @@ class CloneCommand(SphinxDirective):
 
 
 def _repository(app):
-    from devlib.address import repository
+    from companion.site.address import repository
 
     app.env.note_dependency(str(Path(app.srcdir) / "_config.yml"))
     return repository(app.srcdir)
 
 
 def setup(app):
-    sys.path.insert(0, str(app.srcdir))  # this checkout's devlib, not another one installed
+    # this checkout's devlib and companion, not others installed
+    sys.path[:0] = [str(app.srcdir), f"{app.srcdir}/book"]
     app.add_directive("clone-command", CloneCommand)
     app.connect("doctree-read", insert_card, priority=400)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -8,9 +8,9 @@ reader's own runs come first, then those of the book. A metrics.json that is dam
 left out: it breaks no build.
 """
 
-from companion import table, written
 from docutils import nodes
 from docutils.parsers.rst import directives
+from preset_tables import table, written
 from sphinx.util.docutils import SphinxDirective
 
 NOTHING = "\u2013"  # where a run did not measure
@@ -33,8 +33,8 @@ class Reruns(SphinxDirective):
 
 def everything():
     """(run, whose) of every run, and the words on damaged ones."""
-    from devlib import reruns
-    from devlib.files import runs_directory
+    from companion.places import runs_directory
+    from companion.site import reruns
 
     own, shipped = reruns.collect(runs_directory()), reruns.collect(reruns.COMMITTED)
     return ([*((run, OWN) for run in own.runs), *((run, BOOK) for run in reruns.of_the_book()),
@@ -79,7 +79,7 @@ def list_numbers(runs, damaged):
 
 def compare(runs, key, head, cell, verdict):
     """A sentence on what flips, and the table, a column for each run."""
-    from devlib.reruns import flips
+    from companion.site.reruns import flips
 
     flipped = flips(runs, key, verdict)
     heads = {key(number): head(number) for run in runs for number in run.claims}

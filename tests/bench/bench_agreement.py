@@ -10,9 +10,9 @@ import dataclasses
 import numpy as np
 import torch
 
-from devlib.draws import Draws
 from devlib.llc import estimate_llc
 from devlib.sampling import SGLD, sample_chains
+from devlib.sampling.draws import Draws
 from tests.bench.measure import Report, cpu
 from tests.bench.peer import Peer
 

@@ -8,6 +8,7 @@ virtual machine calls two cores may be two threads of one. On an idle machine wi
 25 minutes.
 """
 
+import functools
 import json
 import subprocess
 import sys
@@ -18,10 +19,12 @@ from pathlib import Path
 
 import torch
 
-from devlib import parallel, results
-from devlib.curve import rows
-from devlib.files import project_root, sha256
-from devlib.tables_regression import _LLC
+from companion import results
+from companion.compute import parallel
+from companion.curve import rows
+from companion.places import project_root
+from companion.regression import measure_llc
+from devlib.files import sha256
 from tests.bench.measure import Report, peak_memory, spread
 
 PRESET, SEED = "laptop", 0
@@ -91,8 +94,9 @@ def curve(jobs, draws, pieces):
     store = results.committed_checkpoints(PRESET, SEED)
     steps = store.steps[:pieces]
     with tempfile.TemporaryDirectory() as folder:
+        measure = functools.partial(measure_llc, settings, SEED, True)
         begun = time.perf_counter()
-        table = rows(_LLC(settings, SEED, True), store, steps, Path(folder), {}, "cores", jobs)
+        table = rows(measure, store, steps, Path(folder), {}, "cores", jobs)
         seconds = time.perf_counter() - begun
     print(json.dumps({"seconds": seconds, "table": sha256(table.to_csv().encode()),
                       "checkpoints": len(steps), "MB": peak_memory()}))

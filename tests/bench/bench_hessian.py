@@ -13,12 +13,12 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from devlib import presets
-from devlib.hessian import Hessian, hessian_row, top_eigenpairs
-from devlib.models.regression import MICROBATCH
+from companion import presets
+from companion.checkpoint_rows import hessian_row
+from devlib.hessian import Hessian, top_eigenpairs
+from devlib.regression.model import MICROBATCH, build_model, per_sample_loss
+from devlib.regression.task import fixed_set
 from devlib.rng import generator
-from devlib.tasks import fixed_set
-from devlib.training import build_model, per_sample_loss
 from tests.bench.bench_precision import chosen, runs
 from tests.bench.measure import Report, cpu
 from tests.bench.peer import Peer

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from devlib.files import project_root
-from devlib.models.language_loss import fast_precision
-from devlib.models.language_parameters import initial_parameters
-from devlib.training_language import LanguageTrainer
+from companion.places import project_root
+from devlib.language.model import fast_precision
+from devlib.language.parameters import initial_parameters
+from devlib.language.train import LanguageTrainer
 from tests.bench.language_work import SEED, SETTINGS, batch
 from tests.bench.measure import Report, cpu, in_turns, peak_memory, spread
 from tests.bench.peer import Peer

@@ -11,16 +11,16 @@ import sys
 
 import torch
 
-from devlib import presets
-from devlib.chains import Chains
-from devlib.files import project_root
-from devlib.models import language_loss
-from devlib.models.language_parameters import initial_parameters
-from devlib.models.regression import MICROBATCH
+from companion import presets
+from companion.places import project_root
+from devlib.language import model as language_loss
+from devlib.language.parameters import initial_parameters
+from devlib.language.train import LanguageTrainer
+from devlib.regression.model import MICROBATCH, build_model, per_sample_loss
+from devlib.regression.task import fixed_set
+from devlib.regression.train import Trainer
 from devlib.sampling import SGLD
-from devlib.tasks import fixed_set
-from devlib.training import Trainer, build_model, per_sample_loss
-from devlib.training_language import LanguageTrainer
+from devlib.sampling.chains import Chains
 from tests.bench.measure import Report
 
 PRESETS = ("smoke", "laptop", "published", "paper")

@@ -10,14 +10,15 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from devlib import presets
-from devlib.corpus import fixed_contexts, load_corpus, training_batch
+from companion.corpus.contexts import fixed_contexts, training_batch
+from companion.corpus.corpora import load_corpus
+from companion.results import DIGITS
 from devlib.files import write_atomic
-from devlib.metrics_language import ablate_positions
-from devlib.metrics_language_structure import heads
-from devlib.models.language_loss import token_losses
-from devlib.results import DIGITS
-from devlib.training_language import LanguageTrainer
+from devlib.language.behaviour import ablate_positions
+from devlib.language.model import token_losses
+from devlib.language.structure import heads
+from devlib.language.train import LanguageTrainer
+from devlib.settings import LanguageMetrics, LanguageModel, LanguageSettings, LanguageTraining
 from tests.bench.measure import DATA, cpu
 
 # name: (embed_dim, heads, head_dim, vocabulary, context, batch, lr, warmup, CPU minutes)
@@ -32,17 +33,17 @@ PILOTS = {
     "middle": (128, 4, 32, 1024, 256, 16, 4e-3, 100, 4),
 }
 SEED, SPACING = 0, 1.18  # a look at least so much later than the one before
-CHOSEN = presets.LanguageMetrics(previous_sequences=300, prefix_sequences=200)
+CHOSEN = LanguageMetrics(previous_sequences=300, prefix_sequences=200)
 TOKENS = 2**15  # of the validation split
 
 
 def settings(name):
     """The settings of a pilot."""
     width, count, head, vocabulary, context, batch, lr, warmup, _ = PILOTS[name]
-    return presets.LanguageSettings(
-        model=presets.LanguageModel(heads=count, embed_dim=width, head_dim=head, context=context,
+    return LanguageSettings(
+        model=LanguageModel(heads=count, embed_dim=width, head_dim=head, context=context,
                                     vocabulary=vocabulary, init_sd=0.8 / width**0.5),
-        training=presets.LanguageTraining(corpus="offline", batch=batch, lr=lr, warmup=warmup))
+        training=LanguageTraining(corpus="offline", batch=batch, lr=lr, warmup=warmup))
 
 
 def look(params, model, contexts):

@@ -9,16 +9,16 @@ Beside the costs it looks at what the batch does: chains of every batch size wit
 so that their difference is far better known than either mean.
 """
 
-from devlib import presets, results
-from devlib.checkpoints import nearest
-from devlib.draws import import_arviz
+from companion import presets, results
+from companion.packed import open_run
 from devlib.llc import estimate_llc, scaled_losses
-from devlib.models.regression import MICROBATCH
-from devlib.packed import open_run
-from devlib.precision import estimate_to_precision
+from devlib.llc.precision import estimate_to_precision
+from devlib.regression.model import MICROBATCH, build_model, per_sample_loss
+from devlib.regression.task import fixed_set
 from devlib.sampling import SGLD, Chains, per_sample_losses, sample_chains
-from devlib.tasks import fixed_set
-from devlib.training import build_model, per_sample_loss
+from devlib.sampling.draws import import_arviz
+from devlib.settings import as_dict
+from devlib.steps import nearest_each
 from tests.bench.measure import Report, cpu, spread
 from tests.bench.peer import Peer
 
@@ -45,7 +45,7 @@ def runs(checkpoints=None):
 def chosen(steps) -> list[int]:
     """Three steps of those there are: the nearest to WANTED, or to EARLY in a short run."""
     wanted = WANTED if max(steps) >= WANTED[1] else EARLY
-    return nearest(steps, wanted)
+    return nearest_each(steps, wanted)
 
 
 def between_chains(kept) -> float:
@@ -151,7 +151,7 @@ def main(checkpoints=None):
                     theirs["cpu"]["init loss"] + theirs["seconds a step"]["median"]
                     * ours["chains"] * ours["draws"]) / ours["cpu"]["total"]})
     report.store({"run": store.manifest["settings"], "settings": OURS | {"samples": SAMPLES},
-                  "paired": PAIRED, "paper": presets.as_dict(PAPER.llc),
+                  "paired": PAIRED, "paper": as_dict(PAPER.llc),
                   "compile seconds": compiling, "checkpoints": rows},
                  devinterp=versions["devinterp"])
 

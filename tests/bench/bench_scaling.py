@@ -8,11 +8,11 @@ the rungs around the line.
 import numpy as np
 import torch
 
-from devlib import presets
-from devlib.models.regression import MICROBATCH
+from companion import presets
+from devlib.regression.model import MICROBATCH, build_model, per_sample_loss
+from devlib.regression.task import fixed_set
 from devlib.sampling import SGLD, Chains
-from devlib.tasks import fixed_set
-from devlib.training import build_model, per_sample_loss
+from devlib.settings import replace
 from tests.bench.measure import Report, cpu, in_turns, spread
 
 SETTINGS = presets.PUBLISHED.regression
@@ -24,8 +24,8 @@ SAMPLES, SEED = 2**11, 0
 
 
 def with_width(width):
-    model = presets.replace(SETTINGS.model, embed_dim=width, mlp_dim=width)
-    return presets.replace(SETTINGS, model=model)
+    model = replace(SETTINGS.model, embed_dim=width, mlp_dim=width)
+    return replace(SETTINGS, model=model)
 
 
 def multiplications(model, task) -> int:

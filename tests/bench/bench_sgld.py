@@ -10,11 +10,10 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch.func import functional_call
 
-from devlib import presets
-from devlib.models.regression import MICROBATCH
+from companion import presets
+from devlib.regression.model import MICROBATCH, build_model, per_sample_loss
+from devlib.regression.task import fixed_set, squared_errors
 from devlib.sampling import SGLD, Chains
-from devlib.tasks import fixed_set, squared_errors
-from devlib.training import build_model, per_sample_loss
 from tests.bench.measure import Report, cpu, in_turns, spread
 from tests.bench.peer import Peer
 from tests.plain_twin import PlainTransformer

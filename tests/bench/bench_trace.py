@@ -6,35 +6,25 @@ Few contexts, for the shape of the spectrum is what decides, and many repetition
 their own; the reference is devlib's with many probes.
 """
 
-import numpy as np
-import torch
-from curvlinops import hutchinson_trace, hutchpp_trace, xtrace
+import tempfile
+from pathlib import Path
 
-from devlib import presets
+import numpy as np
+from safetensors.torch import save_file
+
+from companion import presets
 from devlib.hessian import Hessian, top_eigenpairs, trace
-from devlib.models.regression import MICROBATCH
-from devlib.rng import generator, stream_seed
-from devlib.tasks import fixed_set
-from devlib.training import build_model, per_sample_loss
+from devlib.regression.model import MICROBATCH, build_model, per_sample_loss
+from devlib.regression.task import fixed_set
+from devlib.rng import generator
 from tests.bench.bench_precision import chosen, runs
 from tests.bench.measure import Report
+from tests.bench.peer import Peer
 
 SETTINGS = presets.PUBLISHED.hessian
 SEED, SAMPLES, REPETITIONS, REFERENCE = 1, 128, 6, 400
 PRODUCTS = (60, 120)
-THEIRS = {"Hutchinson": hutchinson_trace, "Hutch++": hutchpp_trace, "XTrace": xtrace}
-
-
-class Columns:
-    """H as curvlinops takes it: `A @ V` for a matrix of columns."""
-
-    def __init__(self, operator):
-        self.operator, self.shape = operator, operator.shape
-        self.dtype, self.device = torch.float64, torch.device("cpu")
-
-    def __matmul__(self, v):
-        columns = [self.operator @ column for column in v.reshape(len(v), -1).T.numpy()]
-        return torch.from_numpy(np.stack(columns, 1)).reshape(v.shape)
+THEIRS = ("Hutchinson", "Hutch++", "XTrace")
 
 
 def ours(operator, products, repetition) -> float:
@@ -47,17 +37,13 @@ def ours(operator, products, repetition) -> float:
                  most=left).mean
 
 
-def theirs(method, operator, products, repetition) -> float:
-    """One of curvlinops' estimates from that many products."""
-    torch.manual_seed(stream_seed(SEED, "peer", repetition) % 2**63)  # it takes no generator
-    return float(method(Columns(operator), products))
-
-
-def methods():
-    """name -> (operator, products, repetition) -> estimate."""
-    found = {"devlib": ours}
-    for name, method in THEIRS.items():
-        found[name] = lambda *given, method=method: theirs(method, *given)
+def methods(operator, peer, weights):
+    """name -> (products, repetition) -> estimate; curvlinops' come from its own process."""
+    found = {"devlib": lambda products, repetition: ours(operator, products, repetition)}
+    for name in THEIRS:
+        found[name] = lambda products, repetition, name=name: peer(
+            "trace", weights=weights, samples=SAMPLES, seed=SEED, method=name, products=products,
+            repetition=repetition)
     return found
 
 
@@ -72,17 +58,22 @@ def main(checkpoints=None):
     report, store = Report("trace"), runs(checkpoints)
     loss = per_sample_loss(build_model(presets.PAPER.regression, SEED))
     data, found = fixed_set(SEED, "hessian", SAMPLES, presets.PAPER.regression.task), {}
-    for step in chosen(store.steps):
-        operator = Hessian(loss, store.load(step), data, microbatch=MICROBATCH, keep_graph=True)
-        pairs = top_eigenpairs(operator, SETTINGS.pairs, generator(SEED, "converged"), 1e-4)
-        exact = trace(operator, generator(SEED, "reference"), known=pairs, precision=1e-9,
-                      most=REFERENCE)
-        found[step] = {"trace": exact.mean, "error": exact.se, "methods": {
-            name: {products: off([method(operator, products, repetition)
-                                  for repetition in range(REPETITIONS)], exact.mean)
-                   for products in PRODUCTS} for name, method in methods().items()}}
+    with tempfile.TemporaryDirectory() as folder, Peer("curvlinops") as peer:
+        for step in chosen(store.steps):
+            params, weights = store.load(step), str(Path(folder) / f"{step}.safetensors")
+            save_file(params, weights)
+            operator = Hessian(loss, params, data, microbatch=MICROBATCH, keep_graph=True)
+            pairs = top_eigenpairs(operator, SETTINGS.pairs, generator(SEED, "converged"), 1e-4)
+            exact = trace(operator, generator(SEED, "reference"), known=pairs, precision=1e-9,
+                          most=REFERENCE)
+            found[step] = {"trace": exact.mean, "error": exact.se, "methods": {
+                name: {products: off([method(products, repetition)
+                                      for repetition in range(REPETITIONS)], exact.mean)
+                       for products in PRODUCTS}
+                for name, method in methods(operator, peer, weights).items()}}
+        versions = peer("versions")
     report.store({"samples": SAMPLES, "repetitions": REPETITIONS, "run": store.manifest["hash"],
-                  "checkpoints": found})
+                  "checkpoints": found}, curvlinops=versions["curvlinops"])
 
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ import time
 
 import torch
 
-from devlib import presets
-from devlib.files import project_root
-from devlib.presets import RegressionSettings
-from devlib.tasks import training_batch
-from devlib.training import Trainer, build_model, train
+from companion import presets
+from companion.places import project_root
+from devlib.regression.model import build_model
+from devlib.regression.task import training_batch
+from devlib.regression.train import Trainer, train
+from devlib.settings import RegressionSettings, replace
 from tests.bench import measure
 from tests.bench.measure import Report, in_turns, spread
 from tests.plain_twin import PlainTransformer
@@ -97,7 +98,7 @@ def peak_memory() -> dict:
 
 def train_a_little():
     """50 updates through `train`, checkpoints and states included; prints the two peaks."""
-    settings = presets.replace(SETTINGS, training=presets.replace(SETTINGS.training, stop=50))
+    settings = replace(SETTINGS, training=replace(SETTINGS.training, stop=50))
     with tempfile.TemporaryDirectory() as directory:
         train(settings, 0, directory, compile=True, save_every=0)
     print(measure.peak_memory(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)

@@ -13,14 +13,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import FlopCounterMode
 
-from devlib import presets
-from devlib.chains import _step_function
-from devlib.gradients import mean_gradient
-from devlib.models import language_loss
-from devlib.models.language_parameters import initial_parameters
-from devlib.parameters import Layout
+from companion import presets
+from devlib.fast import mean_gradient
+from devlib.language import model as language_loss
+from devlib.language.parameters import initial_parameters
+from devlib.regression.model import build_model, per_sample_loss
 from devlib.sampling import SGLD
-from devlib.training import build_model, per_sample_loss
+from devlib.sampling.chains import _step_function
+from devlib.sampling.model import Layout
 from tests.bench.measure import Report, cpu, spread
 
 META = torch.device("meta")

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from devlib import presets
-from devlib.models.regression import RegressionTransformer
-from devlib.tasks import fixed_set
+from companion import presets
+from devlib.regression.model import RegressionTransformer
+from devlib.regression.task import fixed_set
 from tests.bench.serving import serve
 from tests.plain_twin import PlainTransformer
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from devlib.presets import LanguageModel, LanguageSettings, LanguageTraining
 from devlib.rng import generator
+from devlib.settings import LanguageModel, LanguageSettings, LanguageTraining
 
 SEED = 0
 SETTINGS = LanguageSettings(model=LanguageModel(context=256), training=LanguageTraining(batch=16))

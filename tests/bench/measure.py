@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from devlib.files import make_directory, project_root, provenance, write_json
+from companion.places import project_root
+from devlib.files import make_directory, provenance, write_json
 
 DATA = project_root() / "data" / "bench"
 

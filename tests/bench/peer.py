@@ -11,8 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from companion.places import project_root
 from devlib.errors import UserError
-from devlib.files import project_root, sha256, write_atomic
+from devlib.files import sha256, write_atomic
 
 HERE = Path(__file__).parent
 
@@ -47,7 +48,8 @@ class Peer:
         self.name = name
 
     def __enter__(self):
-        path = os.pathsep.join(filter(None, [str(project_root()), os.environ.get("PYTHONPATH")]))
+        path = os.pathsep.join(filter(None, [str(project_root()), str(project_root() / "book"),
+                                             os.environ.get("PYTHONPATH")]))
         self.process = subprocess.Popen(
             [environment(self.name), HERE / f"{self.name}_side.py"], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, text=True,

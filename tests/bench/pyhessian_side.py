@@ -12,8 +12,8 @@ from pyhessian import hessian
 from safetensors.torch import load_file
 from torch import nn
 
-from devlib import presets
-from devlib.tasks import fixed_set
+from companion import presets
+from devlib.regression.task import fixed_set
 from tests.bench.measure import cpu
 from tests.bench.serving import serve
 from tests.plain_twin import PlainTransformer

@@ -1,0 +1,301 @@
+"""The command line.
+
+A mistake of the user's gives one line on stderr and exit code 2, before any work starts.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+
+from companion import presets
+from companion.places import project_root
+from companion.program import PROGRAM
+from companion.site.bounds import BOUNDS
+from devlib.errors import CheckpointError, UserError
+from devlib.files import FULL
+
+NAME = PROGRAM.split()[-1]  # before each line of an error
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with its errors on one line."""
+
+    def error(self, message):
+        """Ends the program."""
+        fail(f"{message} (see {self.prog} --help)")
+
+
+def fail(message):
+    """Ends the program with one line and exit code 2."""
+    print(f"{NAME}:", " ".join(str(message).split()), file=sys.stderr)
+    sys.exit(2)
+
+
+def directory(text):
+    """What --runs takes. An empty text is an unset variable of a shell, and not the default."""
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} names no directory")
+    return text
+
+
+def parser() -> Parser:
+    """The commands and what they take."""
+    top = Parser(prog=PROGRAM, description="Rerun the pages of the book.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(function, *groups, name=None):
+        summary = " ".join(function.__doc__.split())
+        sub = commands.add_parser(name or function.__name__.strip("_"), help=summary,
+                                  description=summary)
+        sub.set_defaults(function=function)
+        for group in groups:
+            group(sub)
+
+    command(_run, _takes_page, _takes_scale, _takes_cluster, _takes_parameters)
+    command(_sweep, _takes_page, _takes_grid, _takes_preset, _takes_runs, _takes_cluster)
+    command(_reproduce, _takes_scale, _takes_cluster, _takes_corpus)
+    command(_train, _takes_scale, _takes_model, _takes_corpus)
+    command(_claims, _takes_tables)
+    command(_adopt, _takes_scale)
+    command(_refresh, _takes_pages)
+    command(_tag)
+    command(_list_presets, name="presets")
+    command(_mend, _takes_results)
+    return top
+
+
+def _takes_page(sub):
+    sub.add_argument("notebook", help="such as 02_stage_boundaries, or stage_boundaries")
+
+
+def _takes_preset(sub):
+    sub.add_argument("--preset", default="laptop", help="the scale (default: laptop)")
+
+
+def _takes_scale(sub):
+    _takes_preset(sub)
+    sub.add_argument("--seed", type=int, default=0, help="0 or more (default: 0)")
+    _takes_runs(sub)
+
+
+def _takes_runs(sub):
+    sub.add_argument("--runs", metavar="DIR", type=directory,
+                     help="where results go (default: $DEVLIB_RUNS, or runs/)")
+
+
+def _takes_results(sub):
+    sub.add_argument("--runs", metavar="DIR", type=directory,
+                     help="where results lie (default: $DEVLIB_RUNS, or runs/)")
+
+
+def _takes_corpus(sub):
+    sub.add_argument("--corpus", choices=presets.CORPORA,
+                     help="what language models read (default: the preset's)")
+
+
+def _takes_cluster(sub):
+    sub.add_argument("--cluster", metavar="ADDRESS",
+                     help="a dask scheduler, such as tcp://host:8786, whose workers compute "
+                          "(default: $DEVLIB_CLUSTER, or this machine's cores)")
+
+
+def _takes_parameters(sub):
+    sub.add_argument("-p", dest="extra", nargs=2, action="append", default=[],
+                     metavar=("NAME", "VALUE"), help="another parameter of the page")
+
+
+def _takes_grid(sub):
+    sub.add_argument("--seeds", required=True, help="such as 0-4, or 0,2,5")
+    sub.add_argument("--set", dest="settings", action="append", default=[],
+                     metavar="NAME=VALUE,VALUE", help="a parameter of the page, with its values; "
+                     "several parameters make a grid")
+    sub.add_argument("--jobs", type=int, help="cells at a time on this machine (default: one a "
+                     "core)")
+
+
+def _takes_model(sub):
+    sub.add_argument("--model", choices=("regression", "language", "one-layer"),
+                     default="regression", help="which one (default: regression)")
+    sub.add_argument("--residual", choices=BOUNDS["residual"].choices,
+                     help="the regression model's residual stream (default: the preset's)")
+
+
+def _takes_tables(sub):
+    sub.add_argument("--preset", help="the scale (default: of each claim the largest there is)")
+    sub.add_argument("--runs", metavar="DIR",
+                     help="where the tables are (default: the committed ones)")
+
+
+def _takes_pages(sub):
+    sub.add_argument("names", nargs="*", help="pages (default: all)")
+    sub.add_argument("--address", action="store_true",
+                     help="run nothing; only follow the repository's address in _config.yml")
+
+
+def _run(args):
+    """Recompute one page; the committed one stays as it is."""
+    from companion.site import page_runs
+
+    extra = dict(args.extra)
+    if len(extra) < len(args.extra):
+        raise UserError("a parameter is given twice with -p")
+    _choose_cluster(args)
+    print(page_runs.run(args.notebook, args.preset, args.seed, extra, args.runs))
+
+
+def _sweep(args):
+    """Recompute one page over a grid of seeds and settings, in parallel; finished cells are not
+    run again."""
+    from companion.site import sweep
+
+    cells = sweep.cells(args.notebook, args.preset, sweep.seeds(args.seeds),
+                        sweep.settings(args.settings), args.runs)
+    _choose_cluster(args)
+    outcome = sweep.sweep(cells, args.jobs)
+    if outcome.failed:
+        raise UserError(outcome)
+    print(outcome)
+
+
+def _claims(args):
+    """Measure the paper's claims on stored tables, and print them."""
+    from companion.claims.ledger import ledger
+    from companion.claims.text import block, tally
+
+    found = ledger(args.preset, args.runs)
+    print("\n\n".join([*map(block, found), tally(found)]))
+
+
+def _adopt(args):
+    """For maintainers: copy finished tables from the runs into data/results."""
+    from companion import results
+
+    _choose_runs(args)
+    print(*results.adopt(args.preset, args.seed), sep="\n")
+
+
+def _refresh(args):
+    """For maintainers: make .ipynb files anew from their .py."""
+    from companion.site import fixed_cells, notebooks, page_runs
+
+    if args.address and args.names:
+        raise UserError("--address takes all pages; leave the names out")
+    for path in fixed_cells.settle_all(notebooks.NOTEBOOKS):
+        print(path)
+    if args.address:
+        return
+    print(*page_runs.refresh(args.names), sep="\n")
+    notebooks.picture(notebooks.find("stage_boundaries"), project_root() / "data" / "llc.png")
+
+
+def _tag(args):
+    """For maintainers: tag the commit's pages, as the built book's links open them."""
+    from companion.site import book_commit
+
+    print(book_commit.tag_pages())
+
+
+def _reproduce(args):
+    """Recompute every page, and build the book from them."""
+    from companion import reproduce
+    from companion.site import book_copy
+
+    _choose_runs(args)
+    book_copy.check_all(args.preset, args.seed)
+    _choose_cluster(args)
+    reproduce.compute_tables(args.preset, args.seed, args.corpus)
+    with book_copy.book_lock(args.preset, args.seed, args.runs):
+        copy = book_copy.build_copy(args.preset, args.seed, args.runs,
+                                    {"corpus": args.corpus} if args.corpus else {})
+        build = "from jupyter_book.cli.main import main; main()"
+        # local extensions are found from the working directory
+        if subprocess.run([sys.executable, "-c", build, "build", "-W", "--keep-going", "--all",
+                           "."], cwd=copy).returncode:
+            raise UserError(f"jupyter-book could not build {copy}; its messages are above")
+    _print_tally(args)
+    print(copy / "_build" / "html" / "index.html")
+
+
+def _print_tally(args):
+    """What the run just computed says of the paper's claims."""
+    from companion.claims.ledger import ledger
+    from companion.claims.text import tally
+    from companion.places import runs_directory
+
+    found = ledger(args.preset, runs_directory(), args.seed, {"corpus": args.corpus})
+    print(f"The paper's claims, {args.preset} preset, seed {args.seed} (all of them: {PROGRAM} "
+          f"claims --preset {args.preset} --runs {runs_directory()})\n{tally(found)}")
+
+
+def _train(args):
+    """Train a transformer, or go on with it."""
+    from companion import results_language
+    from companion.runs import RunKey
+    from devlib.regression.train import train
+
+    if args.model == "regression":
+        if args.corpus:
+            raise UserError("--corpus is for language models; name one with --model")
+        key = RunKey.of("regression", args.preset, args.seed, residual=args.residual)
+        train(key.settings, key.seed, key.checkpoints(args.runs))
+        return print(key.checkpoints(args.runs))
+    if args.residual:
+        raise UserError("--residual is for the regression model; leave it out, or --model")
+    key = RunKey.of({"language": "language-2layer", "one-layer": "language-1layer"}[args.model],
+                    args.preset, args.seed, corpus=args.corpus)
+    print(results_language.train(key, runs=args.runs).directory)
+
+
+def _mend(args):
+    """Find damaged results, and set them aside to be computed again."""
+    from companion.mend import mend
+
+    if args.runs and not os.path.isdir(args.runs):
+        raise UserError(f"{args.runs} is no directory; name one that holds results with --runs")
+    for line in mend(args.runs) or ["nothing is damaged"]:
+        print(line)
+
+
+def _choose_runs(args):
+    if args.runs:
+        os.environ["DEVLIB_RUNS"] = args.runs
+
+
+def _choose_cluster(args):
+    """Names the cluster for all that computes, kernels too, once it is known to be sound."""
+    if args.cluster is not None:
+        from companion.compute import cluster
+
+        _choose_runs(args)
+        cluster.check(args.cluster)
+        os.environ["DEVLIB_CLUSTER"] = args.cluster
+
+
+def _list_presets(args):
+    """List the presets."""
+    for preset in presets.PRESETS.values():
+        print(f"{preset.name:10} {preset.description}")
+
+
+def main(arguments=None):
+    """Runs one command, and turns what a user can mend into one line."""
+    args = parser().parse_args(arguments)
+    try:
+        args.function(args)
+    except CheckpointError as error:
+        fail(f"{error} ({PROGRAM} mend sets aside what is damaged)")
+    except UserError as error:
+        fail(error)
+    except ModuleNotFoundError as error:
+        if error.name.startswith(("devlib", "companion")):
+            raise
+        fail(f"{error.name} is not installed; pip install -r requirements.txt")
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        fail(f"cannot use {error.filename or 'the disk'} ({error.strerror}); make room or name "
+             "another directory, and run the same command again: what is finished is kept")
+    except KeyboardInterrupt:
+        print(f"{NAME}: interrupted; the same command goes on where it was", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,1 @@
+"""Independent pieces of work, over cores, GPUs and machines."""

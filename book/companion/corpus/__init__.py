@@ -1,0 +1,1 @@
+"""Text to train on: fetched, cut into tokens and kept as streams."""

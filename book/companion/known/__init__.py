@@ -1,0 +1,1 @@
+"""Potentials and networks whose learning coefficient is known, and exact answers."""

@@ -1,0 +1,159 @@
+"""The tables of a language run: one function a table, one row or more a checkpoint."""
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from companion.artefact import plain_llc, running_init_llc
+from companion.checkpoint_rows import llc_row
+from companion.corpus.contexts import fixed_contexts
+from companion.corpus.corpora import load_corpus, may_be_quoted
+from companion.corpus.probes import make_probes
+from companion.corpus.token_counts import common_ngrams
+from companion.corpus.tokenizer import load_tokenizer
+from companion.curve import rows, tables
+from companion.measurements import version_key
+from devlib.devices import device, move, to_numpy
+from devlib.essential import principal_path
+from devlib.language.behaviour import (
+    behaviour,
+    log_probabilities,
+    loss_changes,
+    most_changed,
+    random_places,
+)
+from devlib.language.model import per_sample_loss
+from devlib.language.structure import composition, heads, positions, structure
+from devlib.rng import generator
+from devlib.settings import LanguageSettings, as_dict
+from devlib.stages import find_stages
+from devlib.steps import thin
+
+SHOWN_BEFORE = 16  # tokens kept with each most changed one, itself included
+
+
+def metric_tables(store, steps, settings: LanguageSettings, seed, directory) -> dict:
+    """"behaviour" and "structure", one row a step; "heads", one row a head and step; with several
+    layers "composition", one row a pair of heads and step; "positions", one row a position of
+    W_pos, at fewer steps."""
+    found = tables(functools.partial(measure_metrics, settings, seed), store, steps, directory,
+                   {"corpus": settings.training.corpus, "metrics": as_dict(settings.metrics),
+                    "seed": seed, **version_key("language metrics")}, "metrics of checkpoints")
+    shown = thin(steps, settings.evaluation.position_checkpoints)
+    kept = found["positions"].step.isin(shown)
+    found["positions"] = found["positions"][kept].reset_index(drop=True)
+    return {name: table for name, table in found.items() if len(table)}
+
+
+def llc_table(store, steps, settings: LanguageSettings, seed, directory) -> pd.DataFrame:
+    """The LLC curve: one `llc_row` a step, with `llc_running` and `sd_running`, what the authors'
+    running estimator makes of its draws, and `llc_plain`, which differs from that in the init loss
+    alone (companion.artefact). The same seed at every checkpoint
+    gives each the same batches and noise (A.5.2)."""
+    return rows(functools.partial(measure_llc, settings, seed), store, steps, directory,
+                {"corpus": settings.training.corpus, "llc": as_dict(settings.llc), "seed": seed,
+                 **version_key("language LLC")},
+                "LLC of checkpoints")
+
+
+def check_table(store, steps, settings: LanguageSettings, seed, directory) -> pd.DataFrame:
+    """The LLC once more at a few of the steps, the first and the last among them (a single one is
+    the last), by as many chains and draws as the paper takes, all of them averaged as there."""
+    chosen = settings.evaluation
+    llc = replace(settings.llc, chains=chosen.check_chains, draws=chosen.check_draws, burn_in=0)
+    count = chosen.check_checkpoints
+    some = steps[-1:] if count == 1 else thin(steps, count)
+    return llc_table(store, some, replace(settings, llc=llc), seed, directory)
+
+
+def path_tables(store, steps, settings: LanguageSettings, seed) -> dict:
+    """Essential dynamics: "path" and "explained", as for regression. The outputs are the log
+    probabilities of every token, at one place in each of a fixed set of validation contexts."""
+    context, count = settings.model.context, settings.evaluation.probes
+    contexts = move(fixed_contexts(_corpus(settings), seed, "probes", count, context))
+    places = move(random_places(generator(seed, "probe places"), count, 1, context))
+    outputs = np.stack([to_numpy(log_probabilities(
+        move(store.load(step)), contexts, places, settings.model)) for step in steps])
+    return principal_path(steps, outputs).tables()
+
+
+def change_tables(store, llc, loss, settings: LanguageSettings, seed) -> dict:
+    """What each stage changed in the predictions (C.1.4, Fig. C.1): "changes", the most changed
+    tokens of a stage with the token ids before them, and "texts", the change at every token of a
+    few contexts. A change is the loss at the stage's end minus that at its start, nats. The texts
+    are such as may be quoted (companion.corpus.corpora.may_be_quoted)."""
+    chosen = settings.evaluation
+    corpus, length = _corpus(settings), settings.model.context
+    contexts = move(fixed_contexts(corpus, seed, "changes", chosen.change_contexts, length,
+                                   among=may_be_quoted(corpus, "validation", length)))
+    _, _, stages = find_stages(llc, loss, settings.stages, "LM")
+    changes, texts = [], []
+    for stage in stages.itertuples():
+        change = loss_changes(move(store.load(stage.start)), move(store.load(stage.end)),
+                              contexts, settings.model)
+        for place in most_changed(change, chosen.changes):
+            tokens = contexts[place["context"], :place["position"] + 1].tolist()
+            changes.append({"stage": stage.stage, **place,
+                            "tokens": " ".join(map(str, tokens[-SHOWN_BEFORE:]))})
+        for number in range(chosen.texts):
+            values = change[number, :chosen.text_tokens - 1].tolist()
+            texts += [{"stage": stage.stage, "text": number, "position": position, "token": token,
+                       "change": value} for position, (token, value) in enumerate(
+                           zip(contexts[number].tolist(), [float("nan"), *values], strict=False))]
+    return {"changes": pd.DataFrame(changes), "texts": pd.DataFrame(texts)}
+
+
+# What is measured at one checkpoint: the last argument is its parameters. The data are made in the
+# process that measures.
+
+def measure_metrics(settings, seed, params):
+    model, chosen = settings.model, settings.metrics
+    return {"behaviour": behaviour(params, model, chosen, _probes(settings, seed)),
+            "structure": structure(params, chosen),
+            "heads": heads(params, model, chosen, seed),
+            "composition": composition(params, model),
+            "positions": positions(params, chosen)}
+
+
+def measure_llc(settings, seed, params):
+    return llc_row(_loss(settings.model), params, _llc_data(settings, seed), settings.llc, seed,
+                   also=_running, compile=False, vectorised=False)
+
+
+def _running(draws):
+    mean, sd = running_init_llc(draws)
+    return {"llc_plain": plain_llc(draws), "llc_running": mean, "sd_running": sd}
+
+
+# One of each a process, so that a curve makes its data once.
+
+@functools.lru_cache(maxsize=2)
+def _corpus(settings):
+    return load_corpus(settings.training.corpus, settings.model.vocabulary)
+
+
+@functools.lru_cache(maxsize=2)
+def _probes(settings, seed):
+    corpus = _corpus(settings)
+    return make_probes(corpus, _ngrams(corpus), settings.model.context, settings.metrics,
+                       seed).on(device())
+
+
+def _ngrams(corpus):
+    """What gives common n-grams: the tokenizer, but for the toy corpus, whose ids are no text."""
+    if corpus.kind == "toy":
+        return functools.partial(common_ngrams, corpus)
+    return load_tokenizer(corpus.vocabulary).ngrams
+
+
+@functools.lru_cache(maxsize=2)
+def _loss(model):
+    return per_sample_loss(model)
+
+
+@functools.lru_cache(maxsize=2)
+def _llc_data(settings, seed):
+    return (move(fixed_contexts(_corpus(settings), seed, "llc", settings.llc.samples,
+                                 settings.model.context, "train")),)

@@ -1,0 +1,62 @@
+"""What is measured, in which version, and by which code.
+
+Raise a measurement's version when its code finds other numbers for the same settings. The version
+is a part of the key of every piece that a runs directory keeps of it, and of the manifest of the
+tables made of it, so that `recompute` measures anew and old and new rows never mix. Version 1 is
+left out of both: pieces and tables from before there were versions are of version 1. Tables that
+the repository holds are read whatever their version.
+
+tests/companion/test_measurements.py fails while the code that a measurement rests on is not that on
+record.
+"""
+
+from typing import NamedTuple
+
+
+class Measurement(NamedTuple):
+    """A version, and where the code begins, as MODULE:NAME. All that it uses counts, wherever it
+    lies."""
+
+    version: int
+    begins: tuple[str, ...]
+
+
+MEASUREMENTS = {
+    "evaluation": Measurement(1, ("companion.regression:measure_evaluation",)),
+    "LLC": Measurement(1, ("companion.regression:measure_llc",)),
+    "metrics": Measurement(1, ("companion.regression:measure_behaviour",
+                               "companion.regression:measure_structure",
+                               "companion.regression:measure_heads")),
+    "path": Measurement(1, ("companion.regression:path_tables",)),
+    "Hessian": Measurement(1, ("companion.regression:measure_hessian",
+                               "companion.checkpoint_rows:hessian_row",
+                               "companion.checkpoint_rows:density_rows")),
+    "task sets": Measurement(1, ("companion.pages.task_sets:train_and_measure",)),
+    "calibration": Measurement(1, ("companion.pages.calibration:run_job",)),
+    "curvature": Measurement(2, ("companion.pages.calibration:curvature",)),
+    "proposal": Measurement(1, ("companion.pages.calibration:propose",)),
+    "fidelity": Measurement(1, ("companion.pages.fidelity_tables:measure",)),
+    "primer": Measurement(1, ("companion.pages.primer:compute",)),
+    "language metrics": Measurement(1, ("companion.language:measure_metrics",)),
+    "language LLC": Measurement(1, ("companion.language:measure_llc",)),
+    "language path": Measurement(1, ("companion.language:path_tables",)),
+    "language changes": Measurement(1, ("companion.language:change_tables",)),
+}
+
+_LANGUAGE = ("language metrics", "language LLC", "language path", "language changes")
+TABLES = {"regression": ("evaluation", "LLC"), "development": ("metrics", "path"),
+          "hessian": ("Hessian",), "check": ("LLC",), "task-sets": ("task sets",),
+          "calibration": ("calibration", "curvature", "proposal"), "fidelity": ("fidelity",),
+          "primer": ("primer",), "language-2layer": _LANGUAGE, "language-1layer": _LANGUAGE}
+
+
+def version_key(name) -> dict:
+    """What a measurement's version adds to the settings in the key of a piece."""
+    version = MEASUREMENTS[name].version
+    return {} if version == 1 else {"version": version}
+
+
+def versions(kind) -> dict[str, int]:
+    """The versions that the tables of a kind are made by now, those above 1."""
+    return {name: MEASUREMENTS[name].version for name in TABLES[kind]
+            if MEASUREMENTS[name].version > 1}

@@ -1,0 +1,1 @@
+"""What a page needs more than its notebook."""

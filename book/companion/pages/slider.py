@@ -1,0 +1,81 @@
+"""A slider through training: curves, stage and attention of the regression model at each step.
+
+One piece of HTML with its own data, style and script (slider.html), which asks nothing of the
+network, so that it works in the book, from disk, in a rerun and in Colab.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from companion.figures import BAND_ALPHA, BLUE, STAGE_COLOURS, VERMILLION
+from devlib.regression.model import build_model
+from devlib.steps import nearest
+
+TEMPLATE = Path(__file__).with_name("slider.html")
+DIGITS = {"loss": 3, "llc": 1}  # that a reader is shown
+
+
+def mean_patterns(store, steps, settings, xs, ys) -> np.ndarray:
+    """Mean attention over the contexts xs (B, K, D), ys (B, K) at the checkpoints of these
+    steps, by block and head, rows are queries: (S, L, H, T, T)."""
+    model, found = build_model(settings, seed=0), []
+    with torch.no_grad():
+        for step in steps:
+            model.load_state_dict(store.load(step))
+            found.append(model.attention(xs, ys).mean(1))
+    return torch.stack(found).numpy()
+
+
+def slider_data(evaluation: pd.DataFrame, llc: pd.DataFrame, stages: pd.DataFrame, pattern_steps,
+                patterns) -> dict:
+    """What the slider shows, at each step that has an LLC.
+
+    Test loss and LLC with their standard errors; the stages, each with its colour; the mean
+    attention (S, L, H, T, T) of `pattern_steps`, in per cent below the diagonal, and which of
+    those is nearest to each step in log(step + 1). The slider starts where the first stage ends.
+    """
+    loss = evaluation.set_index("step").loc[llc.step]
+    steps = llc.step.to_numpy()
+    nearest_pattern = [nearest(pattern_steps, step, log=True) for step in steps]
+    _, _, heads, tokens, _ = patterns.shape
+    rows, columns = np.tril_indices(tokens)
+    percents = np.rint(100 * patterns[..., rows, columns]).astype(int)
+    return {
+        "steps": steps.tolist(), "start": int(np.searchsorted(steps, stages.end.iloc[0])),
+        "curves": [_curve("test loss", loss.loss, loss.loss_se, BLUE, DIGITS["loss"]),
+                   _curve("LLC", llc.llc, llc.mcse, VERMILLION, DIGITS["llc"])],
+        "stages": [{"name": row.stage, "start": row.start, "end": row.end,
+                    "colour": STAGE_COLOURS[number % len(STAGE_COLOURS)]}
+                   for number, row in enumerate(stages.itertuples())],
+        "band": BAND_ALPHA, "heads": heads, "tokens": tokens,
+        "pattern_steps": list(pattern_steps),
+        "pattern_at": [list(pattern_steps).index(step) for step in nearest_pattern],
+        "patterns": percents.reshape(len(percents), -1, len(rows)).tolist()}
+
+
+def slider(data: dict):
+    """The slider as something a notebook displays."""
+    text = json.dumps(data, separators=(",", ":"))
+    return _Slider(TEMPLATE.read_text(encoding="utf-8").replace("__DATA__", text))
+
+
+class _Slider:
+    """HTML to display, with a text form that is the same every time."""
+
+    def __init__(self, html):
+        self._html = html
+
+    def _repr_html_(self):
+        return self._html
+
+    def __repr__(self):
+        return "<slider>"
+
+
+def _curve(name, values, errors, colour, digits):
+    return {"name": name, "values": values.round(digits).tolist(),
+            "errors": errors.round(digits).tolist(), "colour": colour, "digits": digits}

@@ -1,0 +1,3 @@
+"""What the command line is called. Messages, and commands that pages show, name it from here."""
+
+PROGRAM = "python -m companion"

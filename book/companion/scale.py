@@ -1,0 +1,54 @@
+"""How far a run is from the paper's scale, in words, from its settings and the paper's."""
+
+from companion import presets
+from devlib.settings import as_dict
+
+MODELS = {"regression": "regression", 2: "language", 1: "one_layer"}  # fields of a Preset
+
+
+def model_of(settings: dict) -> str | None:
+    """Which of a preset's models a manifest's settings belong to: "regression", "language" (two
+    layers) or "one_layer"; None if nothing was trained."""
+    settings = settings.get("regression", settings)
+    if "training" not in settings:
+        return None
+    return MODELS[settings["model"]["layers"] if "context" in settings["model"] else "regression"]
+
+
+def share(ours, paper) -> str:
+    """A number beside the paper's: "all", or "1/79"."""
+    if ours >= paper:
+        return "all"
+    ratio = paper / ours
+    return f"1/{ratio:,.0f}" if ratio < 1000 else f"1/{float(f'{ratio:.3g}'):,.0f}"
+
+
+def scale(settings: dict, tables=()) -> list[str]:
+    """The shares of the paper's training tokens and, if `tables` holds "llc", of its samples in
+    one LLC estimate, that tables made with these settings rest on; empty if nothing was trained."""
+    model = model_of(settings)
+    if model is None:
+        return []
+    paper = as_dict(getattr(presets.PAPER, model))
+    ours = settings.get("regression", settings)
+    if "task_sets" in settings:
+        stop = settings["task_sets"]["stop"]
+        part = share(_tokens(ours, stop), _tokens(paper))
+        return [f"{part} of the paper's training tokens on each finite task set"]
+    found = [f"{share(_tokens(ours), _tokens(paper))} of the paper's training tokens"]
+    if "llc" in tables:
+        most = "at most " if ours["llc"]["precision"] else ""
+        part = share(_samples(ours["llc"]), _samples(paper["llc"]))
+        found.append(f"{most}{part} of its samples in an LLC estimate")
+    return found
+
+
+def _tokens(settings, stop=None):
+    """Tokens read in training: two for each example of a regression context."""
+    training, model = settings["training"], settings["model"]
+    context = model.get("context") or 2 * settings["task"]["examples"]
+    return (stop or training["stop"]) * training["batch"] * context
+
+
+def _samples(llc):
+    return llc["chains"] * llc["draws"] * llc["batch"]

@@ -1,0 +1,1 @@
+"""Attention-only language models (Section 6, F.1, C)."""

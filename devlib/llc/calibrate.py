@@ -1,0 +1,169 @@
+"""Choosing eps, nbeta, gamma and the number of draws for a model of your own (A.5).
+
+    calibration = calibrate(loss, params, data, batch_size=128)
+    print(calibration)                  # the proposal and why
+    calibration.table                   # the evidence, one row a setting
+"""
+
+from dataclasses import dataclass, replace
+from numbers import Real
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from devlib.checks import check_count, check_number
+from devlib.errors import UserError
+from devlib.llc.estimate import default_nbeta, estimate_llc, scaled_losses
+from devlib.sampling import sample_chains
+from devlib.sampling.burn_in import find_burn_in
+from devlib.sampling.checked import first_losses
+from devlib.sampling.draws import Draws
+from devlib.sampling.given import problem_of
+from devlib.sampling.sample import COMPILE_FROM
+from devlib.sampling.sgld import SGLD
+
+OK, DIVERGED, ESCAPING, UNCONVERGED = "ok", "diverged", "escaping", "not converged"
+NOISY = "too noisy"
+MAX_RHAT = 1.1  # above it the halves of the chains, or the chains, disagree
+EPS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
+GAMMAS = (1.0, 10.0, 100.0)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A proposal, why, and the evidence: `table` has one row a setting that was tried."""
+
+    sampler: SGLD
+    burn_in: int
+    draws: int  # a chain, burn-in included
+    batch_size: int
+    reason: str
+    table: pd.DataFrame
+
+    def __str__(self):
+        s = self.sampler
+        return (f"eps {s.eps:g}, nbeta {s.nbeta:.4g}, gamma {s.gamma:g}, {self.draws} draws a "
+                f"chain of which {self.burn_in} burn-in, batch {self.batch_size}: {self.reason}")
+
+
+class NotCalibrated(UserError):
+    """No setting that was tried is sound; `table` has the evidence, one row a setting."""
+
+    def __init__(self, table, message):
+        self.table = table
+        super().__init__(message)
+
+
+def status(draws: Draws) -> str:
+    """Which of the failures of Fig. A.5 the chains show, or "ok": a loss that is not finite; an
+    estimate below zero by four standard errors, or negative and still falling; chains, or halves
+    of them, that disagree (R-hat). A biased but steady chain is "ok": that eps is small enough
+    only a smaller one can show. Draws that are all equal are "not converged", unless the chains
+    moved and the loss stayed that of w0."""
+    if draws.diverged:
+        return DIVERGED
+    estimate = estimate_llc(draws)
+    if estimate.escaping or estimate.mean + 4 * estimate.mcse < 0:
+        return ESCAPING
+    return OK if estimate.rhat <= MAX_RHAT or estimate.mcse == 0 else UNCONVERGED
+
+
+def sweep(loss, params, data, samplers, *, batch_size, chains=2, draws=200, burn_in=None, seed=0,
+          init_losses=None, compile=None, progress=False) -> pd.DataFrame:
+    """An estimate for each sampler, with the same batches and noise (A.5.2): one row each with
+    eps, nbeta, gamma, llc, mcse, ess, rhat, burn_in and status. What diverges stays in the table
+    with NaN for its numbers."""
+    samplers = list(samplers)
+    loss, params, data = problem_of(loss, params, data).parts
+    if init_losses is None:
+        init_losses = first_losses(loss, params, data)
+    if compile is None:  # one compiled step serves all
+        compile = chains * draws * len(samplers) >= COMPILE_FROM
+    rows = []
+    for sampler in tqdm(samplers, desc="sweep", disable=None if progress else True):
+        run = sample_chains(loss, params, data, sampler, chains=chains, draws=draws,
+                            burn_in=0 if burn_in is None else burn_in, seed=seed,
+                            batch_size=batch_size, init_losses=init_losses,
+                            on_divergence="keep", compile=compile, warn=False)  # trials
+        row = {"eps": sampler.eps, "nbeta": sampler.nbeta, "gamma": sampler.gamma}
+        if not run.diverged:
+            if burn_in is None:
+                run = replace(run, burn_in=find_burn_in(scaled_losses(run)))
+            estimate = estimate_llc(run)
+            row |= {"llc": estimate.mean, "mcse": estimate.mcse, "ess": estimate.ess,
+                    "rhat": estimate.rhat, "burn_in": run.burn_in}
+        rows.append(row | {"status": status(run)})
+    columns = ["eps", "nbeta", "gamma", "llc", "mcse", "ess", "rhat", "burn_in", "status"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def calibrate(loss, params, data, *, batch_size, nbeta=None, eps=EPS, gammas=GAMMAS, chains=4,
+              draws=400, precision=0.02, tolerance=0.1, seed=0) -> Calibration:
+    """Proposes SGLD settings for a model, with the evidence (the guide of A.5.3, made a rule).
+
+    nbeta is m / ln m unless given. For each gamma, from the smallest up (as small as keeps the
+    chains near w0), eps comes down its grid until two neighbours are both sound and agree within
+    their errors: there, a smaller step no longer moves the answer, and the larger of the two,
+    which mixes faster, is proposed. Estimates with a standard error above `tolerance` of their
+    size agree with anything, and count as "too noisy". A chain that escapes ends the search at
+    its gamma. Draws are scaled from the error and the effective sample size seen to `precision`
+    and an ESS of 200, rounded up to fifties, never to fewer than were tried.
+
+    Raises NotCalibrated, with what every setting showed, if no pair is sound.
+    """
+    check_count("batch_size", batch_size, least=2)
+    check_count("draws", draws, least=16)  # halved by burn-in, eight are left for an R-hat
+    check_number("precision", precision, above=0)
+    if not (isinstance(tolerance, Real) and tolerance > 0):
+        raise UserError(f"tolerance must be a number above 0, not {tolerance!r}")
+    if np.ndim(eps) != 1 or np.ndim(gammas) != 1 or len(eps) < 2 or not len(gammas):
+        raise UserError("give two or more eps and one or more gammas to choose from")
+    nbeta = default_nbeta(batch_size) if nbeta is None else nbeta
+    grid = [[SGLD(value, nbeta, gamma) for value in sorted(eps, reverse=True)]
+            for gamma in sorted(gammas)]
+    loss, params, data = problem_of(loss, params, data).parts
+    init_losses = first_losses(loss, params, data)
+    compile = chains * draws * len(grid) * len(grid[0]) >= COMPILE_FROM
+    rows = []
+    for column in grid:
+        larger = None
+        for sampler in column:
+            row = sweep(loss, params, data, [sampler], batch_size=batch_size, chains=chains,
+                        draws=draws, seed=seed, init_losses=init_losses,
+                        compile=compile).iloc[0]
+            if row.status == OK and not row.mcse <= tolerance * abs(row.llc):
+                row["status"] = NOISY
+            rows.append(row)
+            if row.status == ESCAPING:
+                break
+            if larger is not None and larger.status == row.status == OK and _agree(row, larger):
+                return _propose(larger, row, pd.DataFrame(rows).reset_index(drop=True), chains,
+                                draws, batch_size, precision)
+            larger = row
+    seen = pd.DataFrame(rows).status.value_counts()
+    raise NotCalibrated(
+        pd.DataFrame(rows).reset_index(drop=True),
+        "no step size gave two sound estimates that agree: "
+        + ", ".join(f"{count} {name}" for name, count in seen.items())
+        + ". Diverged: add smaller eps. Escaping: add larger gamma, or take a smaller nbeta. "
+        "Not converged or too noisy: more draws. All ok: add smaller eps")
+
+
+def _agree(one, other):
+    """Whether two estimates differ by no more than two standard errors of independent ones. They
+    share their noise, so that a difference beyond this is the step size's."""
+    return abs(one.llc - other.llc) <= 2 * np.hypot(one.mcse, other.mcse)
+
+
+def _propose(best, beside, table, chains, draws, batch_size, precision):
+    sampler = SGLD(best.eps, best.nbeta, best.gamma)
+    burn_in = int(best.burn_in)
+    times = 1.0
+    if best.mcse:  # a flat loss has no error and no ESS
+        times = max(times, 200 / best.ess, (best.mcse / abs(best.llc) / precision) ** 2)
+    total = int(np.ceil((burn_in + (draws - burn_in) * times) / 50)) * 50
+    reason = (f"LLC {best.llc:.2f} +- {best.mcse:.2f} here and {beside.llc:.2f} +- "
+              f"{beside.mcse:.2f} at eps {beside.eps:g}; ESS {best.ess:.0f} from {chains} chains "
+              f"of {draws} draws; the draws are for a standard error of {precision:.0%}")
+    return Calibration(sampler, burn_in, total, batch_size, reason, table)

@@ -1,0 +1,128 @@
+"""Sampling until the answer is as precise as asked."""
+
+import math
+from dataclasses import dataclass, replace
+
+from devlib.checks import check_count, check_number
+from devlib.errors import UserError
+from devlib.llc.estimate import LLC, check_baseline, estimate_llc
+from devlib.sampling.chains import Chains
+from devlib.sampling.draws import ChainDiverged, Draws
+from devlib.sampling.sample import COMPILE_FROM, check_on_divergence
+from devlib.sampling.sgld import warn_if_short
+
+
+@dataclass(frozen=True)
+class OnDemand:
+    """An estimate, the draws behind it, and whether it came to the precision asked for."""
+
+    estimate: LLC
+    draws: Draws
+    reached: bool
+    reason: str  # what happened, in words
+
+    def __str__(self):
+        return f"{self.estimate}: {self.reason}"
+
+
+def estimate_to_precision(loss, params, data, sampler, *, precision=0.02, cap_draws=10_000,
+                          block=200, min_ess=200, max_rhat=1.05, max_distance_rhat=1.05,
+                          burn_in=None, baseline="same-batch", chains=4, seed=0, batch_size=None,
+                          mask=None, vectorised=None, compile=None, init_losses=None,
+                          microbatch=None, on_divergence="raise", warn=True,
+                          progress=False) -> OnDemand:
+    """Runs chains on, block by block, until MCSE <= precision |mean| with ESS >= `min_ess` (below
+    which the MCSE is itself a guess), R-hat <= `max_rhat` for the loss and <= `max_distance_rhat`
+    for |w - w0|^2, or to `cap_draws` draws a chain.
+
+    The distance is asked because a few slow directions hide in a loss that many fast ones make,
+    and not in how far the chains have come: 40 quadratic directions and 8 slow quartic ones look
+    converged by their loss at 9 % below the truth. Burn-in is then the longer of what the loss
+    and the distance ask for. max_distance_rhat=None asks the loss alone.
+
+    After each block burn-in is found anew (`burn_in=None`) and the next block is as long as the
+    error so far says is missing, `block` at least and at most as much again as there is: so few
+    looks are taken, as each look is a chance to stop too soon. The chains are those that
+    `sample_chains` gives for as many draws. A precision is relative: an LLC of zero with noise
+    never comes to it and runs to the cap.
+
+    Remaining arguments and errors as for `sample_chains`; with on_divergence="keep" the chains
+    that are left go on.
+    """
+    _check_gates(precision, min_ess, max_rhat, max_distance_rhat)
+    for name, value in (("cap_draws", cap_draws), ("block", block), ("chains", chains)):
+        check_count(name, value)
+    if burn_in is not None:
+        check_count("burn_in", burn_in, least=0)
+        if burn_in >= cap_draws:
+            raise UserError(f"burn_in must be below cap_draws = {cap_draws}, not {burn_in}")
+    check_on_divergence(on_divergence)
+    check_baseline(baseline)
+    if compile is None:
+        compile = chains * cap_draws >= COMPILE_FROM
+    run = Chains(loss, params, data, sampler, chains=chains, seed=seed, batch_size=batch_size,
+                 mask=mask, vectorised=vectorised, compile=compile, init_losses=init_losses,
+                 microbatch=microbatch)
+    if warn:
+        warn_if_short(sampler, cap_draws)
+    more = block + (burn_in or 0)
+    while True:
+        run.extend(min(more, cap_draws - run.taken), progress)
+        draws = run.draws(burn_in)
+        if draws.diverged and (on_divergence == "raise" or not draws.healthy):
+            raise ChainDiverged(draws)
+        if burn_in is None and max_distance_rhat is not None:
+            draws = replace(draws, burn_in=max(draws.burn_in, draws.distance_burn_in()))
+        estimate = estimate_llc(draws, baseline)
+        unmet = _unmet(estimate, precision, min_ess, max_rhat)
+        apart = _apart(estimate, max_distance_rhat)
+        if not unmet and not apart:
+            reason = (f"precision reached: MCSE {_relative(estimate):.2%} of the mean after "
+                      f"{run.taken} draws a chain, {draws.burn_in} of them burn-in")
+            return OnDemand(estimate, draws, True, reason)
+        if run.taken >= cap_draws:
+            reason = f"stopped at the cap of {cap_draws} draws a chain: {'; '.join(unmet + apart)}"
+            return OnDemand(estimate, draws, False, reason)
+        missing = _missing(estimate, precision, min_ess, run.taken) if unmet else run.taken // 2
+        more = min(run.taken, max(block, missing))
+
+
+def _check_gates(precision, min_ess, max_rhat, max_distance_rhat):
+    check_number("precision", precision, above=0)
+    check_number("min_ess", min_ess, least=0)
+    check_number("max_rhat", max_rhat, least=1)
+    if max_distance_rhat is not None:
+        check_number("max_distance_rhat", max_distance_rhat, least=1)
+
+
+def _relative(estimate):
+    if estimate.mcse == 0:
+        return 0.0
+    return estimate.mcse / abs(estimate.mean) if estimate.mean else math.inf
+
+
+def _unmet(estimate, precision, min_ess, max_rhat) -> list[str]:
+    """The gates that an estimate fails, in words. A NaN fails."""
+    if estimate.mcse == 0:  # the loss of w0 wherever the chains went: nothing to average
+        return []
+    unmet = []
+    if not _relative(estimate) <= precision:
+        unmet.append(f"MCSE {_relative(estimate):.2%} of the mean, above {precision:.2%}")
+    if not estimate.ess >= min_ess:
+        unmet.append(f"ESS {estimate.ess:.0f}, below {min_ess}")
+    if not estimate.rhat <= max_rhat:
+        unmet.append(f"R-hat {estimate.rhat:.3f}, above {max_rhat}")
+    return unmet
+
+
+def _apart(estimate, max_distance_rhat) -> list[str]:
+    """The same for |w - w0|^2. A NaN fails."""
+    if max_distance_rhat is None or estimate.distance_rhat <= max_distance_rhat:
+        return []
+    return [f"R-hat of |w - w0|^2 {estimate.distance_rhat:.3f}, above {max_distance_rhat}"]
+
+
+def _missing(estimate, precision, min_ess, taken) -> int:
+    """How many more draws the error so far asks for."""
+    times = max((_relative(estimate) / precision) ** 2, min_ess / max(estimate.ess, 1))
+    return math.ceil(taken * min(times - 1, 1)) if math.isfinite(times) else taken

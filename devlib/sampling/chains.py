@@ -1,0 +1,268 @@
+"""Chains of SGLD that can be run on, all at once or one after another."""
+
+import functools
+import math
+
+import numpy as np
+import torch
+from torch.func import vmap
+from tqdm import tqdm
+
+from devlib.checks import check_count
+from devlib.devices import is_gpu, move, to_numpy
+from devlib.errors import UserError
+from devlib.fast import Uncompiled, compiled, mean_gradient
+from devlib.rng import generator
+from devlib.sampling.burn_in import find_burn_in
+from devlib.sampling.checked import check_loss, check_rounding
+from devlib.sampling.draws import Draws
+from devlib.sampling.given import problem_of
+from devlib.sampling.model import (
+    Layout,
+    check_memory,
+    check_problem,
+    flat_loss,
+    per_sample_losses,
+)
+from devlib.sampling.sgld import SGLD
+
+RANDOM_BLOCK = 2**16  # numbers drawn from one stream at a time, about
+LONGEST_BLOCK = 2**10  # draws that they may last, at most
+STARTS = ("w0", "prior")
+VECTORISED_BELOW = 2_000  # parameters; above it a CPU is faster with one chain at a time
+
+
+class Chains:
+    """Chains that can be run on: `extend` takes more steps, `draws` gives all so far. An extended
+    chain equals one that was never interrupted. Arguments and errors as for `sample_chains`."""
+
+    def __init__(self, loss, params, data, sampler, *, chains, seed=0, batch_size=None, mask=None,
+                 vectorised=None, compile=True, init_losses=None, microbatch=None, start="w0"):
+        problem = problem_of(loss, params, data)
+        loss, params, mask = problem.loss, problem.params, problem.mask(mask)
+        _check(params, problem.data, sampler, chains, seed, batch_size, init_losses, start)
+        if microbatch is not None:
+            check_count("microbatch", microbatch)
+        originals = params
+        params = {name: p.detach() for name, p in params.items()}
+        self.data, self.sampler = problem.data, sampler
+        self.chains, self.seed, self.batch_size = int(chains), int(seed), batch_size
+        self.microbatch = microbatch
+        self.layout = Layout.of(params)
+        origin = self.layout.flatten(params)
+        free = self.layout.indices(mask)
+        self.free = None if free is None else free.to(origin.device)
+        self.origin = origin
+        self.anchor = origin if free is None else origin[self.free]
+        self.size = len(self.anchor)
+        self.loss = loss = check_loss(loss, originals, self.data, self.layout.freed(mask))
+        if init_losses is None:
+            init_losses = per_sample_losses(loss, params, self.data)
+        self.init_losses = torch.as_tensor(init_losses, device=origin.device).detach().double()
+        if not self.init_losses.isfinite().all():
+            raise UserError("the loss of w0 is not finite on every sample; no chain can start")
+        check_rounding(self.anchor, float(self.init_losses.mean()), sampler)
+        self.start = start
+        self.w = self._starts()  # (C, P)
+        self.state = torch.stack([sampler.start(self.anchor)] * self.chains)
+        self.taken = 0
+        self._losses = [np.zeros((self.chains, 0))]
+        self._baseline = [np.zeros((self.chains, 0))]
+        self._distances = [np.zeros((self.chains, 0))]
+        self._choose_step(vectorised, compile)
+
+    def extend(self, draws, progress=False):
+        """Takes `draws` more steps of every chain."""
+        check_count("draws", draws)
+        check_memory(f"draws = {draws}", 48 * draws * self.chains)  # three float64, twice
+        losses, baseline, distances = np.full((3, self.chains, draws), np.nan)
+        bar = tqdm(total=draws * self.chains, unit="step", desc="SGLD",
+                   disable=None if progress else True)
+        run = self._extend_together if self.vectorised else self._extend_one_by_one
+        run(draws, losses, baseline, distances, bar)
+        bar.close()
+        self.taken += draws
+        self._losses.append(losses)
+        self._baseline.append(baseline)
+        self._distances.append(distances)
+
+    def draws(self, burn_in=None) -> Draws:
+        """All draws so far; `burn_in=None` finds it from the trace."""
+        losses, baseline, distances = (np.concatenate(parts, 1) for parts in
+                                       (self._losses, self._baseline, self._distances))
+        bad = ~np.isfinite(losses)
+        losses[np.cumsum(bad, 1) > 0] = np.nan
+        distances[np.isnan(losses)] = np.nan
+        diverged = {int(chain): int(bad[chain].argmax()) for chain in np.flatnonzero(bad.any(1))}
+        if burn_in is None:
+            burn_in = find_burn_in(losses - baseline) if len(diverged) < self.chains else 0
+        return Draws(losses, baseline, float(self.init_losses.mean()), self.sampler, int(burn_in),
+                     int(self.batch_size or len(self.data[0])), self.seed, diverged, distances,
+                     float(self.anchor.double().square().mean().sqrt()), self.start)
+
+    def _starts(self):
+        """Where the chains begin, (C, P): at w0, or spread about it as the spring alone would."""
+        w = self.anchor.expand(self.chains, -1).clone()
+        if self.start == "w0":
+            return w
+        noise = torch.stack([
+            torch.randn(self.size, generator=generator(self.seed, "prior start", chain),
+                        dtype=w.dtype) for chain in range(self.chains)])
+        return w + move(noise, w.device) / self.sampler.gamma**0.5
+
+    def _choose_step(self, vectorised, compile):
+        """Sets the step function; with vectorised=None, vmap has to prove that it can run."""
+        narrow = not is_gpu(self.origin.device)
+
+        def make(vectorised, compile=compile):
+            self.vectorised = vectorised
+            self.step = _step_function(self.loss, self.layout, self.sampler, vectorised,
+                                       compile and not (vectorised and narrow),
+                                       self.free is not None, self.batch_size is None,
+                                       None if vectorised else self.microbatch)
+        if vectorised is not None:
+            return make(bool(vectorised))
+        make(not narrow or self.size < VECTORISED_BELOW, compile=False)
+        if self.vectorised:
+            try:
+                indices, noise = Random(self, range(self.chains)).at(0)
+                self._step_all(indices, noise)
+            except RuntimeError:  # what vmap raises for a loss that it cannot trace
+                return make(False)
+        make(self.vectorised)
+
+    def _extend_one_by_one(self, draws, losses, baseline, distances, bar):
+        for chain in range(self.chains):
+            w, state = self.w[chain].clone(), self.state[chain].clone()
+            if not w.isfinite().all():
+                continue  # it diverged before
+            random = Random(self, [chain])
+            for draw in range(draws):
+                indices, noise = random.at(self.taken + draw)
+                indices = None if indices is None else indices[0]
+                distance = self.distance(w)  # before the step, as the loss
+                value, w, state = self.step(w, state, self.anchor, self.origin, self.free,
+                                            self.batch(indices), noise[0])
+                value = float(value)
+                if not math.isfinite(value):
+                    w = torch.full_like(w, torch.nan)
+                    break  # the rest of this chain stays NaN; the others go on
+                losses[chain, draw] = value
+                baseline[chain, draw] = float(self.baseline(indices))
+                distances[chain, draw] = float(distance)
+                bar.update()
+            self.w[chain], self.state[chain] = w, state
+
+    def _extend_together(self, draws, losses, baseline, distances, bar):
+        random = Random(self, range(self.chains))
+        values, baselines, apart = [], [], []
+        for draw in range(draws):
+            indices, noise = random.at(self.taken + draw)
+            apart.append(self.distance(self.w))  # before the step, as the loss
+            value, self.w, self.state = self._step_all(indices, noise)
+            values.append(value)
+            baselines.append(self.baseline(indices).expand(self.chains))
+            bar.update(self.chains)
+        losses[:] = to_numpy(torch.stack(values, 1).double())
+        baseline[:] = to_numpy(torch.stack(baselines, 1))
+        distances[:] = to_numpy(torch.stack(apart, 1).double())
+
+    def _step_all(self, indices, noise):
+        return self.step(self.w, self.state, self.anchor, self.origin, self.free,
+                         self.batch(indices), noise)
+
+    def batch(self, indices):
+        """The samples at `indices` (m,) or (C, m), or the whole set."""
+        return self.data if indices is None else tuple(part[indices] for part in self.data)
+
+    def distance(self, w):
+        """|w - w0|^2 of positions (..., P)."""
+        return (w - self.anchor).square().sum(-1)
+
+    def baseline(self, indices):
+        """Mean loss of w0 on those samples."""
+        return (self.init_losses if indices is None else self.init_losses[indices]).mean(-1)
+
+
+class Random:
+    """Batch indices and noise of some chains, as functions of (seed, chain, draw).
+
+    They come in blocks of a fixed length, so that small models do not spend their time starting
+    generators; the length depends on the sizes alone, never on where a run began. They are drawn on
+    the CPU and moved to where the chains are: the same numbers on every device.
+    """
+
+    def __init__(self, run: Chains, chains):
+        self.run, self.chains = run, chains
+        longest = RANDOM_BLOCK // max(run.size, run.batch_size or 1)
+        self.length = min(LONGEST_BLOCK, max(1, longest))
+        self.block = None
+
+    def at(self, draw):
+        """Indices (C, m), or None for the whole set, and noise (C, P) of that draw."""
+        block, offset = divmod(draw, self.length)
+        if block != self.block:
+            self.block = block
+            indices, noise = zip(*[self._make(chain, block) for chain in self.chains], strict=True)
+            where = self.run.anchor.device
+            self.noise = move(torch.stack(noise, 1), where)
+            self.indices = (None if indices[0] is None else
+                            move(torch.stack(indices, 1), where))
+        return (None if self.indices is None else self.indices[offset]), self.noise[offset]
+
+    def _make(self, chain, block):
+        run = self.run
+        gen = generator(run.seed, "chain", chain, block)
+        noise = torch.randn(self.length, run.size, generator=gen, dtype=run.anchor.dtype)
+        if run.batch_size is None:
+            return None, noise
+        indices = torch.randint(len(run.data[0]), (self.length, run.batch_size), generator=gen)
+        return indices, noise
+
+
+@functools.lru_cache(maxsize=32)  # as flat_loss
+def _step_function(loss, layout, sampler, vectorised, compile, masked, whole_set, microbatch):
+    """(w, state, anchor, origin, free, batch, noise) -> (loss before the step, new w, state)."""
+    gradient_and_loss = mean_gradient(flat_loss(loss, layout, masked), microbatch,
+                                      compile and not vectorised)
+
+    def step(w, state, anchor, origin, free, batch, noise):
+        gradient, value = gradient_and_loss(w, origin, free, batch)
+        w, state = sampler.step(w, state, gradient, anchor, noise)
+        return value, w, state
+
+    if vectorised:
+        step = vmap(step, in_dims=(0, 0, None, None, None, None if whole_set else 0, 0))
+        if compile and not isinstance(loss, Uncompiled):
+            step = compiled(step)
+    return step
+
+
+def check_start(start, sampler):
+    """Raises UserError for what is no sampler, for a start that there is not, and for the prior's
+    where gamma = 0 gives none."""
+    if not isinstance(sampler, SGLD):
+        raise UserError(f"sampler must be an SGLD or RMSpropSGLD, not {sampler!r}")
+    if start not in STARTS:
+        raise UserError(f"start must be one of {', '.join(STARTS)}, not {start!r}")
+    if start == "prior" and not sampler.gamma:
+        raise UserError("gamma = 0 gives no prior to start from; take a gamma above 0, or "
+                        "start='w0'")
+
+
+def _check(params, data, sampler, chains, seed, batch_size, init_losses, start):
+    """Everything that can be wrong without a look at the loss."""
+    check_count("chains", chains)
+    check_count("seed", seed, least=0)
+    if batch_size is not None:
+        check_count("batch_size", batch_size)
+    check_start(start, sampler)
+    samples = check_problem(params, data)
+    if init_losses is not None and tuple(init_losses.shape) != (samples,):
+        raise UserError(f"init_losses must have shape ({samples},), one loss a sample, not "
+                        f"{tuple(init_losses.shape)}")
+    size = sum(p.numel() * p.element_size() for p in params.values())
+    check_memory(f"chains = {chains}", 2 * chains * size)
+    if batch_size is not None:
+        sample = sum(part[:1].numel() * part.element_size() for part in data)
+        check_memory(f"batch_size = {batch_size}", batch_size * sample)

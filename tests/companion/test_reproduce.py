@@ -1,0 +1,111 @@
+"""`reproduce` trains the models first, each once, and every table finds its checkpoints."""
+
+import json
+
+import numpy as np
+import pytest
+
+from companion import presets, regression, reproduce, results, results_language
+from companion.checkpoint_rows import hessian_row
+from companion.claims.table_rows import HESSIAN_ERRORS, plateaus_on
+from companion.compute import parallel
+from companion.packed import open_run
+from devlib.regression.model import MICROBATCH, build_model, per_sample_loss
+from devlib.regression.task import fixed_set
+
+NAMES = {"regression": "regression-doubled-seed2", "two-layer": "language-2layer-seed2",
+         "one-layer": "language-1layer-seed2"}
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """Which models `train_all` asked for, in this process."""
+    monkeypatch.setenv("DEVLIB_RUNS", str(tmp_path))
+    asked = []
+
+    def each(function, items, **_):
+        asked.extend(items)
+        return parallel.each(function, items, jobs=1)
+
+    monkeypatch.setattr(reproduce, "each", each)
+    return asked
+
+
+def test_all_three_models_are_trained_once_and_timed(trained, tmp_path):
+    reproduce.train_all("smoke", 2)
+    assert [key.folder for key in trained] == list(NAMES.values())
+    for name in NAMES.values():
+        place = tmp_path / "smoke" / name
+        assert open_run(place / "checkpoints").steps
+        assert json.loads((place / "seconds.json").read_text())["training"] > 0
+
+
+def test_a_model_whose_tables_are_finished_is_left_alone(trained, tmp_path):
+    for name in NAMES.values():
+        place = tmp_path / "smoke" / name
+        place.mkdir(parents=True)
+        (place / results.MANIFEST).write_text("{}")
+    reproduce.train_all("smoke", 2)
+    assert trained == []
+    (tmp_path / "smoke" / NAMES["one-layer"] / results.MANIFEST).unlink()
+    reproduce.train_all("smoke", 2)
+    assert [key.folder for key in trained] == [NAMES["one-layer"]]
+
+
+def test_every_table_is_asked_for_at_the_same_scale(monkeypatch):
+    asked = []
+
+    def note(name):
+        return lambda *scale, **options: asked.append((name, *scale, options))
+
+    monkeypatch.setattr(reproduce, "train_all", note("train"))
+    for name in ("regression", "development", "hessian", "check"):
+        monkeypatch.setattr(results, name, note(name))
+    monkeypatch.setattr(results_language, "language", note("language"))
+    monkeypatch.setattr("companion.pages.task_sets.task_sets", note("task sets"))
+    monkeypatch.setattr("companion.pages.primer.primer", note("primer"))
+    monkeypatch.setattr("companion.pages.calibration.calibration", note("calibration"))
+    monkeypatch.setattr("companion.pages.fidelity.fidelity", note("fidelity"))
+    reproduce.compute_tables("smoke", 5, "toy")
+    assert asked[0][0] == "train"
+    assert all(call[1:3] == ("smoke", 5) for call in asked)
+    assert {call[0] for call in asked} == {"train", "regression", "development", "hessian", "check",
+                                           "task sets", "primer", "calibration", "fidelity",
+                                           "language"}
+    assert [call[4:] for call in asked if call[0] == "language"] == [(2, "toy", {}),
+                                                                     (1, "toy", {})]
+
+
+def test_the_check_has_the_paper_s_batch_and_burn_in(trained):
+    paper, published = presets.PAPER.regression.llc, presets.PUBLISHED
+    llc = results.by_the_paper(published.regression.llc, published.check)
+    assert (llc.batch, llc.burn_in, llc.eps, llc.nbeta, llc.gamma) == (
+        paper.batch, paper.burn_in, paper.eps, paper.nbeta, paper.gamma)
+    table = results.check("smoke", 2, recompute=True)["llc"]
+    assert table.step.tolist() == [96, 599]
+    assert set(table.draws) == {30} and set(table.burn_in) == {15}
+    assert results.check("laptop", 0) is None
+
+
+def test_hessian_tables_are_those_of_the_checkpoints(trained, tmp_path):
+    found = results.hessian("smoke", 2, recompute=True)
+    settings, chosen = presets.SMOKE.regression, presets.SMOKE.hessian
+    store = open_run(tmp_path / "smoke" / NAMES["regression"] / "checkpoints")
+    statistics = found["statistics"]
+    assert len(statistics) == chosen.checkpoints
+    last = statistics.iloc[-1]
+    wanted = hessian_row(per_sample_loss(build_model(settings, 0)), store.load(store.steps[-1]),
+                         fixed_set(2, "hessian", chosen.samples, settings.task), chosen, 2,
+                         microbatch=MICROBATCH)
+    assert last.step == store.steps[-1]
+    assert {key: last[key] for key in wanted} == pytest.approx(wanted, rel=1e-3, abs=1e-4)
+    llc = results.regression("smoke", 2, recompute=True)["llc"]
+    for column, error in HESSIAN_ERRORS.items():  # the page's rule takes even so few checkpoints
+        assert set(plateaus_on(statistics[column], statistics[error], statistics.step, llc,
+                               settings.stages)) <= set(statistics.step)
+    density = found["density"]
+    for _, part in density.groupby("step"):
+        assert part.weight.sum() == pytest.approx(1, abs=1e-4)
+    assert np.isin(density.step, store.steps).all()
+    again = regression.hessian_tables(store, settings, chosen, 2, tmp_path / "other")
+    np.testing.assert_allclose(again["statistics"].trace, statistics.trace, rtol=1e-4)
