@@ -51,9 +51,10 @@ def lacking(setting) -> str | None:
 
 
 def run(arguments, setting) -> subprocess.CompletedProcess:
-    """A command of this Python under a setting."""
+    """A command of this Python under a setting; one thread where that says nothing of threads, as
+    in `make test`."""
     return subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, text=True,
-                          env=os.environ | setting, capture_output=True)
+                          env=os.environ | {"OMP_NUM_THREADS": "1"} | setting, capture_output=True)
 
 
 def pages_and_tables(setting) -> tuple[bool, str]:
