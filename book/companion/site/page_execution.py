@@ -27,11 +27,14 @@ def execute(nb, page, failures, values=None, bar=True, **variables):
         try:
             done = papermill.execute_notebook(
                 nb, partial, values or {}, kernel_name="python3", cwd=page.parent,
-                progress_bar=bar, extra_arguments=["--log-level=CRITICAL"])
+                progress_bar=bar, extra_arguments=["--log-level=CRITICAL"],
+                kernel_manager_class=_quiet_kernels(Path(folder) / "kernel.log"))
         except papermill.PapermillExecutionError as error:
             what = f"cell {error.exec_count} failed: {error.ename}: {error.evalue}"
         except RuntimeError as error:  # nbclient's DeadKernelError is one
-            what = f"the kernel died, perhaps for want of memory ({error})"
+            said = (Path(folder) / "kernel.log").read_text(errors="replace").splitlines()
+            what = (f"the kernel died, perhaps for want of memory ({error})"
+                    + "".join(f"; its last word: {line}" for line in said[-1:]))
         else:
             failed.unlink(missing_ok=True)
             return done
@@ -39,6 +42,19 @@ def execute(nb, page, failures, values=None, bar=True, **variables):
         write(canonical(read(partial), keep_injected=True), failed)
     what = " ".join(what.split())
     raise UserError(f"{page.stem}: {what}; the notebook up to there: {failed}")
+
+
+def _quiet_kernels(log):
+    """Kernels whose processes write to the file `log`, not to this one's terminal: what a cell
+    prints is in the notebook, and what sockets say while a kernel ends is nobody's concern."""
+    from jupyter_client.manager import AsyncKernelManager
+
+    class QuietKernels(AsyncKernelManager):
+        async def start_kernel(self, **options):
+            with log.open("ab") as file:
+                await super().start_kernel(**options, stdout=file, stderr=file)
+
+    return QuietKernels
 
 
 def _variables(**variables):
