@@ -11,7 +11,6 @@ from companion.claims.verdicts import first_to_make, onset
 from devlib.steps import at, nearest
 
 TWO, ONE = "language-2layer", "language-1layer"
-LM1_END = 900  # the paper's
 
 
 def least_bigram(run, kind=TWO):
@@ -23,6 +22,23 @@ def least_bigram(run, kind=TWO):
 def when(step, steps) -> Reading:
     """A step at which something was seen, no more sharply than checkpoints are spaced."""
     return Reading(float(step), blind=spacing(steps, step))
+
+
+def after(later, earlier, steps) -> Reading:
+    """By how much one step is after another, in the log of their ratio, both counted from 1."""
+    return Reading(float(np.log1p(later) - np.log1p(earlier)),
+                   blind=max(spacing(steps, later), spacing(steps, earlier)))
+
+
+def half_way(values, steps, run) -> float:
+    """The step at which half of the way from the bigram minimum to the last value is made."""
+    return first_to_make(0.5, values, steps, least_bigram(run).step)
+
+
+def trigrams_begin(run) -> int:
+    """The step at which trigrams have made a tenth of their gain."""
+    behaviour = run[TWO]["behaviour"]
+    return onset(behaviour.ngram_3, behaviour.step, start=1)
 
 
 @measures("LM-1")
@@ -49,12 +65,16 @@ def positional_ablation(run, of, step=None):
     """What positions are worth."""
     behaviour = run[TWO]["behaviour"]
     end = behaviour.iloc[-1]
+    begins = onset(behaviour.ablation, behaviour.step)
     if of == "when":
-        return when(onset(behaviour.ablation, behaviour.step), behaviour.step)
+        return when(begins, behaviour.step)
+    if of == "order":
+        return after(begins, least_bigram(run).step, behaviour.step)
     found = end if step is None else at(behaviour, step)
-    if of == "share":  # of the last gap
+    if of == "share":  # of the last gap, at the bigram minimum
         if not end.ablation:
             return Reading(np.nan)
+        found = least_bigram(run)
         return Reading(found.ablation / end.ablation, found.ablation_se / abs(end.ablation))
     return Reading(found.ablation, found.ablation_se)
 
@@ -63,8 +83,11 @@ def positional_ablation(run, of, step=None):
 def ngram_scores(run, of, n, step=None):
     """The n-gram scores, and when they have made a tenth of their gain."""
     behaviour = run[TWO]["behaviour"]
+    begins = onset(behaviour[f"ngram_{n}"], behaviour.step, start=1)
     if of == "when":
-        return when(onset(behaviour[f"ngram_{n}"], behaviour.step, start=1), behaviour.step)
+        return when(begins, behaviour.step)
+    if of == "order":
+        return after(begins, least_bigram(run).step, behaviour.step)
     found = behaviour.iloc[-1] if step is None else at(behaviour, step)
     return Reading(found[f"ngram_{n}"], found[f"ngram_{n}_se"])
 
@@ -80,10 +103,13 @@ def best_head(run, layer, column):
 
 def _heads(run, layer, column, of, step=None):
     """A head's score; its score over the mean of untrained heads; or when it has made half of its
-    way from the end of LM1 to its last."""
+    way, as a step or after trigrams have begun."""
     best, heads = best_head(run, layer, column), run[TWO]["heads"]
+    half = half_way(best[column], best.step, run)
     if of == "when":
-        return when(first_to_make(0.5, best[column], best.step, LM1_END), best.step)
+        return when(half, best.step)
+    if of == "order":
+        return after(half, trigrams_begin(run), best.step)
     found = best.iloc[-1] if step is None else at(best, step)
     unit = heads[column][heads.step == heads.step.min()].mean() if of == "times" else 1.0
     return Reading(found[column] / unit, found[f"{column}_se"] / unit)
@@ -105,8 +131,13 @@ def prefix_matching_heads(run, **row):
 def icl_score(run, of, step=None, start=None):
     """The ICL score."""
     behaviour = run[TWO]["behaviour"]
+    half = half_way(behaviour.icl, behaviour.step, run)
     if of == "when":
-        return when(first_to_make(0.5, behaviour.icl, behaviour.step, LM1_END), behaviour.step)
+        return when(half, behaviour.step)
+    if of == "order":
+        return after(half, trigrams_begin(run), behaviour.step)
+    if of == "drop":
+        return unpaired(behaviour, least_bigram(run).step, run.last(TWO), "icl", "icl_se")
     if of == "change":
         return unpaired(behaviour, start, step, "icl", "icl_se")
     found = behaviour.iloc[-1] if step is None else at(behaviour, step)
@@ -123,10 +154,13 @@ def k_composition(run, of, step=None):
     pair = composition[(composition.earlier_head == earlier)
                        & (composition.later_head == later)].set_index("step").k.sort_index()
     ratio = pair / composition.groupby("step").k.mean()
+    half = half_way(ratio.to_numpy(), ratio.index.to_numpy(), run)
     if of == "when":
-        return when(first_to_make(0.5, ratio.to_numpy(), ratio.index.to_numpy(), LM1_END),
-                    ratio.index)
-    return Reading(ratio[nearest(ratio.index, step)])
+        return when(half, ratio.index)
+    if of == "order":  # the attention pattern's half after it
+        head = best_head(run, 1, "previous")
+        return after(half_way(head.previous, head.step, run), half, ratio.index)
+    return Reading(ratio.iloc[-1] if step is None else ratio[nearest(ratio.index, step)])
 
 
 @measures("LM-8")
@@ -154,10 +188,10 @@ def one_layer(run, of):
     if of == "bigrams":
         return when(least.step, behaviour.step)
     if of == "positions":
-        return when(onset(behaviour.ablation, behaviour.step), behaviour.step)
-    if of == "trigrams":
-        return when(onset(behaviour.ngram_3, behaviour.step, start=1), behaviour.step)
-    if of == "two layers":
+        other = onset(behaviour.ablation, behaviour.step)
+    elif of == "trigrams":
+        other = onset(behaviour.ngram_3, behaviour.step, start=1)
+    elif of == "two layers":
         two = run[TWO]["behaviour"]
         two = two[two.step <= run.last(ONE)]
         other = two.step[two.bigram.idxmin()]
@@ -184,10 +218,10 @@ def one_layer_drop(run, of, start, end):
 
 @measures("LM-11")
 def language_llc(run, of, step=None):
-    """The two-layer model's LLC at a step, and its change from the end of LM1 to the run's."""
+    """The two-layer model's LLC at a step, and its change from the bigram minimum on."""
     tables = run[TWO]
     if of == "climb":
-        return llc_change(tables["llc"], LM1_END, run.last(TWO),
-                          ill_of(tables, LM1_END, run.last(TWO)))
+        start, end = least_bigram(run).step, run.last(TWO)
+        return llc_change(tables["llc"], start, end, ill_of(tables, start, end))
     found = at(tables["llc"], step)
     return Reading(found.llc, found.mcse, ill=ill(tables, step))

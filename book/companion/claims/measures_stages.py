@@ -40,7 +40,10 @@ def language_stages(run, of, start=None, end=None):
     tables = run["language-2layer"]
     if of == "change":
         return llc_change(tables["llc"], start, end, ill_of(tables, start, end))
-    return stage_reading(tables, run.stages("language-2layer")[1], LANGUAGE, of, end)
+    found = run.stages("language-2layer")[1]
+    if of == "count":
+        return Reading(len(found), ill=ill_of(tables, *found))
+    return stage_reading(tables, found, LANGUAGE, of, end)
 
 
 LAST = 499_999  # the paper's last step, which a seed must have reached
