@@ -20,4 +20,4 @@ def behind(ax, *curves, last=None):
     if (legend := ax.get_legend()) is not None:
         handles, labels = ax.get_legend_handles_labels()
         ax.legend(handles, labels, fontsize=legend.get_texts()[0].get_fontsize(),
-                  ncols=legend._ncols, loc=legend._loc)
+                  ncols=legend._ncols, loc=legend._loc, frameon=legend.get_frame_on())
