@@ -41,6 +41,7 @@ import pandas as pd
 from companion import figures, results
 from companion.claims.ledger import show
 from companion.claims.verdicts import verdict
+from companion.figures_released import behind
 from devlib.regression.model import RegressionTransformer, parameter_table
 from devlib.regression.task import ridge_floor
 from devlib.settings import describe
@@ -98,11 +99,12 @@ fig = figures.curve_with_levels(
     {"zero predictor": zero, "ridge floor": floor},
     "test loss (squared target units)",
     errors={"transformer": evaluation.loss_se})
+behind(fig.axes[0], "loss")
 figures.show(fig, evaluation[["step", "loss", "loss_se", "train_loss"]],
            "loss", run.description)
 
 # %% [markdown]
-# The band is two standard errors of the test loss, all of it shared from checkpoint to checkpoint, since the
+# Grey are the authors' five released seeds. The band is two standard errors of the test loss, all of it shared from checkpoint to checkpoint, since the
 # test contexts are the same. While the model learns to predict zero, the curve comes down to the dashed line;
 # where it falls below, the model uses its context.
 

@@ -31,8 +31,8 @@ recompute: bool = False  # compute anew instead of reading stored tables
 
 # %% tags=["hide-input"]
 from companion import figures
-from companion.claims.judge import DIFFERS
 from companion.claims.ledger import on_tables, show
+from companion.claims.verdicts import DIFFERS
 from companion.known.potentials import FIGURE_2
 from companion.pages import primer_figures
 from companion.pages.primer import SETTINGS, agrees, kept_histogram, primer
@@ -186,8 +186,8 @@ print(f"smallest ESS {found.ess.min():.0f}, largest R-hat "
 
 # %% [markdown]
 # `limit` is the integral at $n\beta = 10^{12}$; `reference` is the answer at this $n\beta$, $\gamma$ and step
-# size. Estimates are held against the reference: an effective sample size (ESS) of 200 or more, then a
-# distance below four Monte Carlo standard errors (MCSE). Chains are many and short here, so that R-hat, which
+# size. Estimates are held against the reference, where the effective sample size (ESS) is 200 or more, by their Monte
+# Carlo standard errors (MCSE): one p for all of them together. Chains are many and short here, so that R-hat, which
 # compares them one by one, is not near 1 where mixing is slow; the error counts what they lack. Reference and asymptote differ for three reasons:
 #
 # - $\gamma$ holds the chain near $w_0$, which lowers the mean: a quadratic direction of curvature $h$ gives

@@ -41,7 +41,8 @@ from companion import figures, presets, results
 from companion import figures_development as draw
 from companion.claims.ledger import show
 from companion.claims.table_rows import classify
-from companion.claims.verdicts import say, verdict
+from companion.claims.verdicts import say
+from companion.figures_released import behind
 from companion.pages.task_sets import task_sets
 from devlib.regression import metrics
 from devlib.regression.model import build_model
@@ -88,7 +89,8 @@ show("LR-4", regression=run)
 #
 # D.1.1, Fig. D.1. Other runs, trained on a finite set of $M$ tasks, whose mean is not zero. If the model first
 # learned to predict zero, its predictions would come closest to zero; if it learns the task prior
-# $x \cdot \bar w$, they come closer to that.
+# $x \cdot \bar w$, they come closer to that. This is not the paper's experiment: theirs goes to $M = 2^{20}$, has a
+# rate of 0.01, and sums the distances over $k$; ours ends at $M = 1024$ and takes their mean.
 
 # %% mystnb={"image": {"alt": "Mean-square distance of the predictions to zero and to the task prior over training, one curve for each number of tasks, on logarithmic scales"}}
 sets = task_sets(preset, seed, recompute and not reuse)
@@ -101,16 +103,15 @@ figures.show(fig, sets["distances"], "task_prior", sets.description)
 # %%
 closest = sets["distances"].groupby("tasks")[["zero", "prior"]].min()
 print(closest.round(4).to_string())
-few = closest[closest.index <= 64]
-say("D.1.1: few tasks: the predictions come closer to the task prior than to zero:",
-    verdict(bool((few.prior < few.zero).all()), reached=reached >= 1_000))
+show("LR-19", task_sets=sets)
 
 # %% [markdown]
 # ## LR2: learning in context
 #
 # Section 7.2, D.1.2. The ICL scores compare positions: $\text{ICL}_{1:4} = \ell_4 - \ell_1$ is what the first
 # pairs give, $\text{ICL}_{4:8} = \ell_8 - \ell_4$ what further pairs add. Below zero, later is better. The test
-# contexts are the same at every checkpoint, so a change is known far better than the band says of a level.
+# contexts are the same at every checkpoint, so a change is known far better than the band says of a level. Grey are
+# the released five seeds, whose test set has less noise (below).
 
 # %% mystnb={"image": {"alt": "The two ICL scores over training with error bands: the early one falls during the second stage, the late one first rises and then falls"}}
 half = task.examples // 2
@@ -119,6 +120,7 @@ scores = pick(behaviour, names)
 fig = draw.curves({"in-context learning": scores}, stages, "score (squared target units)",
                   columns=1, height=4.0, levels={"no gain": 0.0},
                   errors={names[key]: behaviour[f"{key}_se"] for key in names})
+behind(fig.axes[0], *names)
 figures.show(fig, behaviour[["step", *(name for key in names for name in (key, f"{key}_se"))]],
            "icl", run.description)
 
@@ -127,7 +129,11 @@ show("LR-5", "LR-6", development=development)
 
 # %% [markdown]
 # The released per-token, ICL and out-of-distribution curves were made with noise of *standard deviation*
-# 0.125, where the task has *variance* 0.125; what is compared with their levels repeats that slip.
+# 0.125, where the task has *variance* 0.125. The ICL scores that are compared with them repeat that slip. The
+# out-of-distribution errors are measured once, with the right noise; what is compared is less the difference
+# of the targets' noise, $0.109 / g^2$, and the figure below shows both as they are. The five seeds have one test set
+# in common, whose error their spread does not show: at step 0 the released ICL 4:8 is about 0.2 in all of them,
+# where an untrained model has none.
 #
 # ## LR3 and LR4: out of distribution
 #
@@ -145,6 +151,8 @@ panels = {f"{title}, {family}s": gains(kind, family)
           for kind, title in (("ood", "error / g²"), ("scale", "output / g²"))
           for family in ("input", "task")}
 fig = draw.curves(panels, stages, "squared target units", levels={"zero output": task.task_dim})
+for ax, family in zip(fig.axes, ("input", "task"), strict=False):
+    behind(ax, *(f"ood_{family}_{g:g}" for g in chosen.gains))
 figures.show(fig, pd.concat([table.assign(panel=name) for name, table in panels.items()]), "ood",
            run.description)
 
@@ -172,7 +180,7 @@ figures.show(fig, structure[["step", *(f"{name}_{i}" for name in ("embed", "posi
                                      for i in range(1, count + 1))]], "embedding", run.description)
 
 # %%
-show("LR-9", development=development)
+show("LR-9", "LR-20", development=development)
 
 # %% [markdown]
 # ## Attention becomes hard and constant
@@ -285,6 +293,7 @@ show("LR-10", "LR-11", development=development)
 # %% mystnb={"image": {"alt": "Norm of all weights over training, on a logarithmic scale, with the stage bands"}}
 fig = draw.curves({"norm of all weights": pick(evaluation, {"weight_norm": "norm"})}, stages,
                   "norm (no unit)", columns=1, height=3.4, log=True)
+behind(fig.axes[0], "weight_norm")
 figures.show(fig, evaluation[["step", "weight_norm"]], "weight_norm", run.description)
 
 # %%

@@ -38,6 +38,7 @@ import pandas as pd
 from companion import figures, results
 from companion import figures_development as draw
 from companion.claims.ledger import show
+from companion.figures_released import behind
 from companion.pages.boundaries import beside_paper
 from companion.seeds import at_steps, spread
 from devlib.stages import PAPER_STAGE_ENDS, find_stages
@@ -57,7 +58,8 @@ found = {key: find_stages(run["llc"], run["evaluation"], rule) for key, run in r
 # %% [markdown]
 # ## Loss and LLC of every run
 #
-# The bands are the stages of the first run in the list.
+# The bands are the stages of the first run in the list; grey are the authors' five released seeds, their mean and
+# range.
 
 # %% mystnb={"image": {"alt": "LLC and test loss over training, one curve a run"}}
 def joined(table, column):
@@ -73,6 +75,7 @@ for name, table, column in (("LLC", "llc", "llc"), ("test loss", "evaluation", "
     both = joined(table, column)
     fig = draw.curves({name: both}, stages, {"LLC": "LLC (no unit)"}.get(
         name, "squared target units"), columns=1, height=3.6)
+    behind(fig.axes[0], column)
     figures.show(fig, both, column, description)
 
 # %% [markdown]
@@ -98,8 +101,8 @@ if len(runs) > 1:
 # %% [markdown]
 # ## Beside the released five seeds
 #
-# LLC, test loss and weight norm at the paper's stage ends, each with our error, beside the authors' released
-# runs (their LLC is the mean of five seeds, losses and norms are those of seed 1).
+# LLC, test loss and weight norm at the paper's stage ends, each with our error, beside the interval in which the
+# authors' five released seeds want one more run.
 
 # %%
 for (kind, number), run in runs.items():

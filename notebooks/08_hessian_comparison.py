@@ -42,7 +42,8 @@ import pandas as pd
 from companion import figures, presets, results
 from companion import figures_development as draw
 from companion.claims.ledger import show
-from companion.claims.table_rows import HESSIAN_ERRORS, near, plateaus_on
+from companion.claims.table_rows import HESSIAN_ERRORS, matched, plateaus_on
+from companion.figures_released import behind
 from devlib.hessian import Density
 from devlib.stages import find_stages
 
@@ -64,9 +65,11 @@ trace = statistics[["step", "trace"]]
 top = statistics[["step", *(f"eig_{i}" for i in range(1, chosen.eigenvalues + 1))]]
 fig = draw.curves({"trace": trace}, stages, "curvature (loss units)", columns=1, height=3.4,
                   log=True, errors={"trace": statistics.trace_se})
+behind(fig.axes[0], "trace")
 figures.show(fig, statistics[["step", "trace", "trace_se"]], "hessian_trace", run.description)
 fig = draw.curves({"largest eigenvalues": top.rename(columns=lambda n: n.replace("eig_", "no. "))},
                   stages, "curvature (loss units)", columns=1, height=3.4, log=True)
+behind(fig.axes[0], "eig_1")
 figures.show(fig, top, "hessian_eigenvalues", run.description)
 
 # %% [markdown]
@@ -76,8 +79,9 @@ figures.show(fig, top, "hessian_eigenvalues", run.description)
 #
 # Each curve is smoothed as the LLC is, with its own standard errors, after scaling it to the LLC's range, so
 # that the tolerance means the same, and its plateaus are listed. A boundary of the LLC counts as found if a
-# plateau lies within a factor of 1.5. The LLC itself at the Hessian's checkpoints alone says what their spacing
-# costs.
+# plateau lies within a factor of 1.4, each plateau for one boundary at most. The LLC itself at the Hessian's
+# checkpoints alone says what their spacing costs. Where the statistics turn, and what the LLC does meanwhile, is
+# LR-18: B.5 says that curvature and LLC are not consistently correlated.
 
 # %%
 same = run["llc"][run["llc"].step.isin(statistics.step)]
@@ -89,10 +93,10 @@ for name, column in (("trace", "trace"), ("largest eigenvalue", "eig_1")):
     found[name] = plateaus_on(statistics[column], statistics[HESSIAN_ERRORS[column]],
                               statistics.step, run["llc"], settings.stages)
 for name, steps in found.items():
-    hit = [b for b in boundaries if any(near(step, b, 1.5) for step in steps)]
+    hit = matched(steps, boundaries)
     print(f"{name:19} plateaus {', '.join(f'{s:,}' for s in steps) or 'none'}"
           f"; finds {len(hit)} of the LLC's {len(boundaries)}")
-show("LR-13", regression=run, hessian=hessian)
+show("LR-13", "LR-18", regression=run, hessian=hessian)
 
 # %% [markdown]
 # ## The spectrum

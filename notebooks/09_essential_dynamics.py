@@ -37,11 +37,10 @@ reuse: bool = False  # with recompute: measure the committed checkpoints of the 
 corpus: str = ""  # what the language model reads: offline, toy or hub; empty: the preset's
 
 # %% tags=["hide-input"]
-import numpy as np
-
 from companion import figures, presets, results, results_language
 from companion import figures_development as draw
-from companion.claims.verdicts import verdict
+from companion.claims.ledger import show
+from companion.claims.table_rows import MATCH, matched
 from devlib.essential import nearest_boundaries
 from devlib.stages import find_stages
 
@@ -84,10 +83,10 @@ print("boundaries of the LLC:", ", ".join(f"{b:,}" for b in boundaries) or "none
 print(table.round(2).to_string(index=False) if len(table) else "no turning points")
 
 # %%
-near = [b for b in boundaries if (np.abs(np.log1p(table["turns at"]) - np.log1p(b)) < 0.4).any()]
-print(f"{len(near)} of {len(boundaries)} boundaries have a turning point within a factor of 1.5")
-print("more than half of them do:", verdict(len(near) > len(boundaries) / 2,
-                                            reached=reached >= 126_000))
+near = matched(list(table["turns at"]), boundaries)
+print(f"{len(near)} of this run's {len(boundaries)} boundaries have a turning point within a factor "
+      f"of {MATCH}")
+show("LR-22", development=development)
 
 # %% [markdown]
 # ## The language model

@@ -1,8 +1,9 @@
 """The paper's claims on a page, measured at build from the committed tables.
 
-```{claims-table}``` shows the tally and every claim; ```{claims-table} LR-1 LM-1``` the named ones.
-The words are those of the command `claims`. An entry of data/claims.yaml that is malformed, or
-has no measurement, ends the build with its id.
+```{claims-table}``` shows the tally and every claim; ```{claims-table} LR-1 LM-1``` the named ones;
+```{claims-tally}``` the tally alone, with links to the page that has the claims. The words are
+those of the command `claims`. An entry of data/claims.yaml that is malformed, or has no
+measurement, ends the build with its id.
 """
 
 import sys
@@ -12,7 +13,8 @@ from sphinx import addnodes
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
-KINDS = {"agrees": "agrees", "differs": "differs", "not reached at this scale": "open",
+KINDS = {"reproduced": "agrees", "differs": "differs", "too coarse to tell": "open",
+         "not a measurement": "open", "not reached": "open",
          "not run": "open"}  # verdict -> CSS class
 ledgers = {}  # one a build: it takes seconds
 
@@ -24,7 +26,6 @@ class ClaimsTable(SphinxDirective):
     final_argument_whitespace = True
 
     def run(self):
-        from companion import runs
         from companion.claims import ledger
         from devlib.errors import UserError
 
@@ -32,14 +33,34 @@ class ClaimsTable(SphinxDirective):
         ids = self.arguments[0].split() if self.arguments else []
         try:
             ledger.chosen(ids)
-            if runs.COMMITTED not in ledgers:
-                ledgers[runs.COMMITTED] = ledger.ledger()
+            found = [judged for judged in whole() if not ids or judged.claim.id in ids]
         except UserError as error:
             raise ExtensionError(f"claims-table: {error}") from error
-        found = [judged for judged in ledgers[runs.COMMITTED]
-                 if not ids or judged.claim.id in ids]
         blocks = [block(judged) for judged in found]
-        return blocks if ids else [tally(found), *blocks]
+        return blocks if ids else [*tally(found), *blocks]
+
+
+class ClaimsTally(SphinxDirective):
+    """How many of the paper's claims have each verdict, each claim once."""
+
+    def run(self):
+        from devlib.errors import UserError
+
+        self.env.note_reread()
+        try:
+            return tally(whole(), page="/book/claims")
+        except UserError as error:
+            raise ExtensionError(f"claims-tally: {error}") from error
+
+
+def whole():
+    """The ledger on the committed tables, once a build."""
+    from companion import runs
+    from companion.claims import ledger
+
+    if runs.COMMITTED not in ledgers:
+        ledgers[runs.COMMITTED] = ledger.ledger()
+    return ledgers[runs.COMMITTED]
 
 
 def anchor(judged):
@@ -51,24 +72,35 @@ def plus_minus(text):
     return text.replace("+-", "\N{PLUS-MINUS SIGN}")
 
 
-def verdict(judged, text):
+def verdict(kind, text):
     """A verdict in words, with a class for its colour."""
-    return nodes.inline(text=text, classes=["claim-verdict", f"claim-{KINDS[judged.verdict]}"])
+    return nodes.inline(text=text, classes=["claim-verdict", f"claim-{KINDS[kind]}"])
 
 
-def tally(found):
-    """How many claims have each verdict, and links to them."""
+def tally(found, page=None):
+    """How many claims have each verdict, with links to them, on this page or another; and the
+    rows, every one."""
+    from companion.claims import text as claims_text
+
     items = nodes.bullet_list(classes=["claims-tally"])
     for kind in KINDS:
         some = [judged for judged in found if judged.verdict == kind]
         line = nodes.paragraph("", f"{kind}: {len(some)}")
         for index, judged in enumerate(some):
-            line += [nodes.Text(", " if index else " ("), nodes.reference(
-                "", judged.claim.id, refid=anchor(judged), internal=True)]
+            line += [nodes.Text(", " if index else " ("), link_to(judged, page)]
         if some:
             line += nodes.Text(")")
         items += nodes.list_item("", line)
-    return items
+    return [items, nodes.paragraph(text=claims_text.row_tally(found), classes=["claims-rows"])]
+
+
+def link_to(judged, page):
+    """A claim's name, leading to it."""
+    name = judged.claim.id
+    if page is None:
+        return nodes.reference("", name, refid=anchor(judged), internal=True)
+    return addnodes.pending_xref("", nodes.inline(text=name), reftype="doc", refdomain="std",
+                                 reftarget=page, refexplicit=True, refwarn=True)
 
 
 def block(judged):
@@ -78,10 +110,11 @@ def block(judged):
     part = nodes.container(classes=["claim"], ids=[anchor(judged)])
     words = claims_text.head(judged).removeprefix(f"{judged.claim.id}: ")
     part += nodes.paragraph("", "", nodes.strong(text=f"{judged.claim.id}:"), nodes.Text(" "),
-                            verdict(judged, words), classes=["claim-head"])
+                            verdict(judged.verdict, words), classes=["claim-head"])
     part += nodes.paragraph(text=judged.claim.what)
+    part += nodes.paragraph(text=claims_text.believe(judged), classes=["claim-believe"])
     part += table(claims_text.HEADS, judged, claims_text.cells)
-    *facts, _ = claims_text.facts(judged)
+    *facts, _ = claims_text.says(judged)
     part += [nodes.paragraph(text=fact, classes=["claim-fact"]) for fact in facts]
     link = addnodes.pending_xref(
         "", nodes.inline(text=claims_text.page(judged.claim)), reftype="doc", refdomain="std",
@@ -97,7 +130,7 @@ def table(heads, judged, cells):
     header, body = nodes.thead("", row(map(str, heads))), nodes.tbody()
     for m in judged.rows:
         *texts, said = cells(m)
-        body += row([*map(plus_minus, texts), verdict(m, said)])
+        body += row([*map(plus_minus, texts), verdict(m.verdict, said)])
     group += [header, body]
     return nodes.table("", group, classes=["claim-table"])
 
@@ -114,6 +147,7 @@ def setup(app):
     # this checkout's devlib and companion, not others installed
     sys.path[:0] = [str(app.srcdir), f"{app.srcdir}/book"]
     app.add_directive("claims-table", ClaimsTable)
+    app.add_directive("claims-tally", ClaimsTally)
     app.add_css_file("claims.css")
     app.connect("builder-inited", lambda app: ledgers.clear())
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -65,16 +65,16 @@ def list_claims(runs, damaged):
     return compare([run for run, _ in runs], lambda number: number["id"],
                    lambda number: [nodes.literal(text=number["id"]),
                                    nodes.Text(f" {number['claim']}")],
-                   lambda number: [short(number["claim_verdict"])], "claim_verdict")
+                   lambda number: [number["claim_verdict"]], "claim_verdict")
 
 
 def list_numbers(runs, damaged):
     """Numbers by runs: what was measured, its standard error, and the verdict on it."""
     return compare([run for run, _ in runs], lambda number: (number["id"], number["what"]),
                    lambda number: [nodes.literal(text=number["id"]), nodes.Text(
-                       f" {number['what']}: {written(number['expected'])}, "
-                       f"{number['side']} {number['tolerance']}")],
-                   lambda number: [measured(number), short(number["verdict"])], "verdict")
+                       f" {number['what']}: {number['wanted']}; effect "
+                       f"{written(number['effect'])}")],
+                   lambda number: [measured(number), number["verdict"]], "verdict")
 
 
 def compare(runs, key, head, cell, verdict):
@@ -113,10 +113,6 @@ def measured(number):
         return ""
     error = "" if number["error"] is None else f" \u00b1 {number['error']:.2g}"
     return f"{written(number['measured'])}{error}"
-
-
-def short(verdict):
-    return verdict.replace(" at this scale", "")
 
 
 def setup(app):

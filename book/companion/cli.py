@@ -56,7 +56,7 @@ def parser() -> Parser:
     command(_sweep, _takes_page, _takes_grid, _takes_preset, _takes_runs, _takes_cluster)
     command(_reproduce, _takes_scale, _takes_cluster, _takes_corpus)
     command(_train, _takes_scale, _takes_model, _takes_corpus)
-    command(_claims, _takes_tables)
+    command(_claims, _takes_tables, _takes_claims)
     command(_adopt, _takes_scale)
     command(_refresh, _takes_pages)
     command(_tag)
@@ -127,6 +127,11 @@ def _takes_tables(sub):
                      help="where the tables are (default: the committed ones)")
 
 
+def _takes_claims(sub):
+    sub.add_argument("--explain", nargs="+", metavar="ID", default=[],
+                     help="of these claims the whole arithmetic: data, interval, errors, power")
+
+
 def _takes_pages(sub):
     sub.add_argument("names", nargs="*", help="pages (default: all)")
     sub.add_argument("--address", action="store_true",
@@ -160,10 +165,16 @@ def _sweep(args):
 
 def _claims(args):
     """Measure the paper's claims on stored tables, and print them."""
-    from companion.claims.ledger import ledger
+    from companion.claims.explain import explain
+    from companion.claims.ledger import chosen, ledger
     from companion.claims.text import block, tally
 
+    chosen(args.explain)
     found = ledger(args.preset, args.runs)
+    if args.explain:
+        told = [judged for judged in found if judged.claim.id in args.explain]
+        print("\n\n\n".join(map(explain, told)))
+        return
     print("\n\n".join([*map(block, found), tally(found)]))
 
 

@@ -246,7 +246,7 @@ def test_same_pages_same_zip(tmp_path, monkeypatch):
 
 WANTED = {  # what to find: the words to click on, and what must then be seen
     "what the paper claims": ([], r"What the paper claims"),
-    "whether it holds": (["Check the claims"], r"\b(agrees|differs|not reached at this scale)\b"),
+    "whether it holds": (["Check the claims"], r"\b(reproduced|differs|too coarse to tell)\b"),
     "how to rerun it": (["Rerun"], r"make reproduce"),
     "how to measure an own model": (["Your own model"], r"sample_chains"),
 }

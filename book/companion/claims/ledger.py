@@ -1,26 +1,29 @@
 """The paper's claims, measured on result tables.
 
-data/claims.yaml holds what the paper or its released files say, and how near a measurement must
-come; book/companion/claims/measures.py how each claim is read off tables. Here the two are put
-together. Nothing is trained or sampled, and torch is not loaded.
+data/claims.yaml holds what the paper or its released files say, how near a measurement must come
+and how large the effect is; book/companion/claims/measures.py how each claim is read off tables.
+Here the two are put together. Nothing is trained or sampled, and torch is not loaded.
 """
 
 import functools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from companion import presets
 from companion.claims import measures
 from companion.claims.entries import Claim, load_entries
-from companion.claims.judge import NOT_REACHED, NOT_RUN, Judged, Measured, judge
-from companion.claims.text import brief
+from companion.claims.interval import Reading, judge
+from companion.claims.judge import Judged, Measured
+from companion.claims.text import brief, power, wanted
+from companion.claims.verdicts import ILL, NOT_REACHED, NOT_RUN
 from companion.runs import MANIFEST, RunKey, finished
 from companion.tables import Results, load
 from devlib.errors import UserError
 
 # A table's kind and the table whose last step says how far the run went.
 LENGTHS = {"regression": "evaluation", "development": "behaviour", "hessian": "statistics",
-           "calibration": "runs", "language-2layer": "behaviour", "language-1layer": "behaviour"}
+           "calibration": "runs", "task-sets": "distances", "language-2layer": "behaviour",
+           "language-1layer": "behaviour"}
 KINDS = (*LENGTHS, "primer")
 
 
@@ -82,14 +85,13 @@ def measure(preset, seed, runs=None, parameters=None) -> list[dict]:
     """Every claim measured on one run: plain dictionaries, ready for JSON, one for each number
     of a claim, in the ledger's order.
 
-    A dictionary holds `id`; `what`, the quantity in words; `measured` and `error` (standard
-    error), None where there is none; `expected` and `tolerance`, the paper's or released value
-    and what is allowed (a number, or text such as "10%", "factor 1.5"); `side` ("within", "at
-    least", "at most"); `verdict`, one of "agrees", "differs", "not reached at this scale" and
-    "not run"; `verdict_half` and `verdict_double`, the same with half and double the tolerance;
-    `unit`, `preset`, `seed`; and the verdicts of the whole claim, which are the same in all its
-    rows: `claim_verdict`, `claim_verdict_half`, `claim_verdict_double`, with `claim`, its
-    sentence.
+    A dictionary holds `id`; `what`, the quantity in words; `scale`, to which it belongs;
+    `measured` and `error` (standard error), None where there is none; `wanted`, in words the
+    paper's or released value and what agrees; `low` and `high`, the same as numbers, `notice`, the
+    least deviation that this measurement would notice, and `p`, each None where it does not apply;
+    `effect`, the size of what is claimed; `verdict`, one of `companion.claims.verdicts.VERDICTS`,
+    and in `why` what stands in its way; `unit`, `preset`, `seed`; and of the whole claim, the same
+    in all its rows, `claim`, its sentence, and `claim_verdict`.
 
     `runs` is a runs directory (default: the committed tables). `parameters` are a page's, as for
     `RunKey.of_page`: {"residual": "standard"} measures the standard residual stream,
@@ -98,62 +100,70 @@ def measure(preset, seed, runs=None, parameters=None) -> list[dict]:
     """
     run = open_run(preset, seed, runs, parameters)
     return [record for claim in entries()
-            for record in records(judged(claim, run, measures.NEEDS[claim.id]))]
+            for record in records(judged(claim, run))]
 
 
 def records(found: Judged) -> list[dict]:
     """A judged claim as `measure` returns it."""
     claim = found.claim
-    return [{"id": claim.id, "what": m.row.what, "measured": _plain(m.value),
-             "error": _plain(m.error), "expected": m.row.expected, "tolerance": m.row.tolerance,
-             "side": m.row.side, "verdict": m.verdict,
-             "verdict_half": m.verdict_at_half_tolerance,
-             "verdict_double": m.verdict_at_double_tolerance, "unit": m.row.unit or claim.unit,
+    return [{"id": claim.id, "what": m.row.what, "scale": m.row.scale,
+             "measured": _plain(m.value), "error": _plain(m.error), "wanted": wanted(m),
+             "power": power(m), "effect": m.row.effect,
+             **{name: _plain(m.interval and getattr(m.interval, name))
+                for name in ("low", "high", "notice", "p")},
+             "verdict": m.verdict, "why": m.why, "unit": m.row.unit or claim.unit,
              "preset": found.preset, "seed": found.seed, "claim": claim.what,
-             "claim_verdict": found.verdict,
-             "claim_verdict_half": found.verdict_at_half_tolerance,
-             "claim_verdict_double": found.verdict_at_double_tolerance} for m in found.rows]
+             "claim_verdict": found.verdict} for m in found.rows]
 
 
 def _plain(value):
     return float(value) if value is not None and math.isfinite(value) else None
 
 
-def judged(claim: Claim, run: Run | None, needs, spread=()) -> Judged:
-    """A claim on one run, with the spread over further runs of the same preset."""
-    if run is None or any(kind not in run.results for kind in needs[:1]):
-        rows = [Measured(row, None, None, NOT_RUN, NOT_RUN, NOT_RUN) for row in claim.rows
-                if not row.scale]
-        return Judged(claim, run and run.preset, run and run.seed, "", tuple(rows))
-    wanted = [row for row in claim.rows if row.scale in (None, run.preset)]
-    rows = [_measured(claim, row, run, needs[0], spread) for row in wanted]
-    description = run[needs[0]].description if needs[0] in LENGTHS else (
+def judged(claim: Claim, run: Run | None, spread=()) -> Judged:
+    """A claim on one run, with the spread over further runs of the same preset. Every row counts:
+    what was not run at its scale says so."""
+    kind = claim.tables[0]
+    if run is None or kind not in run.results:
+        rows = tuple(Measured(row, NOT_RUN) for row in claim.rows)
+        return Judged(claim, run and run.preset, run and run.seed, "", rows)
+    rows = tuple(_measured(claim, row, run, kind, spread) for row in claim.rows)
+    description = run[kind].description if kind in LENGTHS else (
         f"{run.preset} preset, seed {run.seed}: examples with exact answers; nothing is trained")
-    return Judged(claim, run.preset, run.seed, description, tuple(rows))
+    return Judged(claim, run.preset, run.seed, description, rows)
 
 
 def _measured(claim, row, run, kind, spread) -> Measured:
-    found = _value(claim, row, run, kind)
+    found, why = _reading(claim, row, run, kind)
     if isinstance(found, str):
-        return Measured(row, None, None, found, found, found)
-    others = [_value(claim, row, other, kind) for other in spread]
-    return Measured(row, *found, *(judge(row, *found, scale) for scale in (1.0, 0.5, 2.0)),
-                    tuple(other[0] for other in others if not isinstance(other, str)))
+        return Measured(row, found, why=why)
+    verdict, interval = judge(row, found)
+    others = [_reading(claim, row, other, kind)[0] for other in spread]
+    return Measured(row, verdict, found, interval,
+                    tuple(other.value for other in others if isinstance(other, Reading)),
+                    found.ill if verdict == ILL else "")
 
 
-def _value(claim, row, run, kind):
-    """(value, error), or the verdict that stands in its place."""
+def _reading(claim, row, run, kind):
+    """(a reading, ""), or (the verdict that stands in its place, why)."""
+    if row.scale == "paper" and run.preset != "paper":
+        return NOT_RUN, "it belongs to the paper's own scale"
+    have = len({other.seed for other in run.others})
+    if have < claim.needs["seeds"] > 1:
+        return NOT_RUN, f"{claim.needs['seeds']} seeds are needed; of this preset there are {have}"
     last = run.last(kind)
     if last is not None and last + 1 < row.seen_from:
-        return NOT_REACHED
+        return NOT_REACHED, f"the run ends at step {last:,}"
     try:
         found = measures.MEASURES[claim.id](run, **row.at)
-    except NotRun:
-        return NOT_RUN
-    if found is None:
-        return NOT_REACHED
-    value, error = found
-    return float(value), None if error is None else float(error)
+    except NotRun as missing:
+        return NOT_RUN, f"no tables of kind {missing}"
+    return (NOT_REACHED, "") if found is None else (_floats(found), "")
+
+
+def _floats(found: Reading) -> Reading:
+    return replace(found, value=float(found.value), blind=float(found.blind),
+                   error=None if found.error is None else float(found.error))
 
 
 def ledger(preset=None, runs=None, seed=None, parameters=None) -> list[Judged]:
@@ -173,31 +183,32 @@ def ledger(preset=None, runs=None, seed=None, parameters=None) -> list[Judged]:
 
     found = []
     for claim in entries():
-        needs = measures.NEEDS[claim.id]
-        name = next((name for name in order if seeds_of(name, needs[0], runs, parameters)), None)
-        seeds = seeds_of(name, needs[0], runs, parameters) if name else []
+        kind = claim.tables[0]
+        name = next((name for name in order if seeds_of(name, kind, runs, parameters)), None)
+        seeds = seeds_of(name, kind, runs, parameters) if name else []
         first = seed if seed in seeds else (seeds or [None])[0]
         spread = [opened(name, other) for other in seeds if other != first]
-        found.append(judged(claim, opened(name, first) if name else None, needs, spread))
+        found.append(judged(claim, opened(name, first) if name else None, spread))
     return found
 
 
 def on_tables(*ids, rule=None, others=(), **tables) -> dict[str, Judged]:
     """Claims measured on a page's own results, by id.
 
-    `tables` are regression, development, hessian, calibration, primer, two_layers or one_layer;
+    `tables` are regression, development, hessian, calibration, task_sets, primer, two_layers or
+    one_layer;
     `rule` the page's rule for regression stages; `others` every regression run of the preset, for
     LR-15. A claim whose tables are not among them is not run. Raises UserError for an id that
     there is not.
     """
     first = next(iter(tables.values())).manifest
     run = Run(first["preset"], first["seed"], {
-        {"two_layers": "language-2layer", "one_layer": "language-1layer"}.get(kind, kind): found
+        {"two_layers": "language-2layer", "one_layer": "language-1layer",
+         "task_sets": "task-sets"}.get(kind, kind): found
         for kind, found in tables.items()}, rule=rule)
     run.others = [Run(other.manifest["preset"], other.manifest["seed"], {"regression": other})
                   for other in others]
-    return {name: judged(claim, run, measures.NEEDS[name])
-            for name, claim in chosen(ids).items()}
+    return {name: judged(claim, run) for name, claim in chosen(ids).items()}
 
 
 def show(*ids, **tables):

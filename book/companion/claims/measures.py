@@ -1,39 +1,43 @@
 """How each claim of data/claims.yaml is read off result tables: one function a claim.
 
 A measurement takes a `Run` (companion.claims.ledger) and what the row's `at` says; `of` names which
-of several quantities is asked for. It returns (value, standard error or None); a value that is not
-finite where it looked and found nothing; or None if this run cannot tell.
+of several quantities is asked for. It returns a `Reading` (companion.claims.interval), whose value
+is not finite where it looked and found nothing; or None if this run cannot tell.
 
 Here are the claims about losses whose answer is exact; those about trained models are beside, and
 are registered by the imports.
 """
 
-from companion.claims import measures_language, measures_regression  # noqa: F401
-from companion.claims.registry import MEASURES, NEEDS, measures
+from companion.claims import (  # noqa: F401
+    measures_development,
+    measures_language,
+    measures_regression,
+    measures_stages,
+)
+from companion.claims.interval import Reading
+from companion.claims.registry import MEASURES, measures
 
-__all__ = ["MEASURES", "NEEDS"]
+__all__ = ["MEASURES"]
 
 
-def _toys(run, of, potential=None, group=None):
+def _toys(run, of, potential):
     found = run["primer"]["estimates"]
-    if of != "estimate":
-        row = found[found.potential == potential].iloc[0]
-        return row[{"rule": "llc", "integral": "limit"}[of]], None
+    row = found[found.potential == potential].iloc[0]
+    if of == "integral":
+        return Reading(row.limit)
     toys = run["primer"].manifest["settings"]["toys"]
-    rows = found[found.group == group]
     settled = toys["burn_in"] * toys["eps"] * toys["gamma"] >= 4  # as primer.Sampling.settled
-    if not settled or rows.ess.min() < 200:
-        return None
-    return ((rows.estimate - rows.reference).abs() / rows.mcse).max(), None
+    few = "" if settled and row.ess >= 200 else f"{row.ess:.0f} effective draws, or a short burn-in"
+    return Reading(row.estimate - row.reference, row.mcse, ill=few)
 
 
-@measures("A-1", "primer")
+@measures("A-1")
 def exact_examples(run, **row):
-    """Estimates beside exact LLCs."""
-    return _toys(run, group="A.2", **row)
+    """Integrals, and estimates less their own answers, beside exact LLCs."""
+    return _toys(run, **row)
 
 
-@measures("A-2", "primer")
+@measures("A-2")
 def figure_2(run, **row):
-    """Estimates beside the exact LLCs of Fig. 2."""
-    return _toys(run, group="Fig. 2", **row)
+    """The same of the four potentials of Fig. 2."""
+    return _toys(run, **row)

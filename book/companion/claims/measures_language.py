@@ -3,9 +3,11 @@
 
 import numpy as np
 
-from companion.claims.registry import measures
-from companion.claims.table_rows import brownian_share, composition_baseline
-from companion.claims.verdicts import onset
+from companion.claims.health import ill, ill_of
+from companion.claims.interval import Reading
+from companion.claims.registry import llc_change, measures, spacing, unpaired
+from companion.claims.table_rows import brownian_share
+from companion.claims.verdicts import first_to_make, onset
 from devlib.steps import at, nearest
 
 TWO, ONE = "language-2layer", "language-1layer"
@@ -17,131 +19,209 @@ def least_bigram(run, kind=TWO):
     return behaviour.loc[behaviour.bigram.idxmin()]
 
 
-@measures("LM-1", TWO)
+def when(step, steps) -> Reading:
+    """A step at which something was seen, no more sharply than checkpoints are spaced."""
+    return Reading(float(step), blind=spacing(steps, step))
+
+
+def after(later, earlier, steps) -> Reading:
+    """By how much one step is after another, in the log of their ratio, both counted from 1."""
+    return Reading(float(np.log1p(later) - np.log1p(earlier)),
+                   blind=max(spacing(steps, later), spacing(steps, earlier)))
+
+
+def half_way(values, steps, run) -> float:
+    """The step at which half of the way from the bigram minimum to the last value is made."""
+    return first_to_make(0.5, values, steps, least_bigram(run).step)
+
+
+def trigrams_begin(run) -> int:
+    """The step at which trigrams have made a tenth of their gain."""
+    behaviour = run[TWO]["behaviour"]
+    return onset(behaviour.ngram_3, behaviour.step, start=1)
+
+
+@measures("LM-1")
 def bigram_score(run, of, step=None):
-    """The bigram score's minimum."""
+    """The bigram score's minimum: where, how low, and what follows."""
     behaviour, least = run[TWO]["behaviour"], least_bigram(run)
     if of == "level":
         found = at(behaviour, step)
-        return found.bigram_excess, found.bigram_excess_se
+        return Reading(found.bigram_excess, found.bigram_excess_se)
     if of == "rise":  # from the least score to the last
-        if least.step == 0:
-            return np.nan, None
-        return behaviour.iloc[-1].bigram_excess - least.bigram_excess, least.bigram_excess_se
+        return unpaired(behaviour, least.step, run.last(TWO), "bigram_excess", "bigram_excess_se")
     if of == "boundary":
         boundaries = run.stages(TWO)[1]
-        return (least.step / boundaries[0] if boundaries else np.nan), None
-    return least.bigram_excess, least.bigram_excess_se
+        if not boundaries:
+            return Reading(np.nan)
+        return Reading(least.step / boundaries[0], blind=spacing(behaviour.step, least.step),
+                       ill=ill(run[TWO], boundaries[0]))
+    return (when(least.step, behaviour.step) if of == "step" else
+            Reading(least.bigram_excess, least.bigram_excess_se))
 
 
-@measures("LM-2", TWO)
+@measures("LM-2")
 def positional_ablation(run, of, step=None):
     """What positions are worth."""
     behaviour = run[TWO]["behaviour"]
     end = behaviour.iloc[-1]
-    if of == "share":  # of the last gap, at the bigram minimum
-        found = at(behaviour, least_bigram(run).step)
-        if not end.ablation:
-            return np.nan, None
-        return found.ablation / end.ablation, found.ablation_se / abs(end.ablation)
+    begins = onset(behaviour.ablation, behaviour.step)
+    if of == "when":
+        return when(begins, behaviour.step)
+    if of == "order":
+        return after(begins, least_bigram(run).step, behaviour.step)
     found = end if step is None else at(behaviour, step)
-    return found.ablation, found.ablation_se
+    if of == "share":  # of the last gap, at the bigram minimum
+        if not end.ablation:
+            return Reading(np.nan)
+        found = least_bigram(run)
+        return Reading(found.ablation / end.ablation, found.ablation_se / abs(end.ablation))
+    return Reading(found.ablation, found.ablation_se)
 
 
-@measures("LM-3", TWO)
-def ngram_scores(run, of, n=None, step=None):
-    """The n-gram scores."""
+@measures("LM-3")
+def ngram_scores(run, of, n, step=None):
+    """The n-gram scores, and when they have made a tenth of their gain."""
     behaviour = run[TWO]["behaviour"]
-    if of == "level":
-        found = at(behaviour, step)
-        return found[f"ngram_{n}"], found[f"ngram_{n}_se"]
-    first, end = at(behaviour, least_bigram(run).step), behaviour.iloc[-1]
-    gain = {n: end[f"ngram_{n}"] / first[f"ngram_{n}"] for n in (2, 3, 4)}
-    return min(gain[3], gain[4]) / gain[2], None
+    begins = onset(behaviour[f"ngram_{n}"], behaviour.step, start=1)
+    if of == "when":
+        return when(begins, behaviour.step)
+    if of == "order":
+        return after(begins, least_bigram(run).step, behaviour.step)
+    found = behaviour.iloc[-1] if step is None else at(behaviour, step)
+    return Reading(found[f"ngram_{n}"], found[f"ngram_{n}_se"])
 
 
-def _heads(run, layer, column, of, step):
-    """The highest score of a layer's heads, or its ratio to the mean of untrained heads."""
+def best_head(run, layer, column):
+    """The table over training of the head of a layer whose score is highest at the end."""
     heads = run[TWO]["heads"]
-    now = heads[(heads.step == (heads.step.max() if step is None else at(heads, step).step))
-                & (heads.layer == layer)]
-    best = now.loc[now[column].idxmax()]
-    unit = heads[column][heads.step == 0].mean() if of == "times" else 1.0
-    return best[column] / unit, best[f"{column}_se"] / unit
+    heads = heads[heads.layer == layer]
+    end = heads[heads.step == heads.step.max()]
+    best = end.loc[end[column].idxmax()]
+    return heads[heads["head"] == best["head"]].sort_values("step").reset_index(drop=True)
 
 
-@measures("LM-4", TWO)
-def previous_token_heads(run, of, step=None):
-    """The best previous-token scores."""
-    return _heads(run, 1, "previous", of, step)
+def _heads(run, layer, column, of, step=None):
+    """A head's score; its score over the mean of untrained heads; or when it has made half of its
+    way, as a step or after trigrams have begun."""
+    best, heads = best_head(run, layer, column), run[TWO]["heads"]
+    half = half_way(best[column], best.step, run)
+    if of == "when":
+        return when(half, best.step)
+    if of == "order":
+        return after(half, trigrams_begin(run), best.step)
+    found = best.iloc[-1] if step is None else at(best, step)
+    unit = heads[column][heads.step == heads.step.min()].mean() if of == "times" else 1.0
+    return Reading(found[column] / unit, found[f"{column}_se"] / unit)
 
 
-@measures("LM-5", TWO)
-def prefix_matching_heads(run, of, step=None):
-    """The best prefix-matching scores."""
-    return _heads(run, 2, "prefix", of, step)
+@measures("LM-4")
+def previous_token_heads(run, **row):
+    """The best previous-token head."""
+    return _heads(run, 1, "previous", **row)
 
 
-@measures("LM-6", TWO)
-def icl_score(run, step=None):
+@measures("LM-5")
+def prefix_matching_heads(run, **row):
+    """The best prefix-matching head."""
+    return _heads(run, 2, "prefix", **row)
+
+
+@measures("LM-6")
+def icl_score(run, of, step=None, start=None):
     """The ICL score."""
     behaviour = run[TWO]["behaviour"]
+    half = half_way(behaviour.icl, behaviour.step, run)
+    if of == "when":
+        return when(half, behaviour.step)
+    if of == "order":
+        return after(half, trigrams_begin(run), behaviour.step)
+    if of == "drop":
+        return unpaired(behaviour, least_bigram(run).step, run.last(TWO), "icl", "icl_se")
+    if of == "change":
+        return unpaired(behaviour, start, step, "icl", "icl_se")
     found = behaviour.iloc[-1] if step is None else at(behaviour, step)
-    return found.icl, found.icl_se
+    return Reading(found.icl, found.icl_se)
 
 
-@measures("LM-7", TWO)
-def k_composition(run):
-    """K-composition beside that of untrained weights."""
+@measures("LM-7")
+def k_composition(run, of, step=None):
+    """K-composition of the induction circuit's pair, the best previous-token head with the best
+    prefix-matching head, over the mean of all pairs at the same step."""
     composition = run[TWO]["composition"]
-    halfway = (least_bigram(run).step + run.last(TWO)) / 2
-    step = at(composition, halfway).step
-    return (composition.k[composition.step == step].max()
-            / composition_baseline(composition).k), None
+    earlier, later = (best_head(run, layer, column)["head"][0]
+                      for layer, column in ((1, "previous"), (2, "prefix")))
+    pair = composition[(composition.earlier_head == earlier)
+                       & (composition.later_head == later)].set_index("step").k.sort_index()
+    ratio = pair / composition.groupby("step").k.mean()
+    half = half_way(ratio.to_numpy(), ratio.index.to_numpy(), run)
+    if of == "when":
+        return when(half, ratio.index)
+    if of == "order":  # the attention pattern's half after it
+        head = best_head(run, 1, "previous")
+        return after(half_way(head.previous, head.step, run), half, ratio.index)
+    return Reading(ratio.iloc[-1] if step is None else ratio[nearest(ratio.index, step)])
 
 
-@measures("LM-8", TWO)
+@measures("LM-8")
 def position_component(run, of, step=None):
     """Variance explained by the first component of W_pos."""
     structure = run[TWO]["structure"]
-    if of == "level":
-        return at(structure, step).position_pc_1, None
-    return structure.position_pc_1.max() - brownian_share(run.scale.language.model.context), None
+    found = structure.iloc[-1] if step is None else at(structure, step)
+    less = brownian_share(run.scale.language.model.context) if of == "excess" else 0.0
+    return Reading(found.position_pc_1 - less)
 
 
-@measures("LM-9", TWO, ONE)
+@measures("LM-9")
 def language_loss(run, of, step=None, layers=2):
     """The test loss of a language model."""
     tables = run[TWO if layers == 2 else ONE]
     found = tables["behaviour"].iloc[-1] if step is None else at(tables["behaviour"], step)
     below = float(tables["corpus"].iloc[-1].bigram_loss) if of == "below bigrams" else 0.0
-    return found.loss - below, found.loss_se
+    return Reading(found.loss - below, found.loss_se)
 
 
-@measures("LM-10", ONE, TWO)
+@measures("LM-10")
 def one_layer(run, of):
-    """The one-layer model's events at its second boundary."""
+    """The one-layer model's events, in steps or beside its bigram minimum."""
     behaviour, least = run[ONE]["behaviour"], least_bigram(run, ONE)
-    if of == "drop":
-        return _drop(run[ONE]["llc"], least.step), None
-    if of == "two layers":
+    if of == "bigrams":
+        return when(least.step, behaviour.step)
+    if of == "positions":
+        other = onset(behaviour.ablation, behaviour.step)
+    elif of == "trigrams":
+        other = onset(behaviour.ngram_3, behaviour.step, start=1)
+    elif of == "two layers":
         two = run[TWO]["behaviour"]
         two = two[two.step <= run.last(ONE)]
         other = two.step[two.bigram.idxmin()]
-    elif of == "boundary":
-        other = nearest(run.stages(ONE)[1], least.step, log=True)
-    elif of == "positions":
-        other = onset(behaviour.ablation, behaviour.step)
     else:
-        other = onset(behaviour.ngram_3, behaviour.step, start=1)
-    return (other + 1) / (least.step + 1), None
+        boundaries = run.stages(ONE)[1]
+        other = boundaries[1] if len(boundaries) > 1 else np.nan  # the second one, says E
+    return Reading((other + 1) / (least.step + 1), blind=spacing(behaviour.step, least.step),
+                   ill=ill_of(run[ONE], *run.stages(ONE)[1]) if of == "boundary" else "")
 
 
-def _drop(llc, step):
-    """How far the LLC falls, in standard errors, from its highest before twice a step to its least
-    between there and four times the step."""
-    before = llc[llc.step <= 2 * step]
-    top = before.loc[before.llc.idxmax()]
-    after = llc[(llc.step >= top.step) & (llc.step <= 4 * step)]
-    low = after.loc[after.llc.idxmin()]
-    return (top.llc - low.llc) / np.hypot(top.mcse, low.mcse)
+@measures("LM-13")
+def one_layer_drop(run, of, start, end):
+    """What the one-layer model's LLC does between two steps, or how far its loss rises there from
+    the least it had had: a bump."""
+    tables = run[ONE]
+    if of == "llc":
+        return llc_change(tables["llc"], start, end, ill_of(tables, start, end))
+    behaviour = tables["behaviour"]
+    part = behaviour[behaviour.step.between(start, end)]
+    rise = part.loss - part.loss.cummin()
+    top, low = part.loc[rise.idxmax()], part.loss.loc[:rise.idxmax()].idxmin()
+    return Reading(rise.max(), float(np.hypot(top.loss_se, part.loss_se[low])))
+
+
+@measures("LM-11")
+def language_llc(run, of, step=None):
+    """The two-layer model's LLC at a step, and its change from the bigram minimum on."""
+    tables = run[TWO]
+    if of == "climb":
+        start, end = least_bigram(run).step, run.last(TWO)
+        return llc_change(tables["llc"], start, end, ill_of(tables, start, end))
+    found = at(tables["llc"], step)
+    return Reading(found.llc, found.mcse, ill=ill(tables, step))

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import linear_sum_assignment
 
 from devlib.errors import UserError
 from devlib.settings import RegressionMetrics
@@ -52,18 +53,30 @@ def plateaus_on(values, errors, steps, llc: pd.DataFrame, settings) -> list[int]
 HESSIAN_ERRORS = {"trace": "trace_se", "eig_1": "residual_1"}  # columns: of each, its error
 
 
-def near(step, other, factor) -> bool:
-    """Whether two steps are within a factor of each other, both counted from 1."""
-    return apart(step, other) < np.log(factor)
+MATCH = 1.4  # factor within which a boundary found is one of the paper's
 
 
-def reversed_pairs(one: pd.DataFrame, other: pd.DataFrame) -> int:
-    """Pairs of checkpoints whose LLC two tables order differently, both by more than two standard
-    errors (A.6)."""
-    found = 0
+def matched(found, wanted, factor=MATCH) -> dict:
+    """Of the `wanted` steps those that one of the `found` is within a factor of, both counted from
+    1, with that one: each found step stands for one wanted step at most, and as many are matched
+    as can be, as near as can be."""
+    cost = np.array([[apart(step, other) for other in wanted] for step in found])
+    if not cost.size:
+        return {}
+    limit = np.log(factor)
+    far = 1e3 * limit  # a pair that is no match costs more than all that are
+    rows, columns = linear_sum_assignment(np.where(cost < limit, cost, far))
+    return {wanted[j]: found[i] for i, j in zip(rows, columns, strict=True) if cost[i, j] < limit}
+
+
+def told_apart(one: pd.DataFrame, other: pd.DataFrame) -> tuple[int, int, int]:
+    """(pairs that two tables order differently, pairs that both tell apart, all pairs) of
+    checkpoints by LLC; a table tells two apart by more than two standard errors (A.6)."""
+    swapped = told = 0
     for i in range(len(one)):
         for j in range(i):
             z = [(table.llc[i] - table.llc[j]) / np.hypot(table.mcse[i], table.mcse[j])
                  for table in (one, other)]
-            found += min(z) < -2 and max(z) > 2
-    return found
+            told += min(map(abs, z)) > 2
+            swapped += min(z) < -2 and max(z) > 2
+    return swapped, told, len(one) * (len(one) - 1) // 2

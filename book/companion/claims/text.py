@@ -3,11 +3,20 @@
 import math
 import textwrap
 
-from companion.claims.entries import Row
-from companion.claims.judge import AGREES, DIFFERS, NOT_REACHED, NOT_RUN, VERDICTS, Judged, Measured
+from companion.claims import seeds
+from companion.claims.judge import SEEN, Answer, Judged, Measured
+from companion.claims.verdicts import (
+    COARSE,
+    DIFFERS,
+    ILL,
+    NOT_REACHED,
+    NOT_RUN,
+    REPRODUCED,
+    VERDICTS,
+)
 
 WIDTH = 100
-HEADS = ("quantity", "paper, and what agrees", "here", "verdict")
+HEADS = ("quantity", "paper, and what agrees", "here", "notices, of an effect of", "verdict")
 
 
 def number(value, error=None) -> str:
@@ -23,25 +32,44 @@ def number(value, error=None) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def wanted(row: Row) -> str:
-    """The paper's value, and what is near enough."""
-    besides = f" + {row.errors:g} se" if row.errors else ""
-    if isinstance(row.tolerance, str):
-        limit = f"within {row.tolerance.replace('factor', 'a factor')}{besides}"
-    elif row.side == "within":
-        limit = f"within {row.tolerance:g}{besides}" if row.tolerance or besides else "exactly"
+def wanted(m: Measured) -> str:
+    """The paper's value, and what agrees: with a reading, with its error in it."""
+    row, found = m.row, m.interval
+    if row.bound is not None:
+        side = "at least" if row.at_least is not None else "at most"
+        said = "" if row.expected is None else f"{_typed(row.expected)}, "
+        return f"{said}{side} {_typed(row.bound)}"
+    if row.between:
+        said = "" if row.expected is None else f"{_typed(row.expected)}, "
+        return f"{said}between {_typed(row.between[0])} and {_typed(row.between[1])}"
+    if row.released:
+        values = seeds.of_seeds(**row.released)
+        said = f"{len(values)} seeds {_three(values.min())} to {_three(values.max())}"
+    elif row.tolerance:
+        said = _typed(row.expected)
     else:
-        low, high = row.bounds(0.0)
-        bound = high if row.side == "at most" else low
-        if bound == row.expected:
-            return f"{row.side} {_typed(row.expected)}{besides}"
-        limit = f"{row.side} {round(bound, 6):g}{besides}"
-    return f"{_typed(row.expected)}, {limit}"
+        return _typed(row.expected) + (f" +- {_three(found.notice)}" if found and found.notice
+                                       else "")
+    if found is None:
+        return said if row.released else f"{said} +- {_typed(row.tolerance)}"
+    return f"{said}; {_three(found.low)} to {_three(found.high)}"
+
+
+def _three(value) -> str:
+    """A number with three digits."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _typed(value) -> str:
     """A number as the ledger's file has it."""
     return f"{value:,}" if abs(value) >= 1000 else str(value)
+
+
+def power(m: Measured) -> str:
+    """The least deviation that the measurement would notice, of the effect that is claimed."""
+    factor = "a factor " if m.row.log or m.row.between else ""
+    least = "-" if m.interval is None else f"{factor}{_three(m.interval.notice)}"
+    return f"{least} of {factor}{_three(m.row.effect)}"
 
 
 def measured(m: Measured) -> str:
@@ -52,40 +80,77 @@ def measured(m: Measured) -> str:
     if not found:
         return number(m.value, m.error)
     low, high = number(min(found)), number(max(found))
-    seeds = f"seed {low}" if len(found) == 1 else f"{len(found)} seeds {low} to {high}"
-    return f"{number(m.value, m.error)}; other {seeds}"
+    which = f"seed {low}" if len(found) == 1 else f"{len(found)} seeds {low} to {high}"
+    return f"{number(m.value, m.error)}; other {which}"
 
 
-def moves(m: Measured | Judged) -> str:
-    """The verdict, and where half or double the tolerance changes it."""
-    others = {"half": m.verdict_at_half_tolerance, "double": m.verdict_at_double_tolerance}
-    return "; ".join([m.verdict, *(f"{other} at {name} tolerance"
-                                   for name, other in others.items() if other != m.verdict)])
-
-
-def cells(m: Measured) -> tuple[str, str, str, str]:
-    """A row of the table: quantity, the paper's, ours, verdict."""
-    unit = f" ({m.row.unit})" if m.row.unit else ""
-    return m.row.what + unit, wanted(m.row), measured(m), moves(m)
+def cells(m: Measured) -> tuple[str, str, str, str, str]:
+    """A row of the table: quantity, the paper's, ours, power, verdict."""
+    notes = [m.row.unit] * bool(m.row.unit) + ["paper's scale"] * (m.row.scale == "paper")
+    what = m.row.what + (f" ({', '.join(notes)})" if notes else "")
+    return what, wanted(m), measured(m), power(m), m.verdict
 
 
 def head(found: Judged) -> str:
-    """The id and the verdict; of a claim that a run shows in part, how much of it."""
-    seen = [m for m in found.rows if m.verdict in (AGREES, DIFFERS)]
-    part = ""
-    if found.verdict == NOT_REACHED and seen:
-        verb = "agrees" if len(seen) == 1 else "agree"
-        part = f"; {len(seen)} of {len(found.rows)} numbers can be seen and {verb}"
-    return f"{found.claim.id}: {moves(found)}{part}"
+    """The id and the verdict; and where rows say different things, how many say what."""
+    kinds = [kind for kind in VERDICTS if any(m.verdict == kind for m in found.rows)]
+    counts = ", ".join(f"{sum(m.verdict == kind for m in found.rows)} {kind}" for kind in kinds)
+    rest = f" (of {len(found.rows)} rows {counts})" if len(kinds) > 1 else ""
+    return f"{found.claim.id}: {found.verdict}{rest}"
+
+
+BELIEVE = {
+    REPRODUCED: "A reader may believe it: every number is where the released seeds, or the "
+                "tolerance, want it, and one half as large as claimed would have been noticed.",
+    DIFFERS: "Here it is not so: {rows}.",
+    COARSE: "Nothing here speaks against it, and too little for it: half of the effect would go "
+            "unnoticed in {rows}.",
+    ILL: "Nothing may be believed of it yet: {rows} rest on estimates that failed their own "
+         "check.",
+    NOT_REACHED: "This run stops before all of it can be seen.",
+    NOT_RUN: "Not all of it was run: {rows}."}
+
+
+def believe(found: Judged) -> str:
+    """One line: what a reader may believe of a claim."""
+    names = [_name(answer) for answer in found.answers if answer.verdict == found.verdict]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return BELIEVE[found.verdict].format(rows="; ".join(names[:3]) + more)
+
+
+def _name(answer: Answer) -> str:
+    return answer.question if len(answer.rows) > 1 else answer.rows[0].row.what
+
+
+def joints(found: Judged) -> list[str]:
+    """Of each question that several numbers answer, what they say together."""
+    return [f"Together, {answer.question}: p = {_p(answer.p)} of "
+            f"{sum(m.p is not None for m in answer.rows)} numbers: {answer.verdict}"
+            for answer in found.answers if answer.p is not None]
+
+
+def _p(p) -> str:
+    return f"{p:.2f}" if p >= 0.095 else f"{p:.2g}" if p >= 1e-4 else "below 0.0001"
 
 
 def facts(found: Judged) -> list[str]:
     """Where claim, values and tolerance come from, and what was measured."""
     claim = found.claim
     where = found.description or "no tables of it yet"
+    needs = claim.needs
+    many = f"{needs['seeds']} seeds" if needs["seeds"] > 1 else "one seed"
     return [f"In the paper: {claim.where}. Values: {_ended(claim.source)} Unit: {claim.unit}.",
-            f"Tolerance: {_ended(claim.basis)}", f"Measured on: {_ended(where)}",
-            f"Page: {page(claim)}."]
+            f"Tolerance: {_ended(claim.basis)}",
+            f"Needs: {', '.join(claim.tables)}; {many}; all of it from the {needs['scale']} "
+            "preset on.",
+            f"Measured on: {_ended(where)}", f"Page: {page(claim)}."]
+
+
+def reasons(found: Judged) -> list[str]:
+    """What stands in the way of rows, each reason once, with how many rows it stops."""
+    whys = [m.why for m in found.rows if m.why]
+    return [f"{sum(why == other for other in whys)} of {len(found.rows)} rows: {why}"
+            for why in dict.fromkeys(whys)]
 
 
 def page(claim) -> str:
@@ -97,15 +162,20 @@ def _ended(text):
     return text if text.endswith(".") else text + "."
 
 
+def says(found: Judged) -> list[str]:
+    """All that is said of a claim below its table; the last is its page."""
+    return [*joints(found), *map(_ended, reasons(found)), *facts(found)]
+
+
 def block(found: Judged) -> str:
     """One claim in full."""
     rows = [cells(m) for m in found.rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
     lines = ["    " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths,
-                                                                         strict=False)), row[3]])
+                                                                         strict=False)), row[4]])
              for row in rows]
-    return "\n".join([head(found), _fill(found.claim.what), *lines,
-                      *(_fill(fact) for fact in facts(found))])
+    return "\n".join([head(found), _fill(found.claim.what), _fill(believe(found)), *lines,
+                      *map(_fill, says(found))])
 
 
 def _fill(text, indent="  "):
@@ -113,28 +183,31 @@ def _fill(text, indent="  "):
 
 
 def tally(found: list[Judged]) -> str:
-    """How many claims have each verdict, and which."""
+    """How many claims have each verdict, and which; then the rows, every one."""
     lines = []
     for kind in VERDICTS:
         ids = [judged.claim.id for judged in found if judged.verdict == kind]
         lines.append(f"{kind}: {len(ids)}" + (f" ({', '.join(ids)})" if ids else ""))
-    return "\n".join(lines)
+    return "\n".join([*lines, row_tally(found)])
+
+
+def row_tally(found: list[Judged]) -> str:
+    """Every row by its verdict."""
+    rows = [m.verdict for judged in found for m in judged.rows]
+    counts = ", ".join(f"{rows.count(kind)} {kind}" for kind in VERDICTS)
+    return f"rows: {len(rows)} ({counts})"
 
 
 def brief(found: Judged, width=86) -> str:
-    """One claim beside its figure: verdict, sentence, and the numbers this run shows; then the
-    paper's numbers that it does not."""
+    """One claim beside its figure: verdict, sentence, and the numbers this run shows with their
+    power; then those that it does not, and why."""
     lines = [f"{head(found)}. {found.claim.what}"]
     for m in found.rows:
-        if m.verdict in (AGREES, DIFFERS):
-            what, paper, here, verdict = cells(m)
-            lines.append(f"  {what}: {here}; the paper's {paper}: {verdict}")
+        if m.verdict in (*SEEN, ILL):
+            what, paper, here, least, verdict = cells(m)
+            lines.append(f"  {what}: {here}; the paper's {paper}; notices {least}: {verdict}")
+    lines += [f"  {said}" for said in (*joints(found), *reasons(found))]
     for kind in (NOT_REACHED, NOT_RUN):
-        if rest := [m.row for m in found.rows if m.verdict == kind]:
-            lines.append(f"  {kind}: " + "; ".join(f"{row.what} ({_typed(row.expected)})"
-                                                   for row in rest))
-    shown = {m.row.what for m in found.rows}
-    if rest := [row for row in found.claim.rows if row.what not in shown]:
-        lines.append("  released: " + "; ".join(f"{row.what} ({_typed(row.expected)})"
-                                                for row in rest))
+        if rest := [m for m in found.rows if m.verdict == kind]:
+            lines.append(f"  {kind}: " + "; ".join(f"{m.row.what} ({wanted(m)})" for m in rest))
     return "\n".join(textwrap.fill(line, width, subsequent_indent="    ") for line in lines)

@@ -13,7 +13,6 @@ import pandas as pd
 
 from companion import presets, results
 from companion.artefact import predicted_shift
-from companion.claims.judge import AGREES
 from companion.claims.ledger import on_tables
 from companion.claims.text import number, wanted
 from companion.measurements import version_key
@@ -198,16 +197,16 @@ def residual_table(runs: dict, short: dict) -> pd.DataFrame:
 
 def verdict_table(runs: dict, *ids) -> pd.DataFrame:
     """Claims with their numbers, one row each, measured on several runs: claim, what, wanted, and
-    of each run a column with the value, its error, and whether it is near enough. `runs`: name ->
-    tables as for `claims.on_tables`."""
+    of each run a column with the value, its error, and the verdict. What is wanted has the first
+    run's own error in it. `runs`: name -> tables as for `claims.on_tables`."""
     rows = {}
     for name, tables in runs.items():
         for key, judged in on_tables(*ids, **tables).items():
             for m in judged.rows:
                 row = rows.setdefault((key, m.row.what), {
-                    "claim": key, "what": m.row.what, "wanted": wanted(m.row)})
+                    "claim": key, "what": m.row.what, "wanted": wanted(m)})
                 row[name] = m.verdict if m.value is None else (
-                    f"{number(m.value, m.error)} {'yes' if m.verdict == AGREES else 'NO'}")
+                    f"{number(m.value, m.error)}: {m.verdict}")
     return pd.DataFrame(list(rows.values()))
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from companion import presets
-from companion.claims.judge import NOT_RUN
+from companion.claims.verdicts import DIFFERS, NOT_RUN, REPRODUCED
 from companion.places import project_root
 from companion.runs import rerun_folder
 from devlib.errors import UserError
@@ -112,12 +112,12 @@ def of_the_book() -> list[Rerun]:
 
 def flips(runs, key, verdict="verdict") -> dict:
     """What is judged differently in different runs: `key(number)` -> "flips" where runs of one
-    preset do, "flips with the preset" where only runs of several do. Numbers that a run did not
-    reach are no verdict."""
+    preset do, "flips with the preset" where only runs of several do. What a run did not reach,
+    cannot tell or did not measure is no verdict here."""
     told = defaultdict(lambda: defaultdict(set))
     for run in runs:
         for number in run.claims:
-            if number[verdict] in ("agrees", "differs"):
+            if number[verdict] in (REPRODUCED, DIFFERS):
                 told[key(number)][run.preset].add(number[verdict])
     words = {name: "flips" if any(len(found) > 1 for found in by_preset.values()) else
              "flips with the preset" if len(set().union(*by_preset.values())) > 1 else ""

@@ -271,9 +271,9 @@ def test_claims_of_several_runs_side_by_side():
     assert list(table) == ["claim", "what", "wanted", *runs]
     assert set(table.claim) == {"LR-1", "LR-12"}
     at = table.set_index("what").loc["step 984, end of LR1"]
-    assert at.tolist() == ["LR-1", "19.2, within 2.4 + 3 se", "19.76 +- 0.51 yes",
-                           "21.87 +- 0.64 yes"]
-    assert "not reached at this scale" in table["seed 0"].tolist()
+    assert at.tolist() == ["LR-1", "5 seeds 18.2 to 20.1; 16.6 to 21.8",
+                           "19.76 +- 0.51: reproduced", "21.87 +- 0.64: reproduced"]
+    assert "not reached" in table["seed 0"].tolist()
 
 
 def test_the_table_on_top_leads_to_sections_that_there_are():

@@ -21,11 +21,11 @@ SUM = Path(__file__).parents[2] / "notebook_cases" / "01_sum.ipynb"
 
 def number(name, verdict, **other):
     """One number of a claim, as companion.claims.ledger.measure gives it."""
-    return {"id": name, "what": f"number of {name}", "measured": 1.25, "error": 0.125,
-            "expected": 1.0, "tolerance": 0.5, "side": "within", "verdict": verdict,
-            "verdict_half": verdict, "verdict_double": verdict, "unit": "LLC", "preset": "smoke",
-            "seed": 0, "claim": f"Claim {name} holds.", "claim_verdict": verdict,
-            "claim_verdict_half": verdict, "claim_verdict_double": verdict} | other
+    return {"id": name, "what": f"number of {name}", "scale": "any", "measured": 1.25,
+            "error": 0.125, "wanted": "1.0; 0.5 to 1.5", "power": "0.5 of 2", "effect": 2.0,
+            "low": 0.5, "high": 1.5, "notice": 0.5, "p": 0.3, "verdict": verdict, "why": "",
+            "unit": "LLC", "preset": "smoke", "seed": 0, "claim": f"Claim {name} holds.",
+            "claim_verdict": verdict} | other
 
 
 PAGE = {"commit": "abc123", "when": "2026-11-25T09:00:00+00:00", "seconds": 3.0, "failed": None,
@@ -64,7 +64,7 @@ def test_names_of_folders_are_safe_and_tell_settings_apart():
 
 
 def test_a_file_is_read_back_and_no_changed_bit_is_believed(tmp_path):
-    found = run("smoke", 1, {"eps": 1e-4}, LR_1="agrees")
+    found = run("smoke", 1, {"eps": 1e-4}, LR_1="reproduced")
     path = file(tmp_path, found)
     assert reruns.read(path) == found
     data = path.read_bytes()
@@ -162,13 +162,13 @@ def test_what_a_run_measures_is_what_the_ledger_measures():
     found = reruns.measured("laptop", 0)
     assert found == [number for number in ledger.measure("laptop", 0)
                      if number["verdict"] != "not run"]
-    assert {"agrees", "not reached at this scale"} <= {number["verdict"] for number in found}
+    assert {"reproduced", "not reached"} <= {number["verdict"] for number in found}
 
 
 def test_flips_are_within_a_preset_or_between_presets():
-    runs = [run("smoke", 0, A="agrees", B="agrees", C="differs", D="agrees"),
-            run("smoke", 1, A="differs", B="agrees", C="differs", E="agrees"),
-            run("laptop", 0, A="agrees", B="not reached at this scale", C="agrees", D="agrees")]
+    runs = [run("smoke", 0, A="reproduced", B="reproduced", C="differs", D="reproduced"),
+            run("smoke", 1, A="differs", B="reproduced", C="differs", E="reproduced"),
+            run("laptop", 0, A="reproduced", B="not reached", C="reproduced", D="reproduced")]
     assert reruns.flips(runs, lambda number: number["id"]) == {
         "A": "flips", "C": "flips with the preset"}
 
@@ -230,9 +230,9 @@ def build(tmp_path, monkeypatch):
 
 
 def test_the_page_shows_claims_by_runs_and_what_flips(build, tmp_path):
-    file(tmp_path / "runs", run("smoke", 3, LR_1="agrees", LR_4="differs", X_1="agrees"))
+    file(tmp_path / "runs", run("smoke", 3, LR_1="reproduced", LR_4="differs", X_1="reproduced"))
     file(tmp_path / "runs", run("smoke", 4, {"eps": 1e-5}, LR_1="differs", LR_4="differs"))
-    torn = file(tmp_path / "runs", run("smoke", 5, LR_1="agrees"))
+    torn = file(tmp_path / "runs", run("smoke", 5, LR_1="reproduced"))
     torn.write_bytes(torn.read_bytes()[:100])
     text, warnings = build()
     assert warnings == ""
@@ -243,17 +243,17 @@ def test_the_page_shows_claims_by_runs_and_what_flips(build, tmp_path):
         [row[1], row[2].replace("\u2019", "'")] for row in names]
     by_id = {row[0].split()[0]: row for row in verdicts[1:]}
     assert by_id["LR-1"][0].endswith("\u21c4 flips")
-    assert by_id["LR-1"][1:3] == ["agrees", "differs"]
-    assert by_id["X-1"][1:] == ["agrees"] + ["\u2013"] * (len(names) - 2)
+    assert by_id["LR-1"][1:3] == ["reproduced", "differs"]
+    assert by_id["X-1"][1:] == ["reproduced"] + ["\u2013"] * (len(names) - 2)
     assert by_id["LR-4"][1:3] == ["differs", "differs"]
     ours, = [row for row in numbers if row[0].startswith("X-1")]
-    assert ours[1] == "1.25 \u00b1 0.12; agrees"
+    assert ours[1] == "1.25 \u00b1 0.12; reproduced"
     assert "LR-1" in re.search(r"not the same in every run: (.*?)\.</p>", text)[1]
     assert re.search(r"Left out: .*smoke-seed5.*metrics\.json is damaged", text)
 
 
 def test_without_own_runs_the_book_s_are_shown_and_a_new_one_drops_in(build, tmp_path):
-    file(tmp_path / "shipped", run("smoke", 0, LR_1="not reached at this scale"))
+    file(tmp_path / "shipped", run("smoke", 0, LR_1="not reached"))
     text, warnings = build()
     names, verdicts, _ = Tables(text).tables
     assert warnings == ""
@@ -263,7 +263,7 @@ def test_without_own_runs_the_book_s_are_shown_and_a_new_one_drops_in(build, tmp
                 if number["verdict"] != "not run"}
     assert {row[0].split()[0] for row in verdicts[1:]} == measured
     assert "companion sweep stage_boundaries" in re.sub("<.*?>", "", text)  # how to add one
-    file(tmp_path / "runs", run("laptop", 7, LR_1="agrees"))
+    file(tmp_path / "runs", run("laptop", 7, LR_1="reproduced"))
     assert "laptop-seed7" in build()[0]  # although no file of the book is newer
 
 

@@ -1,0 +1,51 @@
+"""The authors' five released seeds of the regression model, at the steps that the ledger judges
+(data/released/seeds.csv) and as curves to draw (data/released/curves.csv); data/README.md says
+where they come from. The curves have the names of our own tables' columns."""
+
+import functools
+
+import numpy as np
+import pandas as pd
+
+from companion.places import project_root
+from devlib.errors import UserError
+
+SEEDS = [f"seed_{number}" for number in range(5)]
+
+
+def of_seeds(curve, step=None, start=None) -> np.ndarray:
+    """The five seeds' values (5,) of a curve at a step, or their changes from `start` to it; of a
+    statistic of the whole run, such as `late_icl_rise`, without a step. A seed in which there was
+    nothing to find is left out. Raises UserError for a value that the file does not have."""
+    values = _row(curve, step)
+    if start is not None:
+        values = values - _row(curve, start)
+    return values[np.isfinite(values)]
+
+
+def _row(curve, step):
+    table = _seeds()
+    rows = table[(table.curve == curve) & (table.step.isna() if step is None
+                                           else table.step == step)]
+    if len(rows) != 1:
+        raise UserError(f"data/released/seeds.csv has no {curve} of step {step}")
+    return rows[SEEDS].to_numpy(float)[0]
+
+
+def curve(name, last=None) -> pd.DataFrame:
+    """step, mean, sd, least, greatest of the five seeds; up to the step `last`."""
+    table = _curves()
+    found = table[(table.curve == name) & (table.step <= (np.inf if last is None else last))]
+    if found.empty:
+        raise UserError(f"data/released/curves.csv has no curve {name}")
+    return found.drop(columns="curve").reset_index(drop=True)
+
+
+@functools.cache
+def _seeds():
+    return pd.read_csv(project_root() / "data" / "released" / "seeds.csv")
+
+
+@functools.cache
+def _curves():
+    return pd.read_csv(project_root() / "data" / "released" / "curves.csv")
