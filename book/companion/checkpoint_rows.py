@@ -24,7 +24,8 @@ def llc_row(loss, params, data, llc: LLCSettings, seed, also=None, **options) ->
         estimate = estimate_llc(draws)
     else:
         found = estimate_to_precision(loss, params, data, sampler, precision=llc.precision,
-                                      cap_draws=llc.draws, max_distance_rhat=None, **options)
+                                      cap_draws=llc.draws, max_distance_rhat=None, health=False,
+                                      **options)
         draws, estimate = found.draws, found.estimate
     whole_set = estimate_llc(draws, "whole-set")
     return {"llc": estimate.mean, "mcse": estimate.mcse, "ess": estimate.ess,
