@@ -36,11 +36,10 @@ def estimate_to_precision(loss, params, data, sampler, *, precision=0.02, cap_dr
     which the MCSE is itself a guess), R-hat <= `max_rhat` for the loss and <= `max_distance_rhat`
     for |w - w0|^2, or to `cap_draws` draws a chain.
 
-    The error is that of `LLC.error`: the MCSE and the bias of the step, which is measured by
-    chains of twice the step beside these (half as much work again; devlib.sampling.beside). It
-    ends early where the step bias alone is beyond the precision, which no draws mend, and says
-    which eps to take. health=False leaves the bias, and what of the estimate is slope, unknown,
-    and the MCSE alone counts.
+    The error is `LLC.error`: the MCSE and the step bias, measured by chains of twice the step
+    (half as much work again; devlib.sampling.beside). It ends early where the bias alone is beyond
+    the precision, which no draws mend, and says which eps to take. health=False leaves the bias
+    and the slope unknown, and the MCSE alone counts.
 
     The distance is asked because a few slow directions hide in a loss that many fast ones make,
     and not in how far the chains have come: 40 quadratic directions and 8 slow quartic ones look
@@ -57,12 +56,7 @@ def estimate_to_precision(loss, params, data, sampler, *, precision=0.02, cap_dr
     that are left go on.
     """
     _check_gates(precision, min_ess, max_rhat, max_distance_rhat)
-    for name, value in (("cap_draws", cap_draws), ("block", block), ("chains", chains)):
-        check_count(name, value)
-    if burn_in is not None:
-        check_count("burn_in", burn_in, least=0)
-        if burn_in >= cap_draws:
-            raise UserError(f"burn_in must be below cap_draws = {cap_draws}, not {burn_in}")
+    _check_lengths(burn_in, cap_draws=cap_draws, block=block, chains=chains)
     check_on_divergence(on_divergence)
     check_baseline(baseline)
     if compile is None:
@@ -84,16 +78,10 @@ def estimate_to_precision(loss, params, data, sampler, *, precision=0.02, cap_dr
         estimate = estimate_llc(draws, baseline)
         unmet = _unmet(estimate, precision, min_ess, max_rhat)
         apart = _apart(estimate, max_distance_rhat)
-        if not unmet and not apart:
-            reason = (f"precision reached: {_shares(estimate)} of the mean after {run.taken} draws "
-                      f"a chain, {draws.burn_in} of them burn-in")
-            return OnDemand(estimate, draws, True, reason)
-        if advice := _too_long_a_step(estimate, sampler, precision, min_ess):
-            return OnDemand(estimate, draws, False, f"stopped after {run.taken} draws a chain: "
-                                                    f"{advice}")
-        if run.taken >= cap_draws:
-            reason = f"stopped at the cap of {cap_draws} draws a chain: {'; '.join(unmet + apart)}"
-            return OnDemand(estimate, draws, False, reason)
+        advice = _too_long_a_step(estimate, sampler, precision, min_ess)
+        if not (unmet or apart) or advice or run.taken >= cap_draws:
+            reason = _reason(estimate, draws, unmet + apart, advice)
+            return OnDemand(estimate, draws, not (unmet or apart), reason)
         missing = _missing(estimate, precision, min_ess, run.taken) if unmet else run.taken // 2
         more = min(run.taken, max(block, missing))
 
@@ -104,6 +92,16 @@ def _check_gates(precision, min_ess, max_rhat, max_distance_rhat):
     check_number("max_rhat", max_rhat, least=1)
     if max_distance_rhat is not None:
         check_number("max_distance_rhat", max_distance_rhat, least=1)
+
+
+def _check_lengths(burn_in, **counts):
+    for name, value in counts.items():
+        check_count(name, value)
+    if burn_in is not None:
+        check_count("burn_in", burn_in, least=0)
+        if burn_in >= counts["cap_draws"]:
+            raise UserError(f"burn_in must be below cap_draws = {counts['cap_draws']}, not "
+                            f"{burn_in}")
 
 
 def _relative(estimate):
@@ -119,6 +117,17 @@ def _shares(estimate):
     size = abs(estimate.mean) or math.nan
     return (f"error {_relative(estimate):.2%} (MCSE {estimate.mcse / size:.2%}, step bias "
             f"{estimate.step_bias / size:+.2%} +- {estimate.step_bias_mcse / size:.2%})")
+
+
+def _reason(estimate, draws, unmet, advice):
+    """Why it ended there, in words."""
+    taken = draws.losses.shape[1]
+    if not unmet:
+        return (f"precision reached: {_shares(estimate)} of the mean after {taken} draws a chain, "
+                f"{draws.burn_in} of them burn-in")
+    if advice:
+        return f"stopped after {taken} draws a chain: {advice}"
+    return f"stopped at the cap of {taken} draws a chain: {'; '.join(unmet)}"
 
 
 def _too_long_a_step(estimate, sampler, precision, min_ess) -> str:
