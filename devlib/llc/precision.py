@@ -12,6 +12,9 @@ from devlib.sampling.draws import ChainDiverged, Draws
 from devlib.sampling.sample import COMPILE_FROM, check_on_divergence
 from devlib.sampling.sgld import warn_if_short
 
+MIN_ESS = 200  # below it the MCSE is itself a guess
+TEST_RHAT = 1.05  # above it chains, or their halves, are not averaged
+
 
 @dataclass(frozen=True)
 class OnDemand:
@@ -27,7 +30,7 @@ class OnDemand:
 
 
 def estimate_to_precision(loss, params, data, sampler, *, precision=0.02, cap_draws=10_000,
-                          block=200, min_ess=200, max_rhat=1.05, max_distance_rhat=1.05,
+                          block=200, min_ess=MIN_ESS, max_rhat=TEST_RHAT, max_distance_rhat=TEST_RHAT,
                           burn_in=None, baseline="same-batch", chains=4, seed=0, batch_size=None,
                           mask=None, vectorised=None, compile=None, init_losses=None,
                           microbatch=None, start="w0", on_divergence="raise", warn=True,
