@@ -12,7 +12,7 @@ import pandas as pd
 from devlib.errors import UserError
 from devlib.rng import stream_seed
 from devlib.settings import StageSettings
-from devlib.stages import SmoothCurve, by_step, local_plateaus, moved, slope, smooth
+from devlib.stages import NEAR, SmoothCurve, by_step, local_plateaus, moved, slope, smooth
 from devlib.steps import apart, nearest
 
 NOISES = ("errors", "none", "fitted")
@@ -55,7 +55,7 @@ class Rule:
 
 
 def bootstrap(llc: pd.DataFrame, rule: Rule = Rule(), repetitions=200, seed=0,
-              near=0.35) -> pd.DataFrame:
+              near=NEAR) -> pd.DataFrame:
     """How far each boundary moves with the chains: boundary, share of the repetitions that find
     it again (within `near` in log(step + 1)), and the 5th and 95th percentile of where.
 

@@ -15,3 +15,7 @@ class CheckpointError(UserError):
 
 class ShortChains(UserWarning):
     """Chains that are too short for their own settings, which is known before they run."""
+
+
+class UnsoundPoints(UserWarning):
+    """Boundaries of a curve that rest on estimates which failed their own checks."""

@@ -394,7 +394,9 @@ print(f"LLC of that step, over the temperatures tried: "
 #
 # 1. Fix the batch $m$ and $n\beta$, by default $m / \ln m$, and never change $n\beta$ within a comparison.
 # 2. Take the smallest $\gamma$ of a decade grid; raise it only if chains escape.
-# 3. Come down with $\epsilon$ until two neighbours are sound and agree; keep the larger.
+# 3. Come down with $\epsilon$ until two neighbours are sound and agree; keep the larger, if its bias (against twice
+#    the step, on the same noise) fits the precision that is wanted. Its chains have $5 \cdot 2 / (\epsilon\gamma)$
+#    draws or more: the spring alone takes as long. If they may not have so many, raise $\gamma$.
 # 4. Keep the drift times the greatest curvature below 1 where you can afford the curvature.
 # 5. Look at the traces: level, overlapping, positive, R-hat below 1.1.
 # 6. Subtract the loss of $w_0$ on the same batch, and take as many draws as the error asks for.
@@ -425,7 +427,8 @@ def half_square(params, batch):
 
 
 # five times the draws that are usual, so that the choice does not hang on their noise
-small = calibrate(half_square, {"weight": truth}, (xs, ys), batch_size=128, draws=2000)
+small = calibrate(half_square, {"weight": truth}, (xs, ys), batch_size=128, draws=2000,
+                  precision=0.05)
 print("\n".join(textwrap.wrap(str(small), 70)))
 
 # %% mystnb={"image": {"alt": "What calibrate tried on the linear model: LLC with error bars against step size, failures marked and the proposal ringed"}}
@@ -451,7 +454,8 @@ print(pd.crosstab(trials.gamma, trials.status).to_string())
 # %% [markdown]
 # A weak spring takes long to show that it holds, and short chains there count as not converged. So `calibrate` with
 # few draws may propose a stronger spring than one with many would. It moves on to the next $\gamma$ when no two
-# neighbouring steps are sound and agree.
+# neighbouring steps are sound and agree. The stored proposal is of a time when `calibrate` stopped there; now it
+# also tests the proposal to the precision that it promises, and refuses what that spring does not let come to rest.
 
 # %% tags=["remove-cell"]
 from companion.site import page_ends

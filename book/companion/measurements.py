@@ -34,7 +34,7 @@ MEASUREMENTS = {
     "task sets": Measurement(1, ("companion.pages.task_sets:train_and_measure",)),
     "calibration": Measurement(1, ("companion.pages.calibration:run_job",)),
     "curvature": Measurement(2, ("companion.pages.calibration:curvature",)),
-    "proposal": Measurement(1, ("companion.pages.calibration:propose",)),
+    "proposal": Measurement(2, ("companion.pages.calibration:propose",)),
     "fidelity": Measurement(1, ("companion.pages.fidelity_tables:measure",)),
     "primer": Measurement(1, ("companion.pages.primer:compute",)),
     "language metrics": Measurement(1, ("companion.language:measure_metrics",)),

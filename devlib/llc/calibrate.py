@@ -5,6 +5,7 @@
     calibration.table                   # the evidence, one row a setting
 """
 
+import math
 from dataclasses import dataclass, replace
 from numbers import Real
 
@@ -15,19 +16,22 @@ from tqdm import tqdm
 from devlib.checks import check_count, check_number
 from devlib.errors import UserError
 from devlib.llc.estimate import default_nbeta, estimate_llc, scaled_losses
-from devlib.sampling import sample_chains
+from devlib.llc.precision import TEST_RHAT, OnDemand, estimate_to_precision
+from devlib.rng import stream_seed
+from devlib.sampling import ChainDiverged, sample_chains
 from devlib.sampling.burn_in import find_burn_in
 from devlib.sampling.checked import first_losses
 from devlib.sampling.draws import Draws
 from devlib.sampling.given import problem_of
 from devlib.sampling.sample import COMPILE_FROM
-from devlib.sampling.sgld import SGLD
+from devlib.sampling.sgld import RELAXATIONS, SGLD
 
 OK, DIVERGED, ESCAPING, UNCONVERGED = "ok", "diverged", "escaping", "not converged"
-NOISY = "too noisy"
+NOISY, BIASED, SLOW = "too noisy", "biased", "too slow"
 MAX_RHAT = 1.1  # above it the halves of the chains, or the chains, disagree
 EPS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
 GAMMAS = (1.0, 10.0, 100.0)
+COLUMNS = ["eps", "nbeta", "gamma", "llc", "mcse", "ess", "rhat", "burn_in", "status"]
 
 
 @dataclass(frozen=True)
@@ -94,26 +98,31 @@ def sweep(loss, params, data, samplers, *, batch_size, chains=2, draws=200, burn
             row |= {"llc": estimate.mean, "mcse": estimate.mcse, "ess": estimate.ess,
                     "rhat": estimate.rhat, "burn_in": run.burn_in}
         rows.append(row | {"status": status(run)})
-    columns = ["eps", "nbeta", "gamma", "llc", "mcse", "ess", "rhat", "burn_in", "status"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def calibrate(loss, params, data, *, batch_size, nbeta=None, eps=EPS, gammas=GAMMAS, chains=4,
-              draws=400, precision=0.02, tolerance=0.1, seed=0) -> Calibration:
+              draws=400, precision=0.02, tolerance=0.1, cap_draws=10_000, seed=0) -> Calibration:
     """Proposes SGLD settings for a model, with the evidence (the guide of A.5.3, made a rule).
 
     nbeta is m / ln m unless given. For each gamma, from the smallest up (as small as keeps the
-    chains near w0), eps comes down its grid until two neighbours are both sound and agree within
-    their errors: there, a smaller step no longer moves the answer, and the larger of the two,
-    which mixes faster, is proposed. Estimates with a standard error above `tolerance` of their
-    size agree with anything, and count as "too noisy". A chain that escapes ends the search at
-    its gamma. Draws are scaled from the error and the effective sample size seen to `precision`
-    and an ESS of 200, rounded up to fifties, never to fewer than were tried.
+    chains near w0), eps comes down its grid until two neighbours, tried on `draws` draws, are both
+    sound and agree within their errors. The larger of the two, which mixes faster, is then put to
+    the test that it is to pass later: chains of their own run to an error of `precision`, the step
+    bias in it (`estimate_to_precision`), and as long as that took are the draws proposed. Where
+    the bias is above the precision ("biased"), the next smaller eps is tried.
 
-    Raises NotCalibrated, with what every setting showed, if no pair is sound.
+    The spring alone relaxes in 2 / (eps gamma) draws, and five times as many are the least. Where
+    they are more than `cap_draws`, or chains as long do not come to rest, the setting is "too
+    slow", the former without any sampling; smaller steps are slower still, and the next gamma is
+    tried. So it is after a chain that escapes. Estimates with a standard error above `tolerance`
+    of their size agree with anything, and count as "too noisy".
+
+    Raises NotCalibrated, with what every setting showed, if none passes.
     """
     check_count("batch_size", batch_size, least=2)
     check_count("draws", draws, least=16)  # halved by burn-in, eight are left for an R-hat
+    check_count("cap_draws", cap_draws, least=draws)
     check_number("precision", precision, above=0)
     if not (isinstance(tolerance, Real) and tolerance > 0):
         raise UserError(f"tolerance must be a number above 0, not {tolerance!r}")
@@ -123,31 +132,72 @@ def calibrate(loss, params, data, *, batch_size, nbeta=None, eps=EPS, gammas=GAM
     grid = [[SGLD(value, nbeta, gamma) for value in sorted(eps, reverse=True)]
             for gamma in sorted(gammas)]
     loss, params, data = problem_of(loss, params, data).parts
-    init_losses = first_losses(loss, params, data)
-    compile = chains * draws * len(grid) * len(grid[0]) >= COMPILE_FROM
+    options = {"batch_size": batch_size, "chains": chains,
+               "init_losses": first_losses(loss, params, data),
+               "compile": chains * draws * len(grid) * len(grid[0]) >= COMPILE_FROM}
     rows = []
     for column in grid:
         larger = None
         for sampler in column:
-            row = sweep(loss, params, data, [sampler], batch_size=batch_size, chains=chains,
-                        draws=draws, seed=seed, init_losses=init_losses,
-                        compile=compile).iloc[0]
-            if row.status == OK and not row.mcse <= tolerance * abs(row.llc):
-                row["status"] = NOISY
+            row = _trial((loss, params, data), sampler, draws, tolerance, cap_draws,
+                         options | {"seed": seed})
             rows.append(row)
-            if row.status == ESCAPING:
+            if row.status in (ESCAPING, SLOW):
                 break
             if larger is not None and larger.status == row.status == OK and _agree(row, larger):
-                return _propose(larger, row, pd.DataFrame(rows).reset_index(drop=True), chains,
-                                draws, batch_size, precision)
+                done = _test((loss, params, data), larger, draws, precision, cap_draws, options
+                             | {"seed": stream_seed(seed, "test of the proposal")})
+                if isinstance(done, OnDemand) and done.reached:
+                    return _propose(larger, row, pd.DataFrame(rows).reset_index(drop=True), done,
+                                    batch_size)
+                larger["status"] = _failure(done, precision)
+                if larger.status == SLOW:
+                    break
             larger = row
     seen = pd.DataFrame(rows).status.value_counts()
     raise NotCalibrated(
         pd.DataFrame(rows).reset_index(drop=True),
-        "no step size gave two sound estimates that agree: "
+        f"no step size passed at a precision of {precision:.2%}: "
         + ", ".join(f"{count} {name}" for name, count in seen.items())
-        + ". Diverged: add smaller eps. Escaping: add larger gamma, or take a smaller nbeta. "
-        "Not converged or too noisy: more draws. All ok: add smaller eps")
+        + ". Diverged, biased: add smaller eps. Escaping: add larger gamma, or take a smaller "
+        f"nbeta. Too slow: the spring needs {RELAXATIONS} times 2 / (eps gamma) draws; add larger "
+        f"gamma, or raise cap_draws = {cap_draws}. Not converged or too noisy: more draws. All ok: "
+        "add smaller eps")
+
+
+def _trial(problem, sampler, draws, tolerance, cap_draws, options) -> pd.Series:
+    """The row of one setting: from `draws` draws a chain, or from none where the spring is known
+    not to relax in `cap_draws`."""
+    if cap_draws < RELAXATIONS * sampler.relaxation() < math.inf:
+        return pd.Series({name: math.nan for name in COLUMNS} | {
+            "eps": sampler.eps, "nbeta": sampler.nbeta, "gamma": sampler.gamma, "status": SLOW})
+    row = sweep(*problem, [sampler], draws=draws, **options).iloc[0]
+    if row.status == OK and not row.mcse <= tolerance * abs(row.llc):
+        row["status"] = NOISY
+    return row
+
+
+def _test(problem, row, draws, precision, cap_draws, options):
+    """The OnDemand of chains to the precision promised, at least as long as the spring needs; or
+    ChainDiverged."""
+    sampler = SGLD(row.eps, row.nbeta, row.gamma)
+    needed = RELAXATIONS * sampler.relaxation()
+    block = max(draws, math.ceil(needed) if math.isfinite(needed) else 0)
+    try:
+        return estimate_to_precision(*problem, sampler, precision=precision, cap_draws=cap_draws,
+                                     block=block, warn=False, **options)
+    except ChainDiverged as error:
+        return error
+
+
+def _failure(done, precision) -> str:
+    """The status of a setting that did not pass its test."""
+    if isinstance(done, ChainDiverged):
+        return DIVERGED
+    found = done.estimate
+    if not abs(found.step_bias) <= precision * abs(found.mean):
+        return BIASED
+    return NOISY if max(found.rhat, found.distance_rhat) <= TEST_RHAT else SLOW
 
 
 def _agree(one, other):
@@ -156,14 +206,12 @@ def _agree(one, other):
     return abs(one.llc - other.llc) <= 2 * np.hypot(one.mcse, other.mcse)
 
 
-def _propose(best, beside, table, chains, draws, batch_size, precision):
-    sampler = SGLD(best.eps, best.nbeta, best.gamma)
-    burn_in = int(best.burn_in)
-    times = 1.0
-    if best.mcse:  # a flat loss has no error and no ESS
-        times = max(times, 200 / best.ess, (best.mcse / abs(best.llc) / precision) ** 2)
-    total = int(np.ceil((burn_in + (draws - burn_in) * times) / 50)) * 50
+def _propose(best, beside, table, done, batch_size):
+    """`done` is the test that the row `best` has passed, `beside` the row of a smaller eps."""
+    sampler = done.draws.sampler
+    total = done.draws.losses.shape[1]
     reason = (f"LLC {best.llc:.2f} +- {best.mcse:.2f} here and {beside.llc:.2f} +- "
-              f"{beside.mcse:.2f} at eps {beside.eps:g}; ESS {best.ess:.0f} from {chains} chains "
-              f"of {draws} draws; the draws are for a standard error of {precision:.0%}")
-    return Calibration(sampler, burn_in, total, batch_size, reason, table)
+              f"{beside.mcse:.2f} at eps {beside.eps:g} when tried; {done}")
+    if math.isfinite(sampler.relaxation()):
+        reason += f"; the spring relaxes in {sampler.relaxation():,.0f} draws"
+    return Calibration(sampler, done.draws.burn_in, total, batch_size, reason, table)

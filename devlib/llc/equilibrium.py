@@ -105,10 +105,12 @@ def equilibrium(loss, params, data, sampler: SGLD, *, chains=4, draws, max_rhat=
 
 def _together(one: Draws, other: Draws) -> Draws:
     """Two sets of chains of one length as one, the second numbered on from the first."""
-    losses, baseline, distances = (
-        np.concatenate([getattr(one, name), getattr(other, name)])
-        for name in ("losses", "baseline", "distances"))
+    both = {name: np.concatenate([getattr(one, name), getattr(other, name)])
+            for name in ("losses", "baseline", "distances", "doubled")
+            if getattr(one, name) is not None}
+    if one.layer_distances is not None:
+        both["layer_distances"] = {name: np.concatenate([part, other.layer_distances[name]])
+                                   for name, part in one.layer_distances.items()}
     diverged = one.diverged | {chain + len(one.losses): draw
                                for chain, draw in other.diverged.items()}
-    return replace(one, losses=losses, baseline=baseline, distances=distances, diverged=diverged,
-                   start="both")
+    return replace(one, **both, diverged=diverged, start="both")

@@ -30,8 +30,15 @@ class LLC:
 
     Locality: chain_loss is the mean loss of the chain, L(w0) + llc / nbeta, to be held beside
     init_loss = L(w0), and spring_ratio the spring's sd 1 / sqrt(gamma) over the root mean square
-    of the weights at w0: where it is not small, nothing is local about the estimate. What draws
-    do not hold (those stored without distances) is NaN here, or None.
+    of the weights at w0: where it is not small, nothing is local about the estimate.
+
+    Of draws made with `health`: step_bias is how far the step eps moves the mean, the estimate at
+    twice the step less this one (first order in eps; where gradients are of minibatches, it has
+    their share too), with its own Monte Carlo error; infinite where twice the step diverges, so
+    that eps is near its bound. slope_share is the part of what the noise costs that descent takes
+    away, g / (g + llc), with g what the chain gains without its noise (A.7; 0 where it gains
+    nothing): where it is not small, w0 is no minimum and the number is a property of w0, gamma
+    and the chain's length together. What draws do not hold is NaN here, or None.
     """
 
     mean: float
@@ -46,6 +53,17 @@ class LLC:
     distance_burn_in: int | None = None
     chain_loss: float = math.nan
     spring_ratio: float = math.nan
+    step_bias: float = math.nan
+    step_bias_mcse: float = math.nan
+    slope_share: float = math.nan
+
+    @property
+    def error(self) -> float:
+        """The standard error with the step bias, where that was measured: the root of mcse^2 +
+        step_bias^2 + step_bias_mcse^2. Else the mcse."""
+        if math.isnan(self.step_bias):
+            return self.mcse
+        return math.hypot(self.mcse, self.step_bias, self.step_bias_mcse)
 
     def retained(self, reference_loss) -> float:
         """The share of what the model knows that the chain kept,
@@ -66,8 +84,13 @@ class LLC:
         note = f", escaping chains {list(self.escaping)}" if self.escaping else ""
         small = 0 < self.mcse < 0.01  # then as many digits as the error has meaning
         digits = 1 - math.floor(math.log10(self.mcse)) if small else 2
-        return (f"LLC {self.mean:.{digits}f} +- {self.mcse:.{digits}f} (ESS {self.ess:.0f}, "
-                f"R-hat {self.rhat:.3f}{note})")
+        parts = ("" if math.isnan(self.step_bias) else
+                 f"MCSE {self.mcse:.{digits}f}, step bias {self.step_bias:+.{digits}f} +- "
+                 f"{self.step_bias_mcse:.{digits}f}, ")
+        if self.slope_share >= 0.005:
+            note = f", slope {self.slope_share:.0%}{note}"
+        return (f"LLC {self.mean:.{digits}f} +- {self.error:.{digits}f} ({parts}ESS "
+                f"{self.ess:.0f}, R-hat {self.rhat:.3f}{note})")
 
 
 def default_nbeta(batch_size) -> float:
@@ -110,7 +133,28 @@ def estimate_llc(draws: Draws, baseline="same-batch") -> LLC:
         mcse = math.nan  # a frozen chain, or one at rest on a ceiling: no spread says nothing
     return LLC(mean, mcse, ess, rhat, draws.init_loss, tuple(map(float, kept.mean(1))),
                _escaping(draws, kept), tuple(draws.diverged), *_distance(draws),
-               draws.init_loss + mean / draws.sampler.nbeta, _spring_ratio(draws))
+               draws.init_loss + mean / draws.sampler.nbeta, _spring_ratio(draws),
+               *_step_bias(draws), _slope_share(draws, mean))
+
+
+def _step_bias(draws) -> tuple[float, float]:
+    """The mean of nbeta (L_m at twice the step - L_m) on the same batches, and its mcse."""
+    if draws.doubled is None:
+        return math.nan, math.nan
+    both = slice(draws.burn_in + draws.burn_in % 2, None, 2)  # draws that both chains have
+    with np.errstate(over="ignore", invalid="ignore"):  # on its way to diverging
+        apart = draws.sampler.nbeta * (draws.doubled - draws.losses)[draws.healthy][:, both]
+        if not np.isfinite(apart).all():
+            return math.inf, math.nan
+        return (float(apart.mean()), _error(apart)[0]) if apart.size else (math.nan, math.nan)
+
+
+def _slope_share(draws, mean) -> float:
+    """g / (g + llc) of the gain g of the chain without noise; NaN where that chain diverged."""
+    if draws.descent is None:
+        return math.nan
+    gain = -draws.sampler.nbeta * float(draws.descent[draws.burn_in:].mean())
+    return gain / (gain + max(mean, 0.0)) if not gain <= 0 else 0.0
 
 
 def _moved(draws) -> bool:

@@ -6,10 +6,14 @@ from dataclasses import dataclass, replace
 from devlib.checks import check_count, check_number
 from devlib.errors import UserError
 from devlib.llc.estimate import LLC, check_baseline, estimate_llc
+from devlib.sampling.beside import Watched
 from devlib.sampling.chains import Chains
 from devlib.sampling.draws import ChainDiverged, Draws
 from devlib.sampling.sample import COMPILE_FROM, check_on_divergence
 from devlib.sampling.sgld import warn_if_short
+
+MIN_ESS = 200  # below it the MCSE is itself a guess
+TEST_RHAT = 1.05  # above it chains, or their halves, are not averaged
 
 
 @dataclass(frozen=True)
@@ -26,14 +30,19 @@ class OnDemand:
 
 
 def estimate_to_precision(loss, params, data, sampler, *, precision=0.02, cap_draws=10_000,
-                          block=200, min_ess=200, max_rhat=1.05, max_distance_rhat=1.05,
+                          block=200, min_ess=MIN_ESS, max_rhat=TEST_RHAT, max_distance_rhat=TEST_RHAT,
                           burn_in=None, baseline="same-batch", chains=4, seed=0, batch_size=None,
                           mask=None, vectorised=None, compile=None, init_losses=None,
-                          microbatch=None, on_divergence="raise", warn=True,
-                          progress=False) -> OnDemand:
-    """Runs chains on, block by block, until MCSE <= precision |mean| with ESS >= `min_ess` (below
+                          microbatch=None, start="w0", on_divergence="raise", warn=True,
+                          progress=False, health=True) -> OnDemand:
+    """Runs chains on, block by block, until error <= precision |mean| with ESS >= `min_ess` (below
     which the MCSE is itself a guess), R-hat <= `max_rhat` for the loss and <= `max_distance_rhat`
     for |w - w0|^2, or to `cap_draws` draws a chain.
+
+    The error is `LLC.error`: the MCSE and the step bias, measured by chains of twice the step
+    (half as much work again; devlib.sampling.beside). It ends early where the bias alone is beyond
+    the precision, which no draws mend, and says which eps to take. health=False leaves the bias
+    and the slope unknown, and the MCSE alone counts.
 
     The distance is asked because a few slow directions hide in a loss that many fast ones make,
     and not in how far the chains have come: 40 quadratic directions and 8 slow quartic ones look
@@ -50,19 +59,15 @@ def estimate_to_precision(loss, params, data, sampler, *, precision=0.02, cap_dr
     that are left go on.
     """
     _check_gates(precision, min_ess, max_rhat, max_distance_rhat)
-    for name, value in (("cap_draws", cap_draws), ("block", block), ("chains", chains)):
-        check_count(name, value)
-    if burn_in is not None:
-        check_count("burn_in", burn_in, least=0)
-        if burn_in >= cap_draws:
-            raise UserError(f"burn_in must be below cap_draws = {cap_draws}, not {burn_in}")
+    _check_lengths(burn_in, cap_draws=cap_draws, block=block, chains=chains)
     check_on_divergence(on_divergence)
     check_baseline(baseline)
     if compile is None:
         compile = chains * cap_draws >= COMPILE_FROM
-    run = Chains(loss, params, data, sampler, chains=chains, seed=seed, batch_size=batch_size,
-                 mask=mask, vectorised=vectorised, compile=compile, init_losses=init_losses,
-                 microbatch=microbatch)
+    run = (Watched if health else Chains)(
+        loss, params, data, sampler, chains=chains, seed=seed, batch_size=batch_size, mask=mask,
+        vectorised=vectorised, compile=compile, init_losses=init_losses, microbatch=microbatch,
+        start=start)
     if warn:
         warn_if_short(sampler, cap_draws)
     more = block + (burn_in or 0)
@@ -76,13 +81,10 @@ def estimate_to_precision(loss, params, data, sampler, *, precision=0.02, cap_dr
         estimate = estimate_llc(draws, baseline)
         unmet = _unmet(estimate, precision, min_ess, max_rhat)
         apart = _apart(estimate, max_distance_rhat)
-        if not unmet and not apart:
-            reason = (f"precision reached: MCSE {_relative(estimate):.2%} of the mean after "
-                      f"{run.taken} draws a chain, {draws.burn_in} of them burn-in")
-            return OnDemand(estimate, draws, True, reason)
-        if run.taken >= cap_draws:
-            reason = f"stopped at the cap of {cap_draws} draws a chain: {'; '.join(unmet + apart)}"
-            return OnDemand(estimate, draws, False, reason)
+        advice = _too_long_a_step(estimate, sampler, precision, min_ess)
+        if not (unmet or apart) or advice or run.taken >= cap_draws:
+            reason = _reason(estimate, draws, unmet + apart, advice)
+            return OnDemand(estimate, draws, not (unmet or apart), reason)
         missing = _missing(estimate, precision, min_ess, run.taken) if unmet else run.taken // 2
         more = min(run.taken, max(block, missing))
 
@@ -95,19 +97,63 @@ def _check_gates(precision, min_ess, max_rhat, max_distance_rhat):
         check_number("max_distance_rhat", max_distance_rhat, least=1)
 
 
+def _check_lengths(burn_in, **counts):
+    for name, value in counts.items():
+        check_count(name, value)
+    if burn_in is not None:
+        check_count("burn_in", burn_in, least=0)
+        if burn_in >= counts["cap_draws"]:
+            raise UserError(f"burn_in must be below cap_draws = {counts['cap_draws']}, not "
+                            f"{burn_in}")
+
+
 def _relative(estimate):
-    if estimate.mcse == 0:
+    if estimate.error == 0:
         return 0.0
-    return estimate.mcse / abs(estimate.mean) if estimate.mean else math.inf
+    return estimate.error / abs(estimate.mean) if estimate.mean else math.inf
+
+
+def _shares(estimate):
+    """The error in words: its MCSE, and the step bias where that was measured."""
+    if estimate.error == estimate.mcse:
+        return f"MCSE {_relative(estimate):.2%}"
+    size = abs(estimate.mean) or math.nan
+    return (f"error {_relative(estimate):.2%} (MCSE {estimate.mcse / size:.2%}, step bias "
+            f"{estimate.step_bias / size:+.2%} +- {estimate.step_bias_mcse / size:.2%})")
+
+
+def _reason(estimate, draws, unmet, advice):
+    """Why it ended there, in words."""
+    taken = draws.losses.shape[1]
+    if not unmet:
+        return (f"precision reached: {_shares(estimate)} of the mean after {taken} draws a chain, "
+                f"{draws.burn_in} of them burn-in")
+    if advice:
+        return f"stopped after {taken} draws a chain: {advice}"
+    return f"stopped at the cap of {taken} draws a chain: {'; '.join(unmet)}"
+
+
+def _too_long_a_step(estimate, sampler, precision, min_ess) -> str:
+    """What to do about a step bias that is surely above the precision; nothing where it is not,
+    or the estimate too young to say."""
+    if estimate.step_bias == math.inf:
+        return (f"chains of twice the step diverge: eps = {sampler.eps:g} is within a factor of "
+                "two of its bound; take a smaller eps")
+    share = abs(estimate.step_bias) - 4 * estimate.step_bias_mcse  # NaN where unknown
+    if not (share > precision * abs(estimate.mean) and estimate.ess >= min_ess):
+        return ""
+    wanted = sampler.eps * precision * abs(estimate.mean) / (2 * abs(estimate.step_bias))
+    return (f"{_shares(estimate)} of the mean, above {precision:.2%}, and draws do not mend a "
+            f"bias; take eps = {wanted:.1g}, which leaves half the precision to it")
 
 
 def _unmet(estimate, precision, min_ess, max_rhat) -> list[str]:
     """The gates that an estimate fails, in words. A NaN fails."""
-    if estimate.mcse == 0:  # the loss of w0 wherever the chains went: nothing to average
+    if estimate.error == 0:  # the loss of w0 wherever the chains went: nothing to average
         return []
     unmet = []
     if not _relative(estimate) <= precision:
-        unmet.append(f"MCSE {_relative(estimate):.2%} of the mean, above {precision:.2%}")
+        unmet.append(f"{_shares(estimate)} of the mean, above {precision:.2%}")
     if not estimate.ess >= min_ess:
         unmet.append(f"ESS {estimate.ess:.0f}, below {min_ess}")
     if not estimate.rhat <= max_rhat:

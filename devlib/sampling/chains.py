@@ -37,7 +37,8 @@ class Chains:
     chain equals one that was never interrupted. Arguments and errors as for `sample_chains`."""
 
     def __init__(self, loss, params, data, sampler, *, chains, seed=0, batch_size=None, mask=None,
-                 vectorised=None, compile=True, init_losses=None, microbatch=None, start="w0"):
+                 vectorised=None, compile=True, init_losses=None, microbatch=None, start="w0",
+                 by_layer=False):
         problem = problem_of(loss, params, data)
         loss, params, mask = problem.loss, problem.params, problem.mask(mask)
         _check(params, problem.data, sampler, chains, seed, batch_size, init_losses, start)
@@ -62,20 +63,31 @@ class Chains:
         if not self.init_losses.isfinite().all():
             raise UserError("the loss of w0 is not finite on every sample; no chain can start")
         check_rounding(self.anchor, float(self.init_losses.mean()), sampler)
-        self.start = start
+        self.start, self.compile = start, compile
+        self.groups = self._groups() if by_layer else []
+        self._begin()
+        self._choose_step(vectorised, compile)
+
+    def _begin(self):
+        """Puts the chains where they start, with nothing taken."""
         self.w = self._starts()  # (C, P)
-        self.state = torch.stack([sampler.start(self.anchor)] * self.chains)
+        self.state = torch.stack([self.sampler.start(self.anchor)] * self.chains)
         self.taken = 0
         self._losses = [np.zeros((self.chains, 0))]
         self._baseline = [np.zeros((self.chains, 0))]
-        self._distances = [np.zeros((self.chains, 0))]
-        self._choose_step(vectorised, compile)
+        self._distances = [np.zeros((self.chains, 0, 1 + len(self.groups)))]
+
+    def random(self, chains):
+        """Batch indices and noise of these chains."""
+        return Random(self, chains)
 
     def extend(self, draws, progress=False):
         """Takes `draws` more steps of every chain."""
         check_count("draws", draws)
-        check_memory(f"draws = {draws}", 48 * draws * self.chains)  # three float64, twice
-        losses, baseline, distances = np.full((3, self.chains, draws), np.nan)
+        columns = 3 + len(self.groups)  # of float64, twice
+        check_memory(f"draws = {draws}", 16 * columns * draws * self.chains)
+        losses, baseline = np.full((2, self.chains, draws), np.nan)
+        distances = np.full((self.chains, draws, 1 + len(self.groups)), np.nan)
         bar = tqdm(total=draws * self.chains, unit="step", desc="SGLD",
                    disable=None if progress else True)
         run = self._extend_together if self.vectorised else self._extend_one_by_one
@@ -96,9 +108,11 @@ class Chains:
         diverged = {int(chain): int(bad[chain].argmax()) for chain in np.flatnonzero(bad.any(1))}
         if burn_in is None:
             burn_in = find_burn_in(losses - baseline) if len(diverged) < self.chains else 0
+        layers = {name: distances[..., 1 + at] for at, (name, _) in enumerate(self.groups)}
         return Draws(losses, baseline, float(self.init_losses.mean()), self.sampler, int(burn_in),
-                     int(self.batch_size or len(self.data[0])), self.seed, diverged, distances,
-                     float(self.anchor.double().square().mean().sqrt()), self.start)
+                     int(self.batch_size or len(self.data[0])), self.seed, diverged,
+                     distances[..., 0], float(self.anchor.double().square().mean().sqrt()),
+                     self.start, layers or None)
 
     def _starts(self):
         """Where the chains begin, (C, P): at w0, or spread about it as the spring alone would."""
@@ -125,7 +139,7 @@ class Chains:
         make(not narrow or self.size < VECTORISED_BELOW, compile=False)
         if self.vectorised:
             try:
-                indices, noise = Random(self, range(self.chains)).at(0)
+                indices, noise = self.random(range(self.chains)).at(0)
                 self._step_all(indices, noise)
             except RuntimeError:  # what vmap raises for a loss that it cannot trace
                 return make(False)
@@ -136,7 +150,7 @@ class Chains:
             w, state = self.w[chain].clone(), self.state[chain].clone()
             if not w.isfinite().all():
                 continue  # it diverged before
-            random = Random(self, [chain])
+            random = self.random([chain])
             for draw in range(draws):
                 indices, noise = random.at(self.taken + draw)
                 indices = None if indices is None else indices[0]
@@ -149,12 +163,12 @@ class Chains:
                     break  # the rest of this chain stays NaN; the others go on
                 losses[chain, draw] = value
                 baseline[chain, draw] = float(self.baseline(indices))
-                distances[chain, draw] = float(distance)
+                distances[chain, draw] = to_numpy(distance.double())
                 bar.update()
             self.w[chain], self.state[chain] = w, state
 
     def _extend_together(self, draws, losses, baseline, distances, bar):
-        random = Random(self, range(self.chains))
+        random = self.random(range(self.chains))
         values, baselines, apart = [], [], []
         for draw in range(draws):
             indices, noise = random.at(self.taken + draw)
@@ -176,8 +190,22 @@ class Chains:
         return self.data if indices is None else tuple(part[indices] for part in self.data)
 
     def distance(self, w):
-        """|w - w0|^2 of positions (..., P)."""
-        return (w - self.anchor).square().sum(-1)
+        """|w - w0|^2 of positions (..., P), (..., 1 + L): in all, and of each layer asked for."""
+        square = (w - self.anchor).square()
+        return torch.stack([square.sum(-1), *(square[..., part].sum(-1)
+                                              for _, part in self.groups)], -1)
+
+    def _groups(self):
+        """(name, its places in the vector that moves) of each parameter that does, in part too."""
+        start, groups = 0, []
+        for name, shape in zip(self.layout.names, self.layout.shapes, strict=True):
+            end = start + shape.numel()
+            if self.free is None:
+                groups.append((name, slice(start, end)))
+            elif len(part := ((self.free >= start) & (self.free < end)).nonzero()[:, 0]):
+                groups.append((name, part))
+            start = end
+        return groups
 
     def baseline(self, indices):
         """Mean loss of w0 on those samples."""

@@ -16,6 +16,7 @@ from devlib.sampling.burn_in import find_burn_in
 from devlib.sampling.sgld import SGLD, RMSpropSGLD
 
 SAMPLERS = {sampler.__name__: sampler for sampler in (SGLD, RMSpropSGLD)}
+LAYER = "distance of "  # a stored layer's distances: this and the parameter's name
 GROUPS = ("warmup_posterior", "posterior")  # ArviZ's names: before and after burn-in
 
 
@@ -44,6 +45,11 @@ class Draws:
     distances[c, t] is |w_t - w0|^2 over the weights that the chain moves, read where the loss is,
     and `weight_rms` the root mean square of those weights at w0; both are None in draws that were
     stored without. `start` says where the chains began ("w0", "prior", or "both").
+
+    Where they were asked for: layer_distances has |w_t - w0|^2 of each parameter that moves, by
+    name; doubled[c, t] is L_m on that same batch at a chain of twice the step that shares the
+    noise, at even t (NaN at odd, as it steps half as often); descent[t] is what chain 0 comes to
+    without its noise, L_m less that of w0 on the same batch (devlib.sampling.beside).
     """
 
     losses: np.ndarray  # (C, T) float64
@@ -57,6 +63,9 @@ class Draws:
     distances: np.ndarray | None = None  # (C, T) float64
     weight_rms: float | None = None
     start: str = "w0"
+    layer_distances: dict[str, np.ndarray] | None = None  # each (C, T) float64
+    doubled: np.ndarray | None = None  # (C, T) float64
+    descent: np.ndarray | None = None  # (T,) float64
 
     @property
     def healthy(self) -> list[int]:
@@ -119,12 +128,16 @@ class Draws:
             sampler = SAMPLERS[facts.pop("sampler")](**facts.pop("settings"))
             losses, baseline = (np.concatenate([part[name].values for part in parts], 1)
                                 for name in ("loss", "baseline"))
-            distances = (np.concatenate([part["distance"].values for part in parts], 1)
-                         if "distance" in parts[-1] else None)  # absent from older files
+            asked = {name: np.concatenate([part[name].values for part in parts], -1)
+                     for name in parts[-1] if name not in ("loss", "baseline", "llc")}
         except (OSError, KeyError, ValueError) as error:
             raise UserError(f"{path} holds no draws of devlib ({error})") from error
         facts["diverged"] = {int(chain): draw for chain, draw in facts["diverged"].items()}
-        return cls(losses, baseline, sampler=sampler, distances=distances, **facts)
+        layers = {name.removeprefix(LAYER): asked[name] for name in asked
+                  if name.startswith(LAYER)}
+        return cls(losses, baseline, sampler=sampler, distances=asked.get("distance"),
+                   layer_distances=layers or None, doubled=asked.get("doubled"),
+                   descent=asked.get("descent"), **facts)
 
     def _datasets(self) -> dict:
         """One xarray Dataset a group; an empty warm-up is left out."""
@@ -136,11 +149,12 @@ class Draws:
                  "diverged": self.diverged, "weight_rms": self.weight_rms, "start": self.start}
         values = {"loss": self.losses, "baseline": self.baseline,
                   "llc": self.sampler.nbeta * (self.losses - self.baseline)}
-        if self.distances is not None:
-            values["distance"] = self.distances
+        values |= {"distance": self.distances, "doubled": self.doubled, "descent": self.descent}
+        values |= {f"{LAYER}{name}": part for name, part in (self.layer_distances or {}).items()}
         chains, draws = self.losses.shape
         whole = xarray.Dataset(
-            {name: (("chain", "draw"), value) for name, value in values.items()},
+            {name: (("chain", "draw")[-value.ndim:], value) for name, value in values.items()
+             if value is not None},
             {"chain": np.arange(chains), "draw": np.arange(draws)},
             {"devlib": json.dumps(facts, default=lambda value: value.item())})
         parts = [whole.isel(draw=slice(self.burn_in)),

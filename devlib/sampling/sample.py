@@ -22,6 +22,7 @@ exp(-nbeta L_n(w) - gamma / 2 |w - w0|^2). It works on any loss of the form
 from devlib.checks import check_count
 from devlib.errors import UserError
 from devlib.fast import COMPILE_FROM
+from devlib.sampling.beside import Watched
 from devlib.sampling.chains import Chains
 from devlib.sampling.draws import ChainDiverged, Draws
 from devlib.sampling.model import per_sample_losses
@@ -31,7 +32,7 @@ from devlib.sampling.sgld import SGLD, RMSpropSGLD, sgld_step, warn_if_short
 def sample_chains(loss, params, data, sampler: SGLD, *, chains, draws, burn_in=None, seed=0,
                   batch_size=None, mask=None, vectorised=None, compile=None, init_losses=None,
                   microbatch=None, start="w0", on_divergence="raise", warn=True,
-                  progress=False) -> Draws:
+                  progress=False, health=False, by_layer=False) -> Draws:
     """Runs `chains` SGLD chains of `draws` steps from `params`; burn-in counts among the draws.
 
     Batch t and noise t of chain k are functions of (seed, k, t) alone: a chain does not depend
@@ -45,7 +46,10 @@ def sample_chains(loss, params, data, sampler: SGLD, *, chains, draws, burn_in=N
     draws up to rounding. `compile` passes the step through torch.compile; None does so where
     chains run one after another for long enough to pay for it. `init_losses` (n,) saves the pass
     over the whole set when it is known. `microbatch` takes a batch's gradient in slices of that
-    many samples, where chains run one after another (devlib.fast).
+    many samples, where chains run one after another (devlib.fast). `health` runs chains of twice
+    the step and one without noise beside them, from which an estimate knows its step bias and what
+    of it is slope (devlib.sampling.beside); the draws themselves are the same. `by_layer` keeps
+    |w - w0|^2 of each parameter besides that of all.
 
     Raises UserError for settings out of range before any work, and ChainDiverged, with the other
     chains' draws, when a loss stops being finite (`on_divergence="keep"` returns them instead).
@@ -59,9 +63,10 @@ def sample_chains(loss, params, data, sampler: SGLD, *, chains, draws, burn_in=N
     check_count("chains", chains)
     if compile is None:
         compile = chains * draws >= COMPILE_FROM
-    run = Chains(loss, params, data, sampler, chains=chains, seed=seed, batch_size=batch_size,
-                 mask=mask, vectorised=vectorised, compile=compile, init_losses=init_losses,
-                 microbatch=microbatch, start=start)
+    run = (Watched if health else Chains)(
+        loss, params, data, sampler, chains=chains, seed=seed, batch_size=batch_size, mask=mask,
+        vectorised=vectorised, compile=compile, init_losses=init_losses, microbatch=microbatch,
+        start=start, by_layer=by_layer)
     if warn:
         warn_if_short(sampler, draws)
     run.extend(draws, progress)

@@ -11,7 +11,7 @@ from llc_gates import estimate, mean_and_mcse
 from companion.known.potentials import MeanModel, Powers, quadratic
 from devlib.errors import ShortChains
 from devlib.llc.precision import estimate_to_precision
-from devlib.sampling import SGLD, Chains, RMSpropSGLD, sample_chains
+from devlib.sampling import SGLD, Chains, Draws, RMSpropSGLD, sample_chains
 
 FLAT = Powers("unused", (0.0,) * 50, (2,) * 50)
 PLAIN = SGLD(eps=1e-2, nbeta=10.0, gamma=4.0)
@@ -46,6 +46,42 @@ def test_the_distance_of_a_quadratic_is_exact():
     reference = (1 / (kappa * (1 - PLAIN.eps * kappa / 4))).sum()
     mean, mcse = mean_and_mcse(draws.distances[:, 100:])
     assert abs(mean - reference) < 4 * mcse
+
+
+def two_layers(params, batch):
+    return ((params["a"] ** 2).sum() + (params["b"] ** 2).sum()).expand(len(batch[0]))
+
+
+@pytest.mark.parametrize("vectorised", [False, True])
+@pytest.mark.parametrize("mask", [None, {"b": torch.arange(6).view(2, 3) > 1}],
+                         ids=["all", "a part"])
+def test_the_distance_by_layer(vectorised, mask, tmp_path):
+    """Of each parameter that moves, by name: they add up, and b alone is a chain of its own."""
+    params = {"b": torch.ones(2, 3).double(), "a": torch.zeros(4).double()}
+    options = {"chains": 3, "draws": 12, "warn": False, "vectorised": vectorised, "mask": mask}
+    data = (torch.zeros(2).double(),)
+    draws = sample_chains(two_layers, params, data, PLAIN, by_layer=True, **options)
+    assert list(draws.layer_distances) == (["a", "b"] if mask is None else ["b"])
+    np.testing.assert_allclose(sum(draws.layer_distances.values()), draws.distances)
+    bare = sample_chains(two_layers, params, data, PLAIN, **options)
+    np.testing.assert_array_equal(bare.distances, draws.distances)
+    assert bare.layer_distances is None
+    draws.save(tmp_path / "draws.nc")
+    again = Draws.read(tmp_path / "draws.nc")
+    for name, part in draws.layer_distances.items():
+        np.testing.assert_array_equal(again.layer_distances[name], part)
+
+
+def test_each_layer_has_its_own_exact_distance():
+    """A flat layer goes as far as the spring lets it, one that the loss sees less."""
+    params = {"flat": torch.zeros(30).double(), "seen": torch.zeros(20).double()}
+    draws = sample_chains(
+        lambda p, batch: (2 * (p["seen"] ** 2).sum() + 0 * p["flat"].sum()).expand(len(batch[0])),
+        params, (torch.zeros(1),), PLAIN, chains=40, draws=400, burn_in=250, by_layer=True,
+        vectorised=True)
+    for name, size, kappa in (("flat", 30, 4.0), ("seen", 20, 44.0)):
+        mean, mcse = mean_and_mcse(draws.layer_distances[name][:, 250:])
+        assert abs(mean - size / (kappa * (1 - PLAIN.eps * kappa / 4))) < 4 * mcse
 
 
 def test_its_own_burn_in_is_longer_where_the_loss_comes_to_rest_first():

@@ -40,6 +40,7 @@ from devlib.steps import nearest, thin
 LONG = 10_000  # steps in all from which compiling pays, in each of a few processes
 SWEEP_CHAINS = 2
 CURVATURE_SAMPLES = 256
+TEST = 10  # times the draws of a trial: the most that `calibrate` takes to test its proposal
 TEMPERATURES = (0.1, 0.3, 1.0, 3.0, 10.0)  # times nbeta
 STEP_SIZES = (0.1, 0.3, 1.0, 2.0, 3.0)  # times eps, for acceptance
 
@@ -202,7 +203,8 @@ def propose(start: Start, preset, step) -> dict:
     eps = [factor * preset.regression.llc.eps for factor in (10, 3, 1, 1 / 3)]
     try:
         found = calibrate(loss, params, data, batch_size=c.batch, eps=eps, gammas=(1, 10, 100),
-                          chains=SWEEP_CHAINS, draws=c.draws, seed=start.seed)
+                          chains=SWEEP_CHAINS, draws=c.draws, cap_draws=TEST * c.draws,
+                          seed=start.seed)
     except NotCalibrated as error:
         return {"trials": error.table,
                 "proposal": pd.DataFrame([{"step": step, "words": str(error)}])}

@@ -9,7 +9,8 @@ from matplotlib.ticker import NullFormatter
 from companion.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILLION, figure, log_steps
 
 SYMBOLS = {"diverged": ("x", "diverged"), "escaping": ("v", "escaping"),
-           "not converged": ("o", "not converged"), "too noisy": ("s", "too noisy")}
+           "not converged": ("o", "not converged"), "too noisy": ("s", "too noisy"),
+           "biased": ("^", "biased"), "too slow": ("+", "too slow")}
 GREY = "#D0D0D0"
 PAIR = (VERMILLION, BLUE)  # the last checkpoint, the earlier one
 
