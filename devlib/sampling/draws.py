@@ -44,6 +44,9 @@ class Draws:
     distances[c, t] is |w_t - w0|^2 over the weights that the chain moves, read where the loss is,
     and `weight_rms` the root mean square of those weights at w0; both are None in draws that were
     stored without. `start` says where the chains began ("w0", "prior", or "both").
+
+    init_loss_se is 0 where init_loss is of the whole set. Where no pass was made over that, both
+    are the mean, and its standard error, of the loss of w0 on the drawn batches.
     """
 
     losses: np.ndarray  # (C, T) float64
@@ -57,6 +60,7 @@ class Draws:
     distances: np.ndarray | None = None  # (C, T) float64
     weight_rms: float | None = None
     start: str = "w0"
+    init_loss_se: float = 0.0
 
     @property
     def healthy(self) -> list[int]:
@@ -133,7 +137,8 @@ class Draws:
         facts = {"sampler": type(self.sampler).__name__,
                  "settings": dataclasses.asdict(self.sampler), "init_loss": self.init_loss,
                  "burn_in": self.burn_in, "batch_size": self.batch_size, "seed": self.seed,
-                 "diverged": self.diverged, "weight_rms": self.weight_rms, "start": self.start}
+                 "diverged": self.diverged, "weight_rms": self.weight_rms, "start": self.start,
+                 "init_loss_se": self.init_loss_se}
         values = {"loss": self.losses, "baseline": self.baseline,
                   "llc": self.sampler.nbeta * (self.losses - self.baseline)}
         if self.distances is not None:
