@@ -5,6 +5,9 @@ import torch
 from devlib.errors import UserError
 from devlib.hessian import Hessian, top_eigenpairs
 from devlib.rng import generator
+from devlib.sampling.checked import check_loss
+from devlib.sampling.given import problem_of
+from devlib.sampling.model import check_problem
 
 STEP = 0.1  # eps times the largest curvature of the potential: 1/40 off, in that direction alone
 
@@ -18,6 +21,9 @@ def curvature_eps(loss, params, data, *, mask=None, nbeta, gamma, batch_size, se
     has 1 / (1 - eps k / 4) times its variance: 2.6 % too much in the steepest direction, less in
     all others. Raises UserError, asking for eps, where the loss has no second derivative.
     """
+    problem = problem_of(loss, params, data)
+    check_problem(problem.params, data)
+    check_loss(*problem.parts)  # whose errors are not those of a curvature
     gen = generator(seed, "curvature")
     if mask is not None:  # of the weights that move, those of a masked tensor in whole
         params = {name: p if torch.as_tensor(mask.get(name, False)).any()
