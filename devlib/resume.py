@@ -16,7 +16,7 @@ REMEDY = "set it aside, then train the run again, from its beginning"
 
 def save_state(path, tensors: dict, facts: dict):
     """All that the next update depends on: tensors, and facts as strings, with their sha256."""
-    write_atomic(path, save(tensors, facts | {"sha256": _digest(tensors, facts)}))
+    write_atomic(path, save(tensors, facts | {"sha256": digest(tensors, facts)}))
 
 
 def load_state(path, run) -> tuple[dict, dict]:
@@ -37,15 +37,15 @@ def read_state(path) -> tuple[dict, dict]:
             facts = file.metadata() or {}
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); {REMEDY}") from error
-    if facts.pop("sha256", None) != _digest(tensors, facts):
+    if facts.pop("sha256", None) != digest(tensors, facts):
         raise CheckpointError(f"{path} is damaged (its sha256 is another); {REMEDY}")
     return tensors, facts
 
 
-def _digest(tensors, facts) -> str:
+def digest(tensors, facts) -> str:
     """sha256 of a state: safetensors itself notices no changed number."""
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    found = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(to_numpy(tensor).tobytes())
-    return digest.hexdigest()
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(to_numpy(tensor).tobytes())
+    return found.hexdigest()

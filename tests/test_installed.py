@@ -14,23 +14,22 @@ import pytest
 
 from companion.known.answers import quadratic_chain_mean
 from companion.places import project_root
+from devlib.llc import default_nbeta
 from devlib.sampling import SGLD
 
 ROOT = project_root()
 GIVEN = """
 import sys, torch
 sys.modules["companion"] = None  # to import it is an error
-xs = torch.full((512, 1), 200**0.5)
-ys, params = 2 * xs, {"w": torch.tensor([2.0])}
-def loss(params, batch):
-    return 0.5 * (params["w"] * batch[0] - batch[1]).square()[:, 0]
+xs = torch.full((512, 1), 10.0)
+ys, model = 2 * xs, torch.nn.Linear(1, 1, bias=False)
+model.weight.data.fill_(2.0)
 """  # what the example takes as given: 1/2 h (w - 2)^2 with h = 200
 ASKED = """
-import devlib
-found = estimate_llc(draws)
-print(devlib.__file__, found.mean, found.mcse)
+from devlib.llc import estimate_llc
+estimate, sampler = estimate_llc(found.draws), found.draws.sampler
+print(devlib.__file__, estimate.mean, estimate.mcse, sampler.eps, sampler.nbeta, sampler.gamma)
 """
-EXACT = quadratic_chain_mean((200.0,), SGLD(eps=1e-4, nbeta=25.0, gamma=10.0))
 
 
 def run_example(python, folder, **options):
@@ -39,8 +38,10 @@ def run_example(python, folder, **options):
     done = subprocess.run([python, "-c", GIVEN + example + ASKED], cwd=folder, text=True,
                           capture_output=True, **options)
     assert done.returncode == 0, done.stderr
-    printed, llc, mcse = done.stdout.splitlines()[-1].split()
-    assert abs(float(llc) - EXACT) < 4 * float(mcse) < 0.3
+    printed, llc, mcse, *settings = done.stdout.splitlines()[-1].split()
+    exact = quadratic_chain_mean((200.0,), SGLD(*map(float, settings)))
+    assert abs(float(llc) - exact) < 4 * float(mcse) < 0.3
+    assert float(settings[1]) == default_nbeta(128)
     return printed
 
 

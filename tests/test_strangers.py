@@ -24,6 +24,7 @@ from devlib.checkpoints import MANIFEST, CheckpointStore
 from devlib.errors import UserError
 from devlib.files import settings_hash, sha256
 from devlib.resume import read_state
+from devlib.sampling import Chains
 from devlib.sampling.draws import Draws
 from devlib.sealed import write_sealed
 from tests.audit import ENVIRONMENT, audit
@@ -120,6 +121,11 @@ def draws(folder, data):
     Draws.read(folder / "draws.nc")
 
 
+def chains(folder, data):
+    (folder / "chains.safetensors").write_bytes(data)
+    Chains.load(folder / "chains.safetensors", None, None, None, None)
+
+
 def manifest(folder, data):
     (folder / MANIFEST).write_bytes(data)
     results.load(folder)
@@ -135,7 +141,7 @@ def corpus(folder, data):
     corpus_files.open_streams(folder)
 
 
-READERS = [checkpoint, packed_checkpoints, resume, released, draws, manifest, rows, corpus]
+READERS = [checkpoint, packed_checkpoints, resume, released, draws, chains, manifest, rows, corpus]
 
 
 @pytest.mark.parametrize("read", READERS)

@@ -20,6 +20,8 @@ GROUPS = (
     ("What all share", "Settings, random numbers, files, training and stages.", "devlib"),
     ("Sampling", "A loss and a parameter in, draws out.", "devlib.sampling"),
     ("Local learning coefficient", "Draws in, an estimate with its error out.", "devlib.llc"),
+    ("A model of one's own", "A module and its data in, an LLC with its health out.",
+     "devlib.own"),
     ("In-context linear regression", "Contexts in, a model's predictions and metrics out.",
      "devlib.regression"),
     ("Language models", "Tokens in, losses and metrics out.", "devlib.language"),

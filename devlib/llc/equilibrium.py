@@ -93,6 +93,13 @@ def equilibrium(loss, params, data, sampler: SGLD, *, chains=4, draws, max_rhat=
     other_seed = stream_seed(seed, "prior")  # chains that share their noise would run together
     sets = [sample_chains(loss, params, data, sampler, seed=number, start=start, **settings)
             for number, start in ((seed, "w0"), (other_seed, "prior"))]
+    return compare(*sets, max_rhat=max_rhat, burn_in=burn_in, baseline=baseline)
+
+
+def compare(one: Draws, other: Draws, *, max_rhat=MAX_RHAT, burn_in=None,
+            baseline="same-batch") -> Equilibrium:
+    """The same of chains that have been run, from w0 and from the prior, on seeds of their own."""
+    sets = [one, other]
     if burn_in is None and all(part.healthy for part in sets):
         burn_in = max(max(part.burn_in, part.distance_burn_in()) for part in sets)
         sets = [replace(part, burn_in=burn_in) for part in sets]

@@ -107,6 +107,8 @@ def scaled_losses(draws: Draws, baseline="same-batch") -> np.ndarray:
     does not depend on w_t, without the noise that both share.
     """
     check_baseline(baseline)
+    if baseline == "whole-set" and draws.init_loss_se:
+        raise UserError("these draws made no pass over the whole set: take baseline='same-batch'")
     subtract = draws.baseline if baseline == "same-batch" else draws.init_loss
     with np.errstate(over="ignore"):  # on its way to diverging
         return draws.sampler.nbeta * (draws.losses - subtract)

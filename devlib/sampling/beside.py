@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from devlib.errors import UserError
 from devlib.sampling.chains import Chains
 
 
@@ -18,11 +19,15 @@ class Watched(Chains):
         super().__init__(*arguments, **options)
         self.doubled, self.still = Doubled(self), Still(self)
 
-    def extend(self, draws, progress=False):
-        super().extend(draws, progress)
+    def extend(self, draws, progress=False, **options):
+        super().extend(draws, progress, **options)
         if more := (self.taken + 1) // 2 - self.doubled.taken:
             self.doubled.extend(more)
         self.still.extend(draws)
+
+    def save(self, path):
+        raise UserError("chains that watch their health are not kept: their companions would begin "
+                        "anew. Save plain Chains, which take the same draws")
 
     def draws(self, burn_in=None):
         found, still = super().draws(burn_in), self.still.draws(0)

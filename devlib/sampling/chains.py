@@ -13,10 +13,11 @@ from devlib.devices import is_gpu, move, to_numpy
 from devlib.errors import UserError
 from devlib.fast import Uncompiled, compiled, mean_gradient
 from devlib.rng import generator
+from devlib.sampling import kept
 from devlib.sampling.burn_in import find_burn_in
 from devlib.sampling.checked import check_loss, check_rounding
 from devlib.sampling.draws import Draws
-from devlib.sampling.given import problem_of
+from devlib.sampling.given import problem_of, tensors_of
 from devlib.sampling.model import (
     Layout,
     check_memory,
@@ -29,12 +30,15 @@ from devlib.sampling.sgld import SGLD
 RANDOM_BLOCK = 2**16  # numbers drawn from one stream at a time, about
 LONGEST_BLOCK = 2**10  # draws that they may last, at most
 STARTS = ("w0", "prior")
+DRAWN = "drawn"  # instead of the losses of w0: its loss on each drawn batch, and no other pass
+PROBED = 512  # samples whose loss is read of a set that is not passed over
 VECTORISED_BELOW = 2_000  # parameters; above it a CPU is faster with one chain at a time
 
 
 class Chains:
-    """Chains that can be run on: `extend` takes more steps, `draws` gives all so far. An extended
-    chain equals one that was never interrupted. Arguments and errors as for `sample_chains`."""
+    """Chains that can be run on: `extend` takes more steps, `draws` gives all so far, `save` and
+    `load` keep them between processes. An extended chain equals one that was never interrupted.
+    Arguments and errors as for `sample_chains`."""
 
     def __init__(self, loss, params, data, sampler, *, chains, seed=0, batch_size=None, mask=None,
                  vectorised=None, compile=True, init_losses=None, microbatch=None, start="w0",
@@ -57,13 +61,18 @@ class Chains:
         self.anchor = origin if free is None else origin[self.free]
         self.size = len(self.anchor)
         self.loss = loss = check_loss(loss, originals, self.data, self.layout.freed(mask))
-        if init_losses is None:
-            init_losses = per_sample_losses(loss, params, self.data)
-        self.init_losses = torch.as_tensor(init_losses, device=origin.device).detach().double()
-        if not self.init_losses.isfinite().all():
+        if isinstance(init_losses, str):  # DRAWN: no pass over the set
+            few = tuple(part[:batch_size or PROBED] for part in self.data)
+            self.init_losses, known = None, per_sample_losses(loss, params, few).double()
+        else:
+            if init_losses is None:
+                init_losses = per_sample_losses(loss, params, self.data)
+            known = torch.as_tensor(init_losses, device=origin.device).detach().double()
+            self.init_losses = known
+        if not known.isfinite().all():
             raise UserError("the loss of w0 is not finite on every sample; no chain can start")
-        check_rounding(self.anchor, float(self.init_losses.mean()), sampler)
-        self.start, self.compile = start, compile
+        check_rounding(self.anchor, float(known.mean()), sampler)
+        self.start, self.compile, self.by_layer = start, compile, bool(by_layer)
         self.groups = self._groups() if by_layer else []
         self._begin()
         self._choose_step(vectorised, compile)
@@ -81,9 +90,13 @@ class Chains:
         """Batch indices and noise of these chains."""
         return Random(self, chains)
 
-    def extend(self, draws, progress=False):
-        """Takes `draws` more steps of every chain."""
+    def extend(self, draws, progress=False, callback=None, every=1):
+        """Takes `draws` more steps of every chain. `callback(chain, draw, params)` is called at
+        every draw whose number is a multiple of `every`, with the parameters by name where its
+        loss is read: before the step. It may change nothing."""
         check_count("draws", draws)
+        check_count("every", every)
+        self._callback, self._every = callback, every
         columns = 3 + len(self.groups)  # of float64, twice
         check_memory(f"draws = {draws}", 16 * columns * draws * self.chains)
         losses, baseline = np.full((2, self.chains, draws), np.nan)
@@ -108,11 +121,49 @@ class Chains:
         diverged = {int(chain): int(bad[chain].argmax()) for chain in np.flatnonzero(bad.any(1))}
         if burn_in is None:
             burn_in = find_burn_in(losses - baseline) if len(diverged) < self.chains else 0
+        init_loss, se = self._init_loss(baseline)
         layers = {name: distances[..., 1 + at] for at, (name, _) in enumerate(self.groups)}
-        return Draws(losses, baseline, float(self.init_losses.mean()), self.sampler, int(burn_in),
+        return Draws(losses, baseline, init_loss, self.sampler, int(burn_in),
                      int(self.batch_size or len(self.data[0])), self.seed, diverged,
                      distances[..., 0], float(self.anchor.double().square().mean().sqrt()),
-                     self.start, layers or None)
+                     self.start, se, layers or None)
+
+    def save(self, path):
+        """Writes the chains as they stand, whole or not at all, for `load`."""
+        kept.save(self, path)
+
+    @classmethod
+    def load(cls, path, loss, params, data, sampler, *, mask=None) -> "Chains":
+        """The chains that `save` wrote, which go on as if they had never stopped: bit by bit, on
+        the same machine. Raises UserError, before any step, for a file that is none or damaged,
+        and for another model, loss, data, mask or sampler than the chains had."""
+        tensors, facts = kept.read(path)
+        if facts.pop("sampler") != repr(sampler):
+            raise UserError(f"{path} holds chains of another sampler than {sampler!r}: give that")
+        prints = facts.pop("prints")
+        taken = facts.pop("taken")
+        known = tensors.get("init_losses", DRAWN)
+        if known is not DRAWN and len(known) != len(tensors_of(data)[0]):
+            raise UserError(f"{path} holds chains of another data: of {len(known)} samples")
+        run = cls(loss, params, data, sampler, mask=mask, init_losses=known, **facts)
+        kept.put_back(run, path, tensors, prints)
+        run.taken = taken
+        return run
+
+    def params(self, w):
+        """The parameters by name of a chain at `w` (P,), those that do not move included."""
+        return self.layout.unflatten(
+            w if self.free is None else self.origin.index_put((self.free,), w))
+
+    def _init_loss(self, baseline):
+        """The loss of w0 and its standard error: 0 from the whole set; from the drawn batches, of
+        their mean, which are independent."""
+        if self.init_losses is not None:
+            return float(self.init_losses.mean()), 0.0
+        drawn = baseline[np.isfinite(baseline)]
+        if len(drawn) < 2:
+            return float(drawn.mean()) if len(drawn) else math.nan, math.nan
+        return float(drawn.mean()), float(drawn.std(ddof=1) / len(drawn)**0.5)
 
     def _starts(self):
         """Where the chains begin, (C, P): at w0, or spread about it as the spring alone would."""
@@ -155,6 +206,7 @@ class Chains:
                 indices, noise = random.at(self.taken + draw)
                 indices = None if indices is None else indices[0]
                 distance = self.distance(w)  # before the step, as the loss
+                self._call_back(chain, self.taken + draw, w)
                 value, w, state = self.step(w, state, self.anchor, self.origin, self.free,
                                             self.batch(indices), noise[0])
                 value = float(value)
@@ -173,6 +225,8 @@ class Chains:
         for draw in range(draws):
             indices, noise = random.at(self.taken + draw)
             apart.append(self.distance(self.w))  # before the step, as the loss
+            for chain in range(self.chains if self._callback else 0):
+                self._call_back(chain, self.taken + draw, self.w[chain])
             value, self.w, self.state = self._step_all(indices, noise)
             values.append(value)
             baselines.append(self.baseline(indices).expand(self.chains))
@@ -207,9 +261,20 @@ class Chains:
             start = end
         return groups
 
+    def _call_back(self, chain, draw, w):
+        if self._callback and draw % self._every == 0 and w.isfinite().all():
+            self._callback(chain, draw, self.params(w))
+
     def baseline(self, indices):
         """Mean loss of w0 on those samples."""
+        if self.init_losses is None:
+            return self._drawn_baseline(indices)
         return (self.init_losses if indices is None else self.init_losses[indices]).mean(-1)
+
+    def _drawn_baseline(self, indices):
+        params = self.layout.unflatten(self.origin)
+        losses = per_sample_losses(self.loss, params, self.batch(indices.reshape(-1)))
+        return losses.double().reshape(indices.shape).mean(-1)
 
 
 class Random:
@@ -286,7 +351,11 @@ def _check(params, data, sampler, chains, seed, batch_size, init_losses, start):
         check_count("batch_size", batch_size)
     check_start(start, sampler)
     samples = check_problem(params, data)
-    if init_losses is not None and tuple(init_losses.shape) != (samples,):
+    if isinstance(init_losses, str):
+        if init_losses != DRAWN or batch_size is None:
+            raise UserError(f"init_losses must be a tensor, or {DRAWN!r} where there is a "
+                            f"batch_size, not {init_losses!r} with batch_size = {batch_size}")
+    elif init_losses is not None and tuple(init_losses.shape) != (samples,):
         raise UserError(f"init_losses must have shape ({samples},), one loss a sample, not "
                         f"{tuple(init_losses.shape)}")
     size = sum(p.numel() * p.element_size() for p in params.values())

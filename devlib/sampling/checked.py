@@ -112,7 +112,7 @@ def _check_form(loss, params, data, watch):
                         "convert the data") from error
     if not isinstance(values, torch.Tensor) or values.shape != (len(few[0]),):
         shape = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
-        raise UserError(f"loss(params, batch) must give one value a sample, ({len(few[0])},) for "
+        raise UserError(f"the loss must give one value a sample, ({len(few[0])},) for "
                         f"{len(few[0])} samples, not {shape}; with torch's losses, "
                         "reduction='none'")
     return values

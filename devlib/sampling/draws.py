@@ -46,6 +46,9 @@ class Draws:
     and `weight_rms` the root mean square of those weights at w0; both are None in draws that were
     stored without. `start` says where the chains began ("w0", "prior", or "both").
 
+    init_loss_se is 0 where init_loss is of the whole set. Where no pass was made over that, both
+    are the mean, and its standard error, of the loss of w0 on the drawn batches.
+
     Where they were asked for: layer_distances has |w_t - w0|^2 of each parameter that moves, by
     name; doubled[c, t] is L_m on that same batch at a chain of twice the step that shares the
     noise, at even t (NaN at odd, as it steps half as often); descent[t] is what chain 0 comes to
@@ -63,6 +66,7 @@ class Draws:
     distances: np.ndarray | None = None  # (C, T) float64
     weight_rms: float | None = None
     start: str = "w0"
+    init_loss_se: float = 0.0
     layer_distances: dict[str, np.ndarray] | None = None  # each (C, T) float64
     doubled: np.ndarray | None = None  # (C, T) float64
     descent: np.ndarray | None = None  # (T,) float64
@@ -146,7 +150,8 @@ class Draws:
         facts = {"sampler": type(self.sampler).__name__,
                  "settings": dataclasses.asdict(self.sampler), "init_loss": self.init_loss,
                  "burn_in": self.burn_in, "batch_size": self.batch_size, "seed": self.seed,
-                 "diverged": self.diverged, "weight_rms": self.weight_rms, "start": self.start}
+                 "diverged": self.diverged, "weight_rms": self.weight_rms, "start": self.start,
+                 "init_loss_se": self.init_loss_se}
         values = {"loss": self.losses, "baseline": self.baseline,
                   "llc": self.sampler.nbeta * (self.losses - self.baseline)}
         values |= {"distance": self.distances, "doubled": self.doubled, "descent": self.descent}

@@ -45,11 +45,13 @@ def sample_chains(loss, params, data, sampler: SGLD, *, chains, draws, burn_in=N
     size and device, and falls back where the loss cannot be vectorised; either gives the same
     draws up to rounding. `compile` passes the step through torch.compile; None does so where
     chains run one after another for long enough to pay for it. `init_losses` (n,) saves the pass
-    over the whole set when it is known. `microbatch` takes a batch's gradient in slices of that
-    many samples, where chains run one after another (devlib.fast). `health` runs chains of twice
-    the step and one without noise beside them, from which an estimate knows its step bias and what
-    of it is slope (devlib.sampling.beside); the draws themselves are the same. `by_layer` keeps
-    |w - w0|^2 of each parameter besides that of all.
+    over the whole set when it is known; "drawn" makes none, for a set too large to pass over: the
+    loss of w0 is then taken on each drawn batch (a third more work a step), and that of the whole
+    set estimated from these, with its error. `microbatch` takes a batch's gradient in slices of
+    that many samples, where chains run one after another (devlib.fast). `health` runs chains of
+    twice the step and one without noise beside them, from which an estimate knows its step bias
+    and what of it is slope (devlib.sampling.beside); the draws themselves are the same. `by_layer`
+    keeps |w - w0|^2 of each parameter besides that of all.
 
     Raises UserError for settings out of range before any work, and ChainDiverged, with the other
     chains' draws, when a loss stops being finite (`on_divergence="keep"` returns them instead).

@@ -1,0 +1,116 @@
+"""The LLC over training: one row a checkpoint, and the stages of it."""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import pandas as pd
+import torch
+
+from devlib.errors import UserError
+from devlib.llc.estimate import estimate_llc
+from devlib.own.masks import mask_of
+from devlib.own.measure import GAMMA, Plan, chosen, measure_at, parameters, samples_for
+from devlib.own.model import in_eval, loss_of
+from devlib.sampling.draws import ChainDiverged
+from devlib.sampling.model import per_sample_losses
+from devlib.settings import StageSettings
+from devlib.stages import by_step, find_stages
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """`table` has one row a checkpoint: step; loss and loss_se, of w0 on the whole set; llc, mcse,
+    ess and rhat, of both starts together; meet and reached, its health; eps and draws."""
+
+    table: pd.DataFrame
+
+    def stages(self, settings: StageSettings = StageSettings(), prefix="S"):
+        """(smoothed curve, boundaries, stage table) by devlib.stages.find_stages (B.1), of all
+        rows, whatever their health: look at `meet` and `reached` first."""
+        return find_stages(self.table, self.table, settings, prefix)
+
+    def __str__(self):
+        sound = int(self.table.reached.sum())
+        return (f"{len(self.table)} checkpoints, {sound} of them at the precision asked for\n"
+                + self.table.to_string(index=False, float_format="{:.4g}".format))
+
+
+def llc_curve(model, checkpoints, data, *, loss, eps=None, only=None, nbeta=None, gamma=GAMMA,
+              batch_size=None, chains=4, precision=0.05, cap_draws=5_000, seed=0,
+              progress=False) -> Curve:
+    """The LLC of each checkpoint with one sampler and the same batches and noise throughout
+    (A.5.2), as `measure` has it, with its loss, errors and health.
+
+    checkpoints: step -> state dict, a list of such pairs, or what has `steps` and `load(step)`
+    (devlib.checkpoints.CheckpointStore). The model gives its form; its own weights stay as they
+    are. eps=None takes the smallest of the step sizes that the checkpoints ask for. Remaining
+    arguments and errors as for `measure`; a state that is not the model's is refused before
+    anything is measured.
+    """
+    plan = Plan(precision, cap_draws, chains, seed, 1)
+    own, pairs = parameters(model), list(_pairs(checkpoints))
+    if not pairs:
+        raise UserError("there are no checkpoints")
+    for step, load in pairs:
+        _state(model, step, load())
+    samples, mask = samples_for(own, data), mask_of(model, only)
+
+    def problem(step, load):
+        params, held = _state(model, step, load())
+        return loss_of(model, loss, samples, held), params
+
+    with in_eval(model):
+        if eps is None:
+            eps = min(chosen(*problem(*pair), samples, seed, mask, None, nbeta, gamma,
+                             batch_size)[1].eps for pair in pairs)
+        rows = [{"step": step} | _row(
+            *problem(step, load), samples, plan, mask=mask, eps=eps, nbeta=nbeta, gamma=gamma,
+            batch_size=batch_size, whole_set=True, sets={}, callback=None, progress=progress)
+            for step, load in pairs]
+    table = pd.DataFrame(rows)
+    return Curve(table.iloc[by_step(table.step)].reset_index(drop=True))
+
+
+def _row(loss, params, samples, plan, **settings) -> dict:
+    """What the chains say at one checkpoint; NaN where they diverge."""
+    losses = per_sample_losses(loss, params, samples.parts).double()
+    row = {"loss": float(losses.mean()), "loss_se": float(losses.std() / len(losses) ** 0.5)}
+    try:
+        found = measure_at(loss, params, samples, plan, **settings)
+    except ChainDiverged:
+        return row | dict.fromkeys(("llc", "mcse", "ess", "rhat"), math.nan) | {
+            "meet": False, "reached": False, "eps": settings["eps"], "draws": 0}
+    both = estimate_llc(found.draws)
+    return row | {"llc": both.mean, "mcse": both.mcse, "ess": both.ess, "rhat": both.rhat,
+                  "meet": found.starts.meet, "reached": found.reached, "eps": settings["eps"],
+                  "draws": found.draws.losses.shape[1]}
+
+
+def _pairs(checkpoints):
+    """(step, function that loads its state) of each."""
+    if hasattr(checkpoints, "steps") and hasattr(checkpoints, "load"):
+        return [(step, partial(checkpoints.load, step)) for step in checkpoints.steps]
+    if isinstance(checkpoints, dict):
+        checkpoints = checkpoints.items()
+    try:
+        return [(step, lambda state=state: state) for step, state in checkpoints]
+    except (TypeError, ValueError) as error:
+        raise UserError("checkpoints must map steps to state dicts, be pairs of both, or a "
+                        "CheckpointStore") from error
+
+
+def _state(model, step, state) -> tuple[dict, dict]:
+    """(parameters, buffers) of a state dict, in the place of the model's own."""
+    own, buffers = dict(model.named_parameters()), dict(model.named_buffers())
+    if not isinstance(state, dict):
+        raise UserError(f"the checkpoint of step {step} is no state dict, but a "
+                        f"{type(state).__name__}")
+    for name, p in own.items():
+        if name not in state or tuple(state[name].shape) != tuple(p.shape):
+            has = "has none" if name not in state else f"has shape {tuple(state[name].shape)}"
+            raise UserError(f"the checkpoint of step {step} is not of this model: it needs {name} "
+                            f"of shape {tuple(p.shape)}, and {has}")
+    params = {name: torch.nn.Parameter(state[name].detach().to(p), requires_grad=p.requires_grad)
+              for name, p in own.items()}
+    return params, {name: state[name].to(b) for name, b in buffers.items() if name in state}

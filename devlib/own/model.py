@@ -1,0 +1,109 @@
+"""A module and its loss as the sampler's loss(params, parts) -> (m,)."""
+
+import copy
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from devlib.errors import UserError
+from devlib.fast import Uncompiled
+
+FORM = "loss must be a function, loss(model, batch), that gives one value a sample, (m,)"
+
+
+class _Asked(nn.Module):
+    """loss(model, batch) as a module's forward, so that the loss may use all of the model: its
+    call, its parts, its methods, each with the parameters that functional_call puts in."""
+
+    def __init__(self, model, loss):
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(self, batch):
+        return self.loss(self.model, batch)
+
+
+def check_module(model):
+    """Raises UserError for what is no nn.Module."""
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model must be an nn.Module, not {type(model).__name__}; for a function "
+                        "of parameters there is devlib.sampling.sample_chains")
+
+
+def loss_of(model, loss, samples, buffers=None):
+    """loss(params, parts) -> (m,) of a module, for `samples` (devlib.own.data), with `buffers` by
+    name in the place of the module's own. Raises UserError for a loss that cannot be taken.
+
+    `loss` is a function loss(model, batch), or one of torch's loss modules, which is then applied
+    as loss(model(x), y) to batches (x, y), without its reduction, and averaged over what else is
+    in a sample.
+    """
+    asked = _Asked(model, _function(loss))
+    own = {f"model.{name}": value for name, value in (buffers or {}).items()}
+
+    def per_sample(params, parts):
+        given = own | {f"model.{name}": p for name, p in params.items()}
+        return functional_call(asked, given, (samples.batch(parts),))
+
+    return Uncompiled(per_sample) if samples.by_index else per_sample
+
+
+def _function(loss):
+    if isinstance(loss, nn.Module):
+        if not hasattr(loss, "reduction"):
+            raise UserError(f"{FORM}, or one of torch's loss modules, not the module "
+                            f"{type(loss).__name__}")
+        return _module_loss(loss)
+    if not callable(loss):
+        raise UserError(f"{FORM}, not {loss!r}")
+    return loss
+
+
+def _module_loss(loss):
+    loss = copy.copy(loss)
+    loss.reduction = "none"
+
+    def per_sample(model, batch):
+        if not isinstance(batch, tuple) or len(batch) != 2:
+            raise UserError(f"{type(loss).__name__} needs batches (x, y); {FORM} takes others")
+        x, y = batch
+        values = loss(model(x), y)
+        return values.flatten(1).mean(1) if values.ndim > 1 else values
+
+    return per_sample
+
+
+def next_token(model, batch) -> torch.Tensor:
+    """The mean cross-entropy of each sequence's next tokens, (m,), in nats.
+
+    `batch` holds tokens (m, K), alone, first in a tuple, or as "input_ids" of a dictionary whose
+    "attention_mask" is 0 where there is padding, whose loss does not count. The model gives logits
+    (m, K, V), or an object with `logits`, as Hugging Face's do.
+    """
+    if isinstance(batch, dict):
+        tokens, mask = batch["input_ids"], batch.get("attention_mask")
+        output = model(tokens) if mask is None else model(tokens, attention_mask=mask)
+    else:
+        tokens, mask = (batch[0] if isinstance(batch, tuple) else batch), None
+        output = model(tokens)
+    logits = getattr(output, "logits", output)
+    losses = F.cross_entropy(logits[:, :-1].transpose(1, 2), tokens[:, 1:], reduction="none")
+    if mask is None:
+        return losses.mean(1)
+    kept = mask[:, 1:].to(losses.dtype)
+    return (losses * kept).sum(1) / kept.sum(1)
+
+
+@contextmanager
+def in_eval(model):
+    """The model in eval mode; afterwards each of its modules is in the mode in which it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
