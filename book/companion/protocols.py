@@ -3,8 +3,10 @@ look like:
 
 - *as published*: the paper's eps, nbeta and gamma, from w0, every draw averaged;
 - *equilibrium*: the same target, from w0 and from the prior N(w0, 1 / gamma), burn-in left out;
-- *local*: a target that keeps most of what the model knows, from both starts too;
+- *local*: the paper's nbeta under a spring that keeps most of what the model knows, from both
+  starts too;
 
+beside them the paper's target by a smaller step, whose chains are stable where the loss is steep,
 and the profile, the LLC over nbeta and over the spring's sd in units of the weights' root mean
 square.
 """
@@ -21,14 +23,15 @@ from companion.presets import ProtocolSettings
 from companion.regression import model_frame, model_loss
 from devlib.devices import move, of
 from devlib.fast import cache_slice
+from devlib.hessian import Hessian, top_eigenpairs
 from devlib.llc.estimate import estimate_llc, scaled_losses
 from devlib.regression.metrics import predict
 from devlib.regression.model import MICROBATCH
 from devlib.regression.task import fixed_set, squared_errors
-from devlib.rng import stream_seed
+from devlib.rng import generator, stream_seed
 from devlib.sampling import SGLD, Chains
 from devlib.settings import RegressionSettings, as_dict
-from devlib.steps import nearest_each, thin
+from devlib.steps import nearest_each
 
 STARTS = ("w0", "prior")
 
@@ -40,8 +43,9 @@ def protocol_tables(store, settings: RegressionSettings, chosen: ProtocolSetting
     "positions", the loss at each position k of the model and of where its chains end; "profile",
     rows as the estimates'."""
     parts = {
-        "starts": (measure_starts, thin(store.loadable, chosen.checkpoints)),
+        "starts": (measure_starts, nearest_each(store.loadable, chosen.steps)),
         "long": (measure_long, nearest_each(store.loadable, chosen.long_steps)),
+        "small": (measure_small, nearest_each(store.loadable, chosen.small_steps)),
         "profile": (measure_profile, nearest_each(store.loadable, chosen.profile_steps))}
     found = {}
     for part, (measure, steps) in parts.items():
@@ -58,10 +62,10 @@ def protocol_tables(store, settings: RegressionSettings, chosen: ProtocolSetting
 def settings_of(part, chosen) -> dict:
     """The settings that a part's numbers hang on, so that another grid of the profile leaves the
     chains of the other parts as they are."""
-    others = {"starts", "long", "profile"} - {part}
+    others = {"starts", "long", "small", "profile"} - {part}
     shared = ("batch", "samples", "block")
     return {name: value for name, value in as_dict(chosen).items()
-            if name in shared or not name.endswith(("steps", "checkpoints", "compile"))
+            if name in shared or not name.endswith(("steps", "compile"))
             and not any(name.startswith(f"{other}_") for other in others)
             and (part == "starts" or name.startswith(f"{part}_"))}
 
@@ -70,37 +74,51 @@ def settings_of(part, chosen) -> dict:
 
 def measure_starts(settings, chosen, seed, params):
     """Equilibrium and the local protocol, each from both starts."""
-    local = SGLD(*local_target(chosen, params))
-    found = {"estimates": [], "climb": [], "positions": [position_row("model", "", settings, seed,
-                                                                      params)]}
-    for protocol, sampler in (("equilibrium", _papers(settings)), ("local", local)):
+    curvature = largest_curvature(settings, chosen, seed, params)
+    local = SGLD(*stable(settings.llc.nbeta, chosen.local_ratio, curvature, params))
+    found = {"estimates": [], "climb": [],
+             "positions": [position_row("model", "", settings, seed, params)]}
+    for protocol, sampler in (("equilibrium", papers(settings)), ("local", local)):
         for start in STARTS:
             run = _chains(settings, chosen, seed, params, sampler, start, chosen.chains)
             run.extend(chosen.draws)
             draws = run.draws(chosen.burn_in)
-            found["estimates"].append(estimate_row(protocol, draws))
+            found["estimates"].append(estimate_row(protocol, draws) | {"curvature": curvature})
             found["positions"].append(position_row(protocol, start, settings, seed,
                                                    run.layout.unflatten(run.w[0])))
             if protocol == "equilibrium":
-                found["climb"] += climb_rows(draws, chosen)
+                found["climb"] += climb_rows(draws, chosen.block)
     return found
 
 
 def measure_long(settings, chosen, seed, params):
     """As published: long chains from w0, every draw averaged."""
-    run = _chains(settings, chosen, seed, params, _papers(settings), "w0", chosen.long_chains)
+    run = _chains(settings, chosen, seed, params, papers(settings), "w0", chosen.long_chains)
     run.extend(chosen.long_draws)
     draws = run.draws(0)
     return {"estimates": [estimate_row("as published", draws)],
-            "climb": climb_rows(draws, chosen, "w0, long")}
+            "climb": climb_rows(draws, chosen.block, "w0, long")}
+
+
+def measure_small(settings, chosen, seed, params):
+    """The paper's target by a tenth of its step, from both starts, in as many times the draws."""
+    sampler = SGLD(settings.llc.eps / chosen.small_factor, settings.llc.nbeta, settings.llc.gamma)
+    found = {"estimates": [], "climb": []}
+    for start in STARTS:
+        run = _chains(settings, chosen, seed, params, sampler, start, chosen.small_chains)
+        run.extend(chosen.small_draws)
+        draws = run.draws(chosen.small_draws // 2)
+        found["estimates"].append(estimate_row("small step", draws))
+        found["climb"] += climb_rows(draws, chosen.block, f"{start}, small step")
+    return found
 
 
 def measure_profile(settings, chosen, seed, params):
     """The LLC over nbeta and the spring, from both starts."""
-    found = []
+    curvature, found = largest_curvature(settings, chosen, seed, params), []
     for nbeta in chosen.profile_nbetas:
         for ratio in chosen.profile_ratios:
-            sampler = SGLD(*target(settings.llc, nbeta, ratio, params))
+            sampler = SGLD(*stable(nbeta, ratio, curvature, params))
             for start in STARTS:
                 run = _chains(settings, chosen, seed, params, sampler, start,
                               chosen.profile_chains)
@@ -116,15 +134,16 @@ def estimate_row(protocol, draws) -> dict:
             "nbeta": sampler.nbeta, "gamma": sampler.gamma, "relaxation": sampler.relaxation(),
             "chains": len(draws.losses), "draws": draws.losses.shape[1], "burn_in": draws.burn_in,
             "llc": found.mean, "mcse": found.mcse, "ess": found.ess, "rhat": found.rhat,
+            "chain_sd": float(np.std(found.chain_means, ddof=1)),
             "distance_rhat": found.distance_rhat, "init_loss": found.init_loss,
             "chain_loss": found.chain_loss, "spring_ratio": found.spring_ratio,
             "diverged": len(found.diverged)}
 
 
-def climb_rows(draws, chosen, start=None) -> list[dict]:
+def climb_rows(draws, block, start=None) -> list[dict]:
     """Means over the chains and over blocks of draws: nbeta (L_m - L_m(w0)) with the spread of
     the chains' own means, and the root mean square distance |w - w0|."""
-    scaled, block = scaled_losses(draws)[draws.healthy], chosen.block
+    scaled = scaled_losses(draws)[draws.healthy]
     rows = []
     for first in range(0, scaled.shape[1] - block + 1, block):
         part = scaled[:, first:first + block].mean(1)
@@ -144,28 +163,29 @@ def position_row(what, start, settings, seed, params) -> dict:
             **{f"loss_{k}": float(loss) for k, loss in enumerate(losses, 1)}}
 
 
-def local_target(chosen, params) -> tuple[float, float, float]:
-    """(eps, nbeta, gamma) of the local protocol at a checkpoint: one nbeta for the whole run, and
-    a spring whose sd is the same share of the weights' root mean square at each checkpoint."""
-    return _with_spring(chosen.local_eps, chosen.local_nbeta, chosen.local_ratio, params)
+def largest_curvature(settings, chosen, seed, params) -> float:
+    """The largest eigenvalue of the Hessian of the loss at w0, on some of the LLC's samples."""
+    data = tuple(part[:chosen.curvature_samples] for part in _data(settings, chosen, seed))
+    operator = Hessian(model_loss(settings), params, data, keep_graph=True,
+                       microbatch=cache_slice(MICROBATCH, of(params)))
+    pairs = top_eigenpairs(operator, 1, generator(seed, "protocols", "curvature"), 0.02)
+    return float(pairs.values[0])
 
 
-def target(llc, nbeta, ratio, params) -> tuple[float, float, float]:
-    """(eps, nbeta, gamma) of a cell of the profile. The step is the paper's, shortened as nbeta
-    grows: eps nbeta is the weight of the gradient, which the curvature bounds."""
-    return _with_spring(llc.eps * min(1.0, llc.nbeta / nbeta), nbeta, ratio, params)
-
-
-SPRING_STEP = 0.2  # eps gamma at most: a step then takes a tenth of the way back to w0
-
-
-def _with_spring(eps, nbeta, ratio, params):
+def stable(nbeta, ratio, curvature, params) -> tuple[float, float, float]:
+    """(eps, nbeta, gamma) of a target whose spring has an sd of `ratio` times the weights' root
+    mean square, with a step that is stable: eps nbeta h and eps gamma at most STEEPEST. The Euler
+    step of a direction of curvature h diverges from eps (nbeta h + gamma) = 4 on."""
     rms = float(torch.cat([p.flatten() for p in params.values()]).double().square().mean().sqrt())
     gamma = 1 / (ratio * rms) ** 2
-    return min(eps, SPRING_STEP / gamma), nbeta, gamma
+    return min(STEEPEST / (nbeta * curvature), STEEPEST / gamma), nbeta, gamma
 
 
-def _papers(settings) -> SGLD:
+STEEPEST = 0.4
+
+
+def papers(settings) -> SGLD:
+    """The paper's sampler."""
     return SGLD(settings.llc.eps, settings.llc.nbeta, settings.llc.gamma)
 
 
