@@ -100,6 +100,36 @@ for row in spring[spring.step.isin(nearest_each(spring.step, (0, 12_221, 40_404,
 print(f"The spring alone relaxes in 2 / (eps gamma) = {2 / (settings.llc.eps * gamma):,.0f} draws.")
 
 # %% [markdown]
+# ### Is it the step?
+#
+# Another reading would be that the step is too long: along a direction of curvature $h$, an Euler step of
+# $\epsilon\, n\beta\, h > 4$ diverges, and throws a chain out of a basin in which it would otherwise stay. At the
+# paper's step that is so for the steepest direction from about step 5,000 to 40,000, in the released runs and in
+# ours.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Step size times inverse temperature times the largest Hessian eigenvalue over training: above the limit of 4 between steps 5,000 and 40,000"}}
+top = results.hessian(preset, seed, recompute, reuse=reuse)["statistics"]
+strength = settings.llc.eps * nbeta
+steep = top[["step"]].assign(steepness=strength * top.eig_1)
+theirs = curve.released("curvature")
+theirs[["mean", "least", "greatest"]] *= strength
+fig = curve_figures.step_stability(steep, theirs, LIMIT := 4.0)
+figures.show(fig, steep, "steepness", run.description)
+
+# %% [markdown]
+# So the same target is sampled once more by a tenth of the step, which is stable there, in as many times the draws,
+# from both starts.
+
+# %% tags=["hide-input"]
+small = part[part.protocol == "small step"]
+for row in small.itertuples():
+    print(f"step {row.step:7,}, eps {row.eps:.0e}, from {'w0       ' if row.start == 'w0' else 'the prior'}: "
+          f"LLC {row.llc:6.1f} +- {max(row.mcse, row.chain_sd / row.chains**0.5):.1f}, mean loss of the chain "
+          f"{row.chain_loss:.2f}")
+if not len(small):
+    print("this preset takes no smaller step")
+
+# %% [markdown]
 # ## What a chain's last state still knows
 #
 # Loss at each position $k$ of the context: of the model, and of the last state of a chain that started from it.
@@ -121,9 +151,10 @@ figures.show(fig, table, "positions_of_chains", found.description)
 # averaged, as its code does.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "LLC over training from two starts, with the released range in grey: they agree up to step 146,464 and part after it, where the released curve falls and the chains from the prior do not"}}
+RELEASED_LLC = curve.released("llc")
 both = curve.with_meeting(part[part.protocol == "equilibrium"])
 published = part[part.protocol == "as published"]
-fig = curve_figures.two_starts(both, published, llc, curve.released("llc"))
+fig = curve_figures.two_starts(both, published, llc, RELEASED_LLC)
 figures.show(fig, both, "two_starts", found.description)
 
 # %% tags=["hide-input"]
@@ -146,8 +177,11 @@ for step in nearest_each(both.step, (984, 12_221, 40_404, 95_959, 146_464, 217_1
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Block means of the LLC along chains from two starts at late checkpoints: from the prior flat from the beginning, from w0 climbing over thousands of draws"}}
 if len(published):
-    late = nearest_each(published.step, (40_404, 217_171, 499_999) if reached > 100_000 else (reached,))
-    fig = curve_figures.climb(found["climb"], late, curve.released("llc"))
+    late = nearest_each(published.step, (217_171, 499_999) if reached > 100_000 else (reached,))
+    panels = [(step, ("w0, small step", "prior, small step"), chosen.small_factor)
+              for step in sorted(small.step.unique())[:1]]
+    panels += [(step, ("w0, long", "prior"), 1) for step in late]
+    fig = curve_figures.climb(found["climb"], panels, RELEASED_LLC)
     figures.show(fig, found["climb"], "climb", found.description)
 else:
     print("this preset runs no chains of the paper's length")
@@ -155,10 +189,10 @@ else:
 # %% [markdown]
 # ## A local protocol
 #
-# What would a chain measure that keeps what the model knows? Ours: the spring's standard deviation is a fixed share
-# of the weights' root mean square at each checkpoint, and one $n\beta$ holds for the whole run. The share kept is
-# $1 - (\bar L - L(w_0)) / (L_{ref} - L(w_0))$, against the predictor of zero; it has no meaning where the model is no
-# better than that.
+# What would a chain measure that keeps what the model knows? Ours: the paper's $n\beta$, a spring whose standard
+# deviation is a tenth of the weights' root mean square at each checkpoint, and a step that is stable in the steepest
+# direction. The share kept is $1 - (\bar L - L(w_0)) / (L_{ref} - L(w_0))$, against the predictor of zero; it has no
+# meaning where the model is no better than that.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "LLC by the local protocol over training from two starts above, and the share of the model's knowledge that the chains keep below"}}
 local = curve.with_retained(curve.with_meeting(part[part.protocol == "local"]), nothing)
@@ -166,7 +200,7 @@ fig = curve_figures.local_curve(local, evaluation)
 figures.show(fig, local, "local_protocol", found.description)
 
 # %% tags=["hide-input"]
-print(f"nbeta {chosen.local_nbeta:.0f}, spring's sd {chosen.local_ratio:g} of the weights' rms")
+print(f"nbeta {nbeta:.0f}, spring's sd {chosen.local_ratio:g} of the weights' rms")
 print(f"share kept: {local.retained.min():.0%} to {local.retained.max():.0%}; the two starts agree at "
       f"{local[local.meet].step.nunique()} of {local.step.nunique()} checkpoints")
 
@@ -217,8 +251,8 @@ uniform = math.log(words.model.vocabulary)
 fig = curve_figures.chain_loss(lm, curve.released("language_chain_loss"),
                                {"uniform guessing": uniform}, "loss (nats)")
 figures.show(fig, lm, "language_chain_loss", language.description)
-theirs = curve.released("language_chain_loss")
-print(f"released: {theirs['mean'].min():.1f} to {theirs['mean'].max():.1f} nats; "
+theirs = curve.released("language_chain_loss")["mean"]
+print(f"released: {theirs.min():.1f} to {theirs.max():.1f} nats; "
       f"ours: {lm.chain_loss.min():.1f} to {lm.chain_loss.max():.1f}; uniform guessing {uniform:.2f}")
 
 # %% tags=["remove-cell"]

@@ -86,8 +86,10 @@ class ProtocolSettings:
     chains: int = number(3, "C", "chains from each start", "ours")
     draws: int = number(500, "T", "SGLD steps of each", "ours")
     burn_in: int = number(250, "-", "first draws left out of the average", "ours")
-    long_steps: tuple[int, ...] = number(
-        (40_404, 217_171, 328_282, 499_999), "t", "checkpoints that get chains as long as the paper's", "ours")
+    position_samples: int = number(2**12, "-", "test contexts for the loss at each position",
+                                   "ours")
+    long_steps: tuple[int, ...] = number((40_404, 217_171, 328_282, 499_999), "t", "checkpoints "
+                                         "that get chains as long as the paper's", "ours")
     long_chains: int = number(3, "C", "chains; the paper takes 10", "A.4.2")
     long_draws: int = number(5_000, "T", "SGLD steps a chain, all of them averaged", "A.4.2, code")
     block: int = number(100, "-", "draws in a mean of the climb", "ours")
@@ -249,7 +251,7 @@ SMOKE = Preset(
     protocols=ProtocolSettings(
         steps=(0, 100, 599), batch=32, samples=256, chains=2, draws=40, burn_in=20, long_steps=(599,),
         long_chains=2, long_draws=60, small_steps=(599,), small_draws=40, curvature_samples=64,
-        block=10, profile_steps=(599,), profile_nbetas=(200 / 3,),
+        position_samples=128, block=10, profile_steps=(599,), profile_nbetas=(200 / 3,),
         profile_ratios=(0.3,), profile_draws=16, compile=False),
     language=SMOKE_LANGUAGE,
     one_layer=SMOKE_LANGUAGE.one_layer(),

@@ -77,15 +77,15 @@ def measure_starts(settings, chosen, seed, params):
     curvature = largest_curvature(settings, chosen, seed, params)
     local = SGLD(*stable(settings.llc.nbeta, chosen.local_ratio, curvature, params))
     found = {"estimates": [], "climb": [],
-             "positions": [position_row("model", "", settings, seed, params)]}
+             "positions": [position_row("model", "", settings, chosen, seed, params)]}
     for protocol, sampler in (("equilibrium", papers(settings)), ("local", local)):
         for start in STARTS:
             run = _chains(settings, chosen, seed, params, sampler, start, chosen.chains)
             run.extend(chosen.draws)
             draws = run.draws(chosen.burn_in)
             found["estimates"].append(estimate_row(protocol, draws) | {"curvature": curvature})
-            found["positions"].append(position_row(protocol, start, settings, seed,
-                                                   run.layout.unflatten(run.w[0])))
+            found["positions"].append(position_row(protocol, start, settings, chosen,
+                                                   seed, run.layout.unflatten(run.w[0])))
             if protocol == "equilibrium":
                 found["climb"] += climb_rows(draws, chosen.block)
     return found
@@ -154,9 +154,10 @@ def climb_rows(draws, block, start=None) -> list[dict]:
     return rows
 
 
-def position_row(what, start, settings, seed, params) -> dict:
+def position_row(what, start, settings, chosen, seed, params) -> dict:
     """Test loss at each position k, and the mean square of the predictions."""
-    xs, ys = move(fixed_set(seed, "test", settings.evaluation.samples, settings.task), of(params))
+    xs, ys = move(fixed_set(seed, "positions", chosen.position_samples, settings.task),
+                  of(params))
     predictions = predict(model_frame(settings), params, xs, ys)
     losses = squared_errors(predictions, ys.double()).mean(0)
     return {"what": what, "start": start, "msp": float(predictions.square().mean()),

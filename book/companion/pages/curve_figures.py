@@ -31,6 +31,24 @@ def chain_loss(ours: pd.DataFrame, released: pd.DataFrame, levels: dict, ylabel)
     return fig
 
 
+def step_stability(ours: pd.DataFrame, released: pd.DataFrame, limit) -> Figure:
+    """The share of its curvature that one step takes back, eps nbeta h, over training, in the
+    model's steepest direction: from `limit` on a chain cannot stay there."""
+    fig, ax = figure(height=3.2)
+    ax.set_xlim(0, max(ours.step.max(), 10))
+    shown = released[released.step <= ours.step.max()]
+    ax.fill_between(shown.step, shown.least, shown.greatest, color=GREY, alpha=0.35, lw=0,
+                    label="released, five seeds: range and mean")
+    ax.plot(shown.step, shown["mean"], color=GREY)
+    ax.plot(ours.step, ours.steepness, color=BLUE, marker="o", ms=3, label="ours")
+    ax.axhline(limit, color=BLACK, ls="--", lw=1.1, label=f"a step diverges above {limit:g}")
+    log_steps(ax)
+    ax.set_ylabel("eps nbeta h (no unit)")
+    ax.set_ylim(bottom=0)
+    ax.legend(fontsize=8)
+    return fig
+
+
 def two_starts(estimates: pd.DataFrame, published: pd.DataFrame, stored: pd.DataFrame,
                released: pd.DataFrame) -> Figure:
     """The LLC over training from both starts (open where they do not meet), by the paper's long
@@ -60,23 +78,31 @@ def two_starts(estimates: pd.DataFrame, published: pd.DataFrame, stored: pd.Data
     return fig
 
 
-def climb(rows: pd.DataFrame, steps, released: pd.DataFrame) -> Figure:
-    """Block means of the chains' draws at a few checkpoints: from w0, long, and from the prior."""
-    fig, axes = figure(1, len(steps), height=3.4, sharey=True, squeeze=False)
-    for ax, step in zip(axes[0], steps, strict=True):
-        for start, colour, name in (("w0, long", BLUE, "from w0"),
-                                    ("prior", VERMILLION, "from the prior")):
+CLIMBS = {"w0, long": (BLUE, "from w0"), "prior": (VERMILLION, "from the prior"),
+          "w0, small step": (BLUE, "from w0"), "prior, small step": (VERMILLION,
+                                                                     "from the prior")}
+
+
+def climb(rows: pd.DataFrame, panels: list, released: pd.DataFrame) -> Figure:
+    """Block means of the chains' draws, a panel for each (step, the starts shown, how often a draw
+    is longer than the paper's): from w0 and from the prior, over draws of the paper's length."""
+    fig, axes = figure(1, len(panels), height=3.4, sharey=True, squeeze=False)
+    for ax, (step, starts, factor) in zip(axes[0], panels, strict=True):
+        for start in starts:
+            colour, name = CLIMBS[start]
             part = rows[(rows.step == step) & (rows.start == start)]
-            ax.plot(part.draw, part.llc, color=colour, label=name)
-            ax.fill_between(part.draw, part.llc - part.chain_sd, part.llc + part.chain_sd,
-                            color=colour, alpha=0.2, lw=0)
+            ax.plot(part.draw / factor, part.llc, color=colour, label=name)
+            ax.fill_between(part.draw / factor, part.llc - part.chain_sd,
+                            part.llc + part.chain_sd, color=colour, alpha=0.2, lw=0)
         near = released.iloc[(released.step - step).abs().argmin()]
         ax.axhspan(near.least, near.greatest, color=GREY, alpha=0.35, lw=0, label="released")
-        ax.set_title(f"step {step:,}", fontsize=10)
-        ax.set_xlabel("draw")
+        ax.set_title(f"step {step:,}" + (f", eps / {factor:g}" if factor != 1 else ""),
+                     fontsize=10)
         ax.set_ylim(bottom=0)
+    fig.supxlabel("draw, in steps of the paper's length", fontsize=10)
     axes[0, 0].set_ylabel("LLC of a block of draws (no unit)")
-    axes[0, -1].legend(fontsize=8)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3,
+               fontsize=8)
     return fig
 
 
