@@ -48,7 +48,8 @@ MEASUREMENTS = {
 
 _LANGUAGE = ("language metrics", "language LLC", "language path", "language changes")
 TABLES = {"regression": ("evaluation", "LLC"), "development": ("metrics", "path"),
-          "hessian": ("Hessian",), "check": ("LLC",), "protocols": ("protocols",), "task-sets": ("task sets",),
+          "hessian": ("Hessian",), "check": ("LLC",), "protocols": ("protocols",),
+          "task-sets": ("task sets",),
           "calibration": ("calibration", "curvature", "proposal"), "fidelity": ("fidelity",),
           "primer": ("primer",), "language-2layer": _LANGUAGE, "language-1layer": _LANGUAGE}
 

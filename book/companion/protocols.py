@@ -65,9 +65,9 @@ def settings_of(part, chosen) -> dict:
     others = {"starts", "long", "small", "profile"} - {part}
     shared = ("batch", "samples", "block")
     return {name: value for name, value in as_dict(chosen).items()
-            if name in shared or not name.endswith(("steps", "compile"))
+            if name in shared or (not name.endswith(("steps", "compile"))
             and not any(name.startswith(f"{other}_") for other in others)
-            and (part == "starts" or name.startswith(f"{part}_"))}
+            and (part == "starts" or name.startswith(f"{part}_")))}
 
 
 # What is measured at one checkpoint: the last argument is its parameters.

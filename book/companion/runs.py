@@ -30,7 +30,7 @@ OF_REGRESSION = ("regression", "development", "hessian", "check", "protocols")  
 LAYERS = {"language-2layer": 2, "language-1layer": 1}
 PLAIN = ("calibration", "fidelity", "task-sets", "primer")
 KINDS = (*OF_REGRESSION, *LAYERS, *PLAIN)
-REUSING = ("regression", "development", "hessian", "protocols")  # those that can measure the repository's
+REUSING = ("regression", "development", "hessian", "protocols")  # can measure the repository's
 LONGEST = 40  # letters of a value in the name of a rerun's folder
 
 _FOLDER = re.compile(

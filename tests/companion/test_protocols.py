@@ -1,4 +1,4 @@
-"""The LLC by three protocols: what a row says, which step is stable, and what each part hangs on."""
+"""The LLC by three protocols: what a row says, which step is stable, what each part hangs on."""
 
 import dataclasses
 
