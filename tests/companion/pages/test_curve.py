@@ -54,7 +54,7 @@ def test_the_released_chains_forget_up_to_step_40404():
     steps, and after it a fall."""
     found = curve.released("chain_loss").set_index("step")
     early = found.loc[:40_404]
-    assert early.least.min() > 4.42 and early.greatest.max() < 4.46
+    assert early.least.min() > 4.44 - 0.025 and early.greatest.max() < 4.44 + 0.025
     assert found.loc[499_999, "greatest"] < 3.9
     both = curve.released("llc").set_index("step")
     loss = early["mean"] - both.loc[:40_404, "mean"] / NBETA  # of the models, by the definition
