@@ -177,7 +177,7 @@ def protocols(preset: str, seed: int, recompute=False, residual=None, reuse=Fals
                                                           place / "protocols"))
 
     return load_or_compute(key, {"regression": as_dict(settings), "protocols": as_dict(chosen)},
-                           recompute, compute, page="15_what_the_curve_measures")
+                           recompute, compute, page="16_what_the_curve_measures")
 
 
 def by_the_paper(llc, chosen):
