@@ -31,6 +31,9 @@ MEASUREMENTS = {
     "Hessian": Measurement(1, ("companion.regression:measure_hessian",
                                "companion.checkpoint_rows:hessian_row",
                                "companion.checkpoint_rows:density_rows")),
+    "protocols": Measurement(1, ("companion.protocols:measure_starts",
+                                 "companion.protocols:measure_long",
+                                 "companion.protocols:measure_profile")),
     "task sets": Measurement(1, ("companion.pages.task_sets:train_and_measure",)),
     "calibration": Measurement(1, ("companion.pages.calibration:run_job",)),
     "curvature": Measurement(2, ("companion.pages.calibration:curvature",)),
@@ -45,7 +48,8 @@ MEASUREMENTS = {
 
 _LANGUAGE = ("language metrics", "language LLC", "language path", "language changes")
 TABLES = {"regression": ("evaluation", "LLC"), "development": ("metrics", "path"),
-          "hessian": ("Hessian",), "check": ("LLC",), "task-sets": ("task sets",),
+          "hessian": ("Hessian",), "check": ("LLC",), "protocols": ("protocols",),
+          "task-sets": ("task sets",),
           "calibration": ("calibration", "curvature", "proposal"), "fidelity": ("fidelity",),
           "primer": ("primer",), "language-2layer": _LANGUAGE, "language-1layer": _LANGUAGE}
 

@@ -73,6 +73,45 @@ class CheckSettings:
                         "takes 5,000", "A.4.2")
 
 
+@dataclass(frozen=True)
+class ProtocolSettings:
+    """The LLC by three protocols (ours; companion.protocols). Step size, nbeta and gamma where
+    nothing else is said are those of LLCSettings."""
+
+    steps: tuple[int, ...] = number(
+        (0, 134, 661, 984, 2_181, 5_050, 8_211, 12_221, 18_190, 27_072, 40_404, 60_606, 95_959,
+         146_464, 217_171, 328_282, 499_999), "t", "checkpoints that get both starts", "ours")
+    batch: int = number(128, "m", "samples", "ours; the paper takes 1,024")
+    samples: int = number(2**16, "n", "samples in the fixed set", "ours; the paper takes 2^20")
+    chains: int = number(3, "C", "chains from each start", "ours")
+    draws: int = number(500, "T", "SGLD steps of each", "ours")
+    burn_in: int = number(250, "-", "first draws left out of the average", "ours")
+    position_samples: int = number(2**12, "-", "test contexts for the loss at each position",
+                                   "ours")
+    long_steps: tuple[int, ...] = number((40_404, 217_171, 328_282, 499_999), "t", "checkpoints "
+                                         "that get chains as long as the paper's", "ours")
+    long_chains: int = number(3, "C", "chains; the paper takes 10", "A.4.2")
+    long_draws: int = number(5_000, "T", "SGLD steps a chain, all of them averaged", "A.4.2, code")
+    block: int = number(100, "-", "draws in a mean of the climb", "ours")
+    small_steps: tuple[int, ...] = number((12_221, 40_404), "t", "checkpoints where the paper's "
+                                          "target is sampled by a smaller step", "ours")
+    small_factor: float = number(10.0, "-", "of the paper's step over it", "ours")
+    small_chains: int = number(2, "C", "chains from each start", "ours")
+    small_draws: int = number(4_000, "T", "SGLD steps of each, half of them burn-in", "ours")
+    local_ratio: float = number(0.1, "-", "the spring's sd over the weights' root mean square",
+                                "ours")
+    curvature_samples: int = number(1024, "-", "contexts behind the largest curvature", "ours")
+    profile_steps: tuple[int, ...] = number((984, 12_221, 40_404, 217_171, 499_999), "t",
+                                            "checkpoints of the profile", "ours")
+    profile_nbetas: tuple[float, ...] = number((200 / 3, 2_000 / 3, 20_000 / 3), "n beta",
+                                               "of the profile", "ours")
+    profile_ratios: tuple[float, ...] = number((0.1, 0.3, 1.0), "-", "the spring's sd over the "
+                                               "weights' root mean square", "ours")
+    profile_chains: int = number(2, "C", "chains from each start", "ours")
+    profile_draws: int = number(300, "T", "SGLD steps of each, half of them burn-in", "ours")
+    compile: bool = number(True, "-", "whether a chain's step is compiled", "ours")
+
+
 # -------------------------------------------------------------------------------------- presets
 
 
@@ -91,6 +130,7 @@ class Preset:
     task_sets: TaskSetSettings = TaskSetSettings()
     hessian: HessianSettings = HessianSettings()
     check: CheckSettings = CheckSettings()
+    protocols: ProtocolSettings = ProtocolSettings()
     kept: int = 30  # checkpoints of a run that the repository holds for readers
     language_description: str = "the paper's settings throughout"
 
@@ -131,6 +171,10 @@ LAPTOP = Preset(
     hessian=HessianSettings(samples=128, checkpoints=10, precision=0.1, density_probes=1,
                             density_steps=30),
     check=CheckSettings(steps=()),
+    protocols=ProtocolSettings(
+        batch=64, samples=2**14, chains=2, draws=240, burn_in=120, long_steps=(), small_steps=(),
+        curvature_samples=256, block=40, profile_steps=(6_299,),
+        profile_nbetas=(200 / 3, 2_000 / 3), profile_ratios=(0.1, 1.0), profile_draws=100),
     language=LAPTOP_LANGUAGE,
     one_layer=LAPTOP_LANGUAGE.one_layer(),
     language_description="a model a twentieth of the paper's in size, on another text, for 1/625 "
@@ -204,6 +248,12 @@ SMOKE = Preset(
     hessian=HessianSettings(samples=32, checkpoints=4, pairs=5, precision=0.2, most_probes=20,
                             density_probes=1, density_steps=10),
     check=CheckSettings(steps=(100, 599), chains=2, draws=30),
+    protocols=ProtocolSettings(
+        steps=(0, 100, 599), batch=32, samples=256, chains=2, draws=40, burn_in=20,
+        long_steps=(599,), long_chains=2, long_draws=60, small_steps=(599,),
+        small_draws=40, curvature_samples=64, position_samples=128, block=10,
+        profile_steps=(599,), profile_nbetas=(200 / 3,), profile_ratios=(0.3,), profile_draws=16,
+        compile=False),
     language=SMOKE_LANGUAGE,
     one_layer=SMOKE_LANGUAGE.one_layer(),
     language_description=SMOKE_DESCRIPTION,

@@ -18,6 +18,7 @@ def compute_tables(preset, seed, corpus=None):
     results.development(preset, seed, recompute=True)
     results.hessian(preset, seed, recompute=True)
     results.check(preset, seed, recompute=True)
+    results.protocols(preset, seed, recompute=True)
     task_sets.task_sets(preset, seed, recompute=True)
     primer.primer(preset, seed, recompute=True)
     calibration.calibration(preset, seed, recompute=True)

@@ -163,6 +163,23 @@ def check(preset: str, seed: int, recompute=False, residual=None) -> Results | N
                            recompute, compute, page="02_stage_boundaries")
 
 
+def protocols(preset: str, seed: int, recompute=False, residual=None, reuse=False) -> Results:
+    """The LLC by three protocols at the kept checkpoints of the same run (companion.protocols):
+    "estimates", "climb", "positions" and "profile"."""
+    key = RunKey.of("protocols", preset, seed, residual=residual, reuse=recompute and reuse)
+    settings, chosen = key.settings, presets.get(preset).protocols
+
+    def compute(place, timed):
+        from companion.protocols import protocol_tables
+
+        store = checkpoints(key, timed)
+        return timed("protocols", lambda: protocol_tables(store, settings, chosen, seed,
+                                                          place / "protocols"))
+
+    return load_or_compute(key, {"regression": as_dict(settings), "protocols": as_dict(chosen)},
+                           recompute, compute, page="16_what_the_curve_measures")
+
+
 def by_the_paper(llc, chosen):
     """LLC settings with the paper's batch and burn-in, as far as the set and the draws go."""
     paper = presets.PAPER.regression.llc
