@@ -152,9 +152,9 @@ say(f"test loss {start.loss:.3f} +- {start.loss_se:.3f} at step 0, {end.loss:.3f
 show("LM-9", two_layers=run)
 
 # %% [markdown]
-# What each of our stages changed, in the measures that the sections below explain; heads are the ones that score
-# most at the end. Stages are numbered as they come, and neither their number nor the sign of their LLC has to be the
-# paper's: on the released curve the LLC rises while positions and n-grams are learned, and hardly moves in LM3.
+# What each of our stages changed, in the measures that the sections below explain. Heads are the ones that score
+# most at the end. Neither the number of stages nor the sign of their LLC has to be the paper's: on the released
+# curve the LLC rises while positions and n-grams are learned, and hardly moves in LM3.
 
 # %%
 def best_head(layer, score):
