@@ -19,7 +19,7 @@ help:
 	@echo "make test-elsewhere [SETTINGS=...]  the book's numbers under other machines' arithmetic"
 	@echo "make test-slow  the slow ones: minutes to an hour"
 	@echo "make lint       ruff: names, imports, style"
-	@echo "make book       build the book from what is committed, as pages, as one page and as a zip"
+	@echo "make book       build the book from what is committed: pages, one page, a zip and a PDF"
 	@echo "make audit      ask whether the pinned versions have known holes"
 	@echo "make bench      measure speed and cost on this machine, into data/bench"
 

@@ -12,8 +12,8 @@ import importlib
 import subprocess
 import sys
 
-if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
-    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+if "google.colab" in sys.modules:  # fetch what this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)  # noqa: E501
     sys.path[:0] = ["stagewise", "stagewise/book"]
     importlib.import_module("companion.site.page_ends").begin()
 
@@ -42,6 +42,8 @@ from companion import figures, results
 from companion.claims.ledger import show
 from companion.claims.verdicts import verdict
 from companion.figures_released import behind
+from companion.shown_tables import show_table
+from companion.summary import summary
 from devlib.regression.model import RegressionTransformer, parameter_table
 from devlib.regression.task import ridge_floor
 from devlib.settings import describe
@@ -51,37 +53,18 @@ run = results.regression(preset, seed, recompute)
 evaluation = run["evaluation"]
 last = evaluation.iloc[-1]
 reached = int(last.step)
-print(f"Last checkpoint: step {reached:,}; the schedule is made for "
-      f"{settings.training.steps:,}.")
+floors, floor_errors = ridge_floor(seed, 50_000, settings.task)
+floor = float(floors.mean())
+zero = settings.task.task_dim + settings.task.noise_variance
 
-# %% [markdown]
-# ## The model, counted
-#
-# The table of F.2.1, read off the model at the paper's size. A block without biases in its attention, two
-# layer norms with weight and bias each, and an unembedding that predicts all five token components although
-# only the first is read.
-
-# %%
-model = RegressionTransformer()
-table = pd.DataFrame(parameter_table(model), columns=["name", "shape", "count"])
-table["component"] = table.name.str.rsplit(".", n=1).str[0]
-counts = table.groupby("component", sort=False)["count"].sum()
-assert counts.sum() == 51_717
-for component, count in [*counts.items(), ("total", counts.sum())]:
-    print(f"{component:<18} {count:>7,}")
-
-# %% [markdown]
-# ## The settings
-#
-# Everything that decides this run. Where the paper is silent the value is that of the authors' code; the
-# `residual` line is explained on the {doc}`page of presets <../book/presets>`.
-
-# %% tags=["hide-input"]
-rows = [{"part": part, **row} for part in ("task", "model", "training")
-        for row in describe(getattr(settings, part))]
-for row in rows:
-    print(f"{row['part']:<9} {row['name']:<19} {row['value']!s:<9}",
-          row["section"])
+# %% tags=["summary", "remove-input"]
+summary(
+    "A transformer learns to predict in context: from examples of a linear task, it "
+    "answers the next one (Section 3).",
+    f"At step {reached:,} of {settings.training.steps:,} the test loss is "
+    f"{last.loss:.3f} ± {last.loss_se:.3f} (standard error). Predicting zero costs "
+    f"{zero:.3f}, and no predictor does better than {floor:.3f} on average.",
+    "LR-3", regression=run)
 
 # %% [markdown]
 # ## Loss against the predictors it can be held against
@@ -91,9 +74,6 @@ for row in rows:
 # expected loss is a floor.
 
 # %% mystnb={"image": {"alt": "Test loss of the regression transformer over training steps, falling from the level of the zero predictor towards the ridge floor"}}
-floors, floor_errors = ridge_floor(seed, 50_000, settings.task)
-floor = float(floors.mean())
-zero = settings.task.task_dim + settings.task.noise_variance
 fig = figures.curve_with_levels(
     evaluation.step, {"transformer": evaluation.loss},
     {"zero predictor": zero, "ridge floor": floor},
@@ -104,9 +84,9 @@ figures.show(fig, evaluation[["step", "loss", "loss_se", "train_loss"]],
            "loss", run.description)
 
 # %% [markdown]
-# Grey are the authors' five released seeds. The band is two standard errors of the test loss, all of it shared from checkpoint to checkpoint, since the
-# test contexts are the same. While the model learns to predict zero, the curve comes down to the dashed line;
-# where it falls below, the model uses its context.
+# Grey are the authors' five released seeds, their mean and range. The band is two standard errors of the test loss,
+# all of it shared from checkpoint to checkpoint, since the test contexts are the same. While the model learns to
+# predict zero, the curve comes down to the dashed line; where it falls below, the model uses its context.
 
 # %%
 gap = last.loss - floor
@@ -132,12 +112,43 @@ figures.show(fig, by_position.assign(step=evaluation.step),
            "loss_by_position", run.description)
 
 # %%
-print("k   loss   ridge floor +- its error")
-for k, level, error in zip(positions, floors, floor_errors, strict=True):
-    print(f"{k}  {last[f'loss_{k}']:6.3f}  {level:6.3f} +- {error:.4f}")
+by_k = pd.DataFrame({"k": positions, "loss": by_position.iloc[-1].to_numpy(),
+                     "ridge floor": floors, "its standard error": floor_errors})
+show_table(by_k, f"Loss at each position at step {reached:,} (squared target units)",
+           digits={"its standard error": 4})
 gain = last.loss_1 - last[f"loss_{settings.task.examples}"]
 print(f"the last position is {gain:.2f} below the first:",
       verdict(gain > 0.5, reached=reached >= 4_000))
+
+# %% [markdown]
+# ## The model, counted
+#
+# The table of F.2.1, read off the model at the paper's size. A block without biases in its attention, two
+# layer norms with weight and bias each, and an unembedding that predicts all five token components although
+# only the first is read.
+
+# %%
+model = RegressionTransformer()
+table = pd.DataFrame(parameter_table(model), columns=["name", "shape", "count"])
+table["component"] = table.name.str.rsplit(".", n=1).str[0]
+counts = table.groupby("component", sort=False)["count"].sum()
+assert counts.sum() == 51_717
+counts["total"] = counts.sum()
+show_table(
+    counts.rename("parameters").rename_axis("part").reset_index(), "Parameters by part"
+)
+
+# %% [markdown]
+# ## The settings
+#
+# Everything that decides this run. Where the paper is silent the value is that of the authors' code; the
+# `residual` line is explained on the {doc}`page of presets <../book/presets>`.
+
+# %% tags=["hide-output"]
+rows = [{"part": part, **row} for part in ("task", "model", "training")
+        for row in describe(getattr(settings, part))]
+listed = pd.DataFrame(rows)[["part", "name", "value", "section"]]
+show_table(listed.astype(str), "Settings of this run")
 
 # %% tags=["remove-cell"]
 from companion.site import page_ends

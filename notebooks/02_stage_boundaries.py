@@ -12,8 +12,8 @@ import importlib
 import subprocess
 import sys
 
-if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
-    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+if "google.colab" in sys.modules:  # fetch what this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)  # noqa: E501
     sys.path[:0] = ["stagewise", "stagewise/book"]
     importlib.import_module("companion.site.page_ends").begin()
 
@@ -32,22 +32,27 @@ if "google.colab" in sys.modules:  # fetch the library that this page needs; els
 preset: str = "published"  # the scale: smoke, laptop, published or paper
 seed: int = 1  # of initialisation, batches, test set and chains
 recompute: bool = False  # compute anew instead of reading stored tables
-reuse: bool = False  # with recompute: measure the committed checkpoints instead of training
+reuse: bool = False  # with recompute: measure committed checkpoints, train nothing
 tolerance: float = 8.0  # of the slope, above 0, in LLC per unit of log(step + 1)
 eps: float = None  # step size of the chains, above 0; None: the preset's
 nbeta: float = None  # inverse temperature times samples, above 0; None: the preset's
 gamma: float = None  # localisation strength, 0 or more; None: the preset's
 
 # %% tags=["hide-input"]
+import pandas as pd
+
 from companion import figures, results
 from companion.claims.judge import joint_of
 from companion.claims.ledger import on_tables, show
 from companion.claims.verdicts import DIFFERS, NOT_RUN
 from companion.figures_released import behind
 from companion.pages.boundaries import beside_paper, sensitivity
+from companion.paper_stages import find_named, paper_ends, told
+from companion.shown_tables import show_table
+from companion.summary import summary
 from devlib.boundaries import NOISES, Rule, bootstrap
 from devlib.settings import replace
-from devlib.stages import PAPER_STAGE_ENDS, find_stages, smooth
+from devlib.stages import smooth
 from devlib.steps import at
 
 sampler = {"eps": eps, "nbeta": nbeta, "gamma": gamma}
@@ -56,26 +61,43 @@ rule = replace(settings.stages, tolerance=tolerance)
 run = results.regression(preset, seed, recompute, reuse=reuse, llc=sampler)
 evaluation, llc = run["evaluation"], run["llc"]
 reached = int(evaluation.step.max())
-paper = {name: end for name, end in PAPER_STAGE_ENDS["LR"].items() if end < 500_000}
-print(f"{len(llc)} checkpoints up to step {reached:,}, each with {settings.llc.chains} chains, "
-      f"batch {settings.llc.batch}.\nDraws of a chain: {llc.draws.min()} to {llc.draws.max()}, "
-      f"half of the checkpoints at most {llc.draws.median():.0f};\nburn-in {llc.burn_in.min()} to "
-      f"{llc.burn_in.max()} of them. Standard error at most 2% of the LLC at "
-      f"{(llc.mcse <= 0.02 * llc.llc.abs()).mean():.0%} of the checkpoints.")
+paper = {name: end for name, end in paper_ends().items() if end < 500_000}
+smoothed, boundaries, stages = find_named(llc, evaluation, rule)
+
+# %% tags=["summary", "remove-input"]
+summary(
+    "Where the LLC of a regression transformer is flat, a stage of training ends: at "
+    "about 1,000, 40,000, 126,000 and 320,000 steps (Section 5, Table 1).",
+    [
+        told(boundaries, reached),
+        f"The LLC climbs from {llc.llc.iloc[0]:.0f} to {llc.llc.max():.0f} and ends at "
+        f"{llc.llc.iloc[-1]:.0f} ± {llc.mcse.iloc[-1]:.1f}. The test loss goes from "
+        f"{evaluation.loss.iloc[0]:.2f} to {evaluation.loss.iloc[-1]:.2f}.",
+        "Stages that are the paper's carry its names, LR1 to LR5. The others carry "
+        "letters.",
+    ],
+    "LR-1",
+    "LR-2",
+    "LR-4",
+    "LR-17",
+    regression=run,
+    rule=rule,
+)
 
 # %% [markdown]
 # ## The curve and its stages
 #
-# Each estimate carries its Monte Carlo error, and the Gaussian process takes that error as its noise. The
-# dashed lines are the paper's boundaries for this model, as far as this run goes; grey are the authors' five
-# released seeds, their mean and range. Their LLC averages 5,000 draws a chain from the first on.
+# Bands are the stages found here. Ticks at the top are the paper's boundaries. Grey are the authors' five released
+# seeds, their mean and range; their LLC averages 5,000 draws a chain from the first on. Each estimate carries its
+# Monte Carlo error, and the Gaussian process that smooths the curve takes this error as its noise. LR3 to LR5 are
+# nine tenths of the training and a sliver of the log axis: the second tab shows them.
 
-# %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps, with the stages found as coloured bands and the paper's boundaries dashed"}}
-smoothed, boundaries, stages = find_stages(llc, evaluation, rule)
-fig = figures.llc_curve(llc, smoothed, stages, paper, evaluation)
-for ax, name in zip(fig.axes, ("loss", "llc"), strict=True):
-    behind(ax, name)
-figures.show(fig, llc, "llc", run.description)
+# %% tags=["tabs"] mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps, with the stages found as coloured bands and the paper's boundaries as ticks"}}
+for name, linear in (("llc", False), ("llc_linear", True)):
+    fig = figures.llc_curve(llc, smoothed, stages, paper, evaluation, linear=linear)
+    for ax, curve in zip(fig.axes, ("loss", "llc"), strict=True):
+        behind(ax, curve)
+    figures.show(fig, llc, name, run.description)
 
 # %%
 def spell(steps):
@@ -83,35 +105,9 @@ def spell(steps):
     return ", ".join(f"{step:,}" for step in steps) or "none"
 
 
-print("boundaries found:", spell(boundaries))
-print("the paper's, within this run:",
-      spell(step for step in paper.values() if step < reached))
-print(f"worst R-hat {llc.rhat.max():.2f}; smallest ESS {llc.ess.min():.0f}; "
-      f"largest standard error {llc.mcse.max():.2f}\n"
-      f"chains that escaped: {llc.escaping.sum()}, "
-      f"diverged: {llc.diverged.sum()}")
-
-# %% [markdown]
-# ### By the paper's own sampler
-#
-# The estimates take smaller batches than the paper's 1,024 and stop when their error is small. Where the preset
-# asks for it, a few checkpoints are estimated again with the paper's batch and burn-in. Six distances that are
-# each no more than three standard errors can still be too many together, and one joint p says so.
-
-# %%
-check = results.check(preset, seed, recompute and not reuse)
-apart = []
-for row in () if check is None else check["llc"].itertuples():
-    ours = at(llc, row.step)
-    apart.append((ours.llc - row.llc) / (ours.mcse**2 + row.mcse**2) ** 0.5)
-    print(f"step {row.step:7,}: batch {settings.llc.batch}: {ours.llc:6.1f} +- "
-          f"{ours.mcse:.1f}; the paper's: {row.llc:6.1f} +- {row.mcse:.1f}; "
-          f"apart by {apart[-1]:+.1f} standard errors")
-if apart:
-    p = joint_of(apart)
-    print(f"together: p = {p:.2g}, so that the two samplers {'agree' if p >= 0.05 else 'differ'}")
-else:
-    print("together:", NOT_RUN)
+beside = beside_paper(boundaries, paper, reached)
+show_table(beside, "The paper's boundaries, and ours that are nearest on the log scale",
+           units={"paper": "step", "found": "step"}, digits={"factor": 2})
 
 # %% [markdown]
 # ## Table 1, the regression half
@@ -120,8 +116,12 @@ else:
 # ends where the run ends, which need not be the end of a stage.
 
 # %%
-digits = {"loss_change": 3, "loss_se": 3, "llc_change": 1, "llc_se": 1}
-print(stages.round(digits).to_string(index=False))
+show_table(
+    stages,
+    "What each stage changes",
+    units={"loss_change": "squared target units"},
+    digits={"loss_change": 3, "loss_se": 3, "llc_change": 1, "llc_se": 1},
+)
 
 # %% [markdown]
 # Beside the released five seeds: the LLC where the paper's stages end, the changes between those steps, and the
@@ -186,10 +186,10 @@ for what in ("step of the minimum", "least value, against the noise"):
 
 # %%
 changes = sensitivity(llc, Rule(rule))
-for row in changes.itertuples():
-    steps = [int(step) for step in row.boundaries.split()]
-    shown = spell(steps) if len(steps) <= 8 else f"{len(steps)}: {spell(steps[:7])}, ..."
-    print(f"{row.choice:18} {row.value:9} {shown}")
+steps = changes.boundaries.str.split().map(lambda found: [int(step) for step in found])
+changes["boundaries"] = [spell(found) if len(found) <= 8 else f"{spell(found[:7])}, ..."
+                         for found in steps]
+show_table(changes, "Boundaries under one other choice at a time")
 
 # %% [markdown]
 # The authors' process has no noise term but the least that scikit-learn keeps, a variance of $10^{-10}$; fitted to
@@ -198,8 +198,14 @@ for row in changes.itertuples():
 # does not settle them ([where paper, code and companion differ](13_fidelity) says more).
 
 # %%
-for noise in NOISES:
-    print(f"{noise:7} {Rule(rule, noise=noise).curve(llc).kernel}")
+kernels = {noise: Rule(rule, noise=noise).curve(llc).kernel for noise in NOISES}
+show_table(
+    pd.DataFrame(
+        [{"noise": noise, **vars(kernel)} for noise, kernel in kernels.items()]
+    ),
+    "The kernel that fits the curve, by what counts as noise",
+    digits="#.4g",
+)
 
 # %% [markdown]
 # ## How far noise moves them
@@ -215,9 +221,50 @@ if whole < 3:
     print(f"only {whole} chains diverge nowhere: too few to draw from")
 else:
     moved = bootstrap(llc, Rule(rule), seed=seed)
-    print(moved.round(2).to_string(index=False) if len(moved) else "no boundary to move")
-print()
-print(beside_paper(boundaries, paper, reached).round(2).to_string(index=False))
+    show_table(moved, "How often each boundary is found again, and where",
+               digits={"found": 2, "low": 0, "high": 0})
+
+# %% [markdown]
+# ## By the paper's own sampler
+#
+# The estimates take smaller batches than the paper's 1,024 and stop when their error is small. Where the preset
+# asks for it, a few checkpoints are estimated again with the paper's batch and burn-in. Six distances that are
+# each no more than three standard errors can still be too many together, and one joint p says so.
+
+# %%
+print(
+    f"{len(llc)} checkpoints up to step {reached:,}, each with {settings.llc.chains} "
+    f"chains, batch {settings.llc.batch}.\nDraws of a chain: {llc.draws.min()} to "
+    f"{llc.draws.max()}, half of the checkpoints at most {llc.draws.median():.0f};\n"
+    f"burn-in {llc.burn_in.min()} to {llc.burn_in.max()} of them. Standard error at "
+    f"most 2% of the LLC at {(llc.mcse <= 0.02 * llc.llc.abs()).mean():.0%} of the "
+    f"checkpoints.\nWorst R-hat {llc.rhat.max():.2f}; smallest ESS "
+    f"{llc.ess.min():.0f}; "
+    f"largest standard error {llc.mcse.max():.2f};\nchains that escaped: "
+    f"{llc.escaping.sum()}, diverged: {llc.diverged.sum()}."
+)
+check = results.check(preset, seed, recompute and not reuse)
+rows = []
+for row in () if check is None else check["llc"].itertuples():
+    ours = at(llc, row.step)
+    rows.append(
+        {
+            "step": row.step,
+            f"batch {settings.llc.batch}": ours.llc,
+            "error": ours.mcse,
+            "the paper's": row.llc,
+            "its error": row.mcse,
+            "apart (standard errors)": (ours.llc - row.llc)
+            / (ours.mcse**2 + row.mcse**2) ** 0.5,
+        }
+    )
+if rows:
+    show_table(pd.DataFrame(rows), "LLC by our sampler and by the paper's", digits=1)
+    p = joint_of(row["apart (standard errors)"] for row in rows)
+    print(f"together: p = {p:.2g}, so that the two samplers "
+          f"{'agree' if p >= 0.05 else 'differ'}")
+else:
+    print("together:", NOT_RUN)
 
 # %% tags=["remove-cell"]
 from companion.site import page_ends

@@ -12,8 +12,8 @@ import importlib
 import subprocess
 import sys
 
-if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
-    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+if "google.colab" in sys.modules:  # fetch what this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)  # noqa: E501
     sys.path[:0] = ["stagewise", "stagewise/book"]
     importlib.import_module("companion.site.page_ends").begin()
 
@@ -30,6 +30,10 @@ seed: int = 0  # of chains
 recompute: bool = False  # compute anew instead of reading stored tables
 
 # %% tags=["hide-input"]
+import warnings
+
+import numpy as np
+
 from companion import figures
 from companion.claims.ledger import on_tables, show
 from companion.claims.verdicts import DIFFERS
@@ -37,9 +41,31 @@ from companion.known.potentials import FIGURE_2
 from companion.pages import primer_figures
 from companion.pages.primer import SETTINGS, agrees, kept_histogram, primer
 from companion.pages.volumes import RADIUS
+from companion.shown_tables import show_table
+from companion.summary import summary
+from devlib.errors import ShortChains
 
+# the loss holds the chains of this page, long before the spring would
+warnings.simplefilter("ignore", ShortChains)
 run = primer(preset, seed, recompute)
 settings = SETTINGS[preset]
+found, sgld = run["estimates"], run["network_estimates"]
+
+# %% tags=["summary", "remove-input"]
+off = (found.estimate - found.reference).abs() / found.mcse
+linear = ((sgld.estimate - sgld.reference).abs()
+          / np.hypot(sgld.mcse, sgld.reference_mcse))
+summary(
+    "The local learning coefficient measures how degenerate a loss is around a "
+    "parameter: the rate at which the volume of low loss shrinks (Section 4, A.1, "
+    "A.2).",
+    f"Where the answer is known, the estimator finds it. On the {len(found)} examples "
+    f"of A.2 and Fig. 2 it is at most {off.max():.1f} standard errors from what its "
+    f"settings should give, on {len(sgld)} linear networks at most {linear.max():.1f}.",
+    "A-1",
+    "A-2",
+    primer=run,
+)
 
 # %% [markdown]
 # ## A rate at which volume shrinks
@@ -68,8 +94,12 @@ figures.show(fig, volumes, "volumes", run.description)
 # %%
 lowest = volumes[volumes.eps <= 1e-14].groupby("potential", sort=False)
 slopes = lowest[["llc", "multiplicity", "slope"]].mean()
-print("slope at losses of 1e-16 to 1e-14")
-print(slopes.round(4).to_string())
+show_table(
+    slopes,
+    "Slope of the volume at losses of 1e-16 to 1e-14, and the LLC",
+    index=True,
+    digits=4,
+)
 single = slopes[slopes.multiplicity == 1]
 assert (single.slope - single.llc).abs().max() < 1e-3
 double = slopes[slopes.multiplicity == 2].iloc[0]
@@ -104,9 +134,9 @@ figures.show(fig, means, "means", run.description)
 # %%
 table = means.pivot_table("mean", ["potential", "llc"], "nbeta", sort=False)
 columns = [nbeta for nbeta in table if round(nbeta) in (100, 10**4, 10**8)]
-table = table[columns].round(3)
-table.columns = [f"{nbeta:.0e}" for nbeta in columns]
-print(table.to_string())
+table = table[columns]
+table.columns = [f"n beta = {nbeta:.0e}" for nbeta in columns]
+show_table(table, "Mean of n beta times the loss", index=True)
 far = means[means.nbeta > 1e11].groupby("potential", sort=False).last()
 gap = (far["mean"] - far.llc).abs()
 assert gap.drop("multiplicity 2").max() < 2e-3 < gap["multiplicity 2"]
@@ -124,7 +154,7 @@ assert gap.drop("multiplicity 2").max() < 2e-3 < gap["multiplicity 2"]
 # and the average over their draws is the estimate, {eq}`eq-llc`. On a loss of one's own, it takes this. The
 # models are $x \mapsto w x$ and $x \mapsto w^2 x$, with the truth at $w_0 = 0$:
 
-# %%
+# %% tags=["show-input"]
 import torch
 
 from devlib.llc import estimate_llc
@@ -171,16 +201,17 @@ print(f"fourth potential: {away} of {len(fourth)} chains ended by the line")
 # reach.
 
 # %% mystnb={"image": {"alt": "For each of seven examples the exact LLC, the value to expect at this n beta and gamma, and the SGLD estimate with error bars, which covers the latter"}}
-found = run["estimates"]
 labels = [f"{row.potential}\n${row.formula}$" for row in found.itertuples()]
 fig = primer_figures.estimates(found, labels)
 figures.show(fig, found, "estimates", run.description)
 
 # %%
 toys = settings.toys
-print(f"n beta {toys.nbeta:g}, gamma {toys.gamma:g}, step {toys.eps:g}")
 columns = ["potential", "llc", "limit", "reference", "estimate", "mcse"]
-print(found[columns].round(3).to_string(index=False))
+show_table(
+    found[columns],
+    f"The examples at n beta {toys.nbeta:g}, gamma {toys.gamma:g}, step {toys.eps:g}",
+)
 print(f"smallest ESS {found.ess.min():.0f}, largest R-hat "
       f"{found.rhat.max():.2f} ({toys.chains} chains)")
 
@@ -221,7 +252,7 @@ figures.show(fig, powers, "powers", run.description)
 # %%
 columns = ["potential", "eigenvalue", "llc",
            "reference", "estimate", "mcse"]
-print(powers[columns].round(3).to_string(index=False))
+show_table(powers[columns], "Eigenvalue of the Hessian, and LLC")
 quadratic, steep, quartic, sextic = powers.itertuples()
 assert quartic.eigenvalue == sextic.eigenvalue == 0
 assert steep.eigenvalue == 10 * quadratic.eigenvalue
@@ -241,19 +272,17 @@ if reached:
 # and circles for SGLD at the one $n\beta$ where it was run.
 
 # %% mystnb={"image": {"alt": "Mean of n beta times the loss of seven linear networks as a share of Aoyagi's LLC against n beta: all rise towards 1, with SGLD estimates as circles on the curves"}}
-networks, sgld = run["networks"], run["network_estimates"]
+networks = run["networks"]
 fig = primer_figures.networks(networks, sgld)
 figures.show(fig, networks, "networks", run.description)
 
 # %%
 columns = ["network", "rank", "llc", "reference", "estimate", "mcse"]
-print(f"SGLD at n beta {settings.networks.nbeta:g}, "
-      f"gamma {settings.networks.gamma:g}")
-print(sgld[columns].round(3).to_string(index=False))
+show_table(sgld[columns], f"SGLD at n beta {settings.networks.nbeta:g}, "
+           f"gamma {settings.networks.gamma:g}")
 last = networks[networks.nbeta == networks.nbeta.max()]
 columns = ["network", "rank", "multiplicity", "llc", "mean", "mcse"]
-print("\nGibbs chains at n beta 1e6")
-print(last[columns].round(3).to_string(index=False))
+show_table(last[columns], "Gibbs chains at n beta 1e6")
 if reached:
     assert agrees(sgld, sgld.reference_mcse).all()
     assert (last["mean"] < last.llc + 4 * last.mcse).all()

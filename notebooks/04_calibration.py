@@ -12,8 +12,8 @@ import importlib
 import subprocess
 import sys
 
-if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
-    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+if "google.colab" in sys.modules:  # fetch what this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)  # noqa: E501
     sys.path[:0] = ["stagewise", "stagewise/book"]
     importlib.import_module("companion.site.page_ends").begin()
 
@@ -64,6 +64,8 @@ from companion.claims.ledger import on_tables, show
 from companion.claims.verdicts import DIFFERS, verdict
 from companion.pages import calibration_figures as draw
 from companion.pages.calibration import calibration, increment_error, roughness
+from companion.shown_tables import show_table
+from companion.summary import summary
 from devlib.llc import default_nbeta
 
 scale = presets.get(preset)
@@ -82,12 +84,21 @@ def part(name):
 
 drift, pull = llc.eps * llc.nbeta / 2, llc.eps * llc.gamma / 2
 m = settings.batch
-print(f"In use: eps {llc.eps:g}, n beta {llc.nbeta:.1f}, gamma "
-      f"{llc.gamma:.2f}: drift {drift:g}, pull {pull:g}.\n"
-      f"m / ln m: {default_nbeta(m):.1f} for m = {m}, "
-      f"{default_nbeta(1024):.1f} for m = 1,024.\n"
-      f"The spring is felt within {1 / pull:,.0f} steps; "
-      f"chains here have {settings.draws}.")
+sweep, seeded, four = part("sweep"), part("seeded"), part("traces").set_index("name")
+
+# %% tags=["summary", "remove-input"]
+states = sweep.status.replace("ok", "passed").value_counts()
+summary(
+    "An LLC estimate depends on the step, the temperature and the localisation of its "
+    "chains. A sweep shows where it can be trusted (A.3 to A.7).",
+    [f"Of {len(sweep)} cells of our sweep: "
+     + ", ".join(f"{count} {status}" for status, count in states.items()) + ".",
+     f"At the settings in use (eps {llc.eps:g}, n beta {llc.nbeta:.1f}, gamma "
+     f"{llc.gamma:.2f}) the standard error at step {last:,} is "
+     f"{seeded.mcse.iloc[-1] / seeded.llc.iloc[-1]:.1%} and R-hat at most "
+     f"{seeded.rhat.max():.2f}.",
+     "The page ends with a recipe, and with a function that runs it."],
+    "LR-16", calibration=run)
 
 # %% [markdown]
 # ## The sweep
@@ -96,7 +107,6 @@ print(f"In use: eps {llc.eps:g}, n beta {llc.nbeta:.1f}, gamma "
 # right: the step-size bias shows only against other cells.
 
 # %% mystnb={"image": {"alt": "Heat maps of the LLC over drift and pull, a row of panels for each checkpoint and a column for each step size, with symbols where chains diverged, escaped or did not converge, and the stability bound dashed"}}
-sweep = part("sweep")
 fig = draw.heat_maps(sweep, run["curvature"])
 columns = ["step", "eps", "nbeta", "gamma", "llc", "mcse", "rhat", "status"]
 figures.show(fig, sweep[columns], "sweep", run.description)
@@ -105,6 +115,11 @@ figures.show(fig, sweep[columns], "sweep", run.description)
 bound = sweep.step.map(curvature) * sweep.eps * sweep.nbeta / 2 \
     + sweep.eps * sweep.gamma / 2
 outside, diverged = bound >= 2, sweep.status == "diverged"
+print(f"In use: drift {drift:g}, pull {pull:g}.\n"
+      f"m / ln m: {default_nbeta(m):.1f} for m = {m}, "
+      f"{default_nbeta(1024):.1f} for m = 1,024.\n"
+      f"The spring is felt within {1 / pull:,.0f} steps; "
+      f"chains here have {settings.draws}.")
 for row in run["curvature"].itertuples():
     print(f"step {row.step:,}: greatest curvature {row.top:.0f} at w0, "
           f"so drift < {2 / row.top:.4f};\n    {row.top_chain:.0f} where a "
@@ -112,8 +127,8 @@ for row in run["curvature"].itertuples():
 inside = verdict(not (diverged & ~outside).any(), reached=far)
 print("no chain within the bound diverges:", inside)
 assert inside != DIFFERS
-print(pd.crosstab(outside.map({True: "beyond the bound", False: "within"}),
-                  sweep.status, rownames=[""], colnames=[""]).to_string())
+show_table(pd.crosstab(outside.map({True: "beyond", False: "within"}), sweep.status,
+                       rownames=["the bound"]), "Cells by their status", index=True)
 
 # %% [markdown]
 # The bound belongs to a quadratic and to the greatest curvature at $w_0$. Short of it chains are already biased,
@@ -130,7 +145,7 @@ print(pd.crosstab(outside.map({True: "beyond the bound", False: "within"}),
 # the batch does not depend on $w_t$. These are the same draws twice.
 
 # %% mystnb={"image": {"alt": "Standard error and effective number of draws over checkpoints, for the same-batch baseline and for the whole-set baseline"}}
-seeded, unseeded = part("seeded"), part("unseeded")
+unseeded = part("unseeded")
 fig = draw.baselines(seeded)
 columns = ["step", "llc", "mcse", "ess",
            "llc_whole", "mcse_whole", "ess_whole"]
@@ -195,7 +210,6 @@ assert shape != DIFFERS
 # and, at the earlier checkpoint, no spring and hundreds of times the inverse temperature.
 
 # %% mystnb={"image": {"alt": "Four panels of LLC traces with running estimates: sound, divergent, not converged, escaping"}}
-four = part("traces").set_index("name")
 titles = {name: f"{name}: step {row.step:,}, $\\epsilon$ {row.eps:g}, "
           f"$n\\beta$ {row.nbeta:,.0f}\nstatus: {row.status}"
           for name, row in four.iterrows()}
@@ -238,8 +252,8 @@ figures.show(fig, accepted[columns], "acceptance", run.description)
 table = accepted.assign(eps_kappa=accepted.eps * (
     accepted.nbeta * accepted.step.map(curvature) + accepted.gamma))
 table = table[["step", "eps", "eps_kappa", "acceptance", "status"]]
-print(table.sort_values(["step", "eps"]).round(
-    {"eps": 6, "eps_kappa": 2, "acceptance": 2}).to_string(index=False))
+show_table(table.sort_values(["step", "eps"]), "Acceptance by step size",
+           digits={"eps": ".2g", "eps_kappa": 2, "acceptance": 2})
 
 # %% [markdown]
 # Acceptance is a strict judge: one stiff direction is enough to lower it, though its share of the LLC is a
@@ -268,9 +282,10 @@ table = pd.concat([loss, likelihood])[columns]
 figures.show(fig, table, "two_losses", run.description)
 
 # %%
-for a, b in zip(loss.itertuples(), likelihood.itertuples(), strict=True):
-    print(f"step {a.step:>7,}: loss {a.llc:6.1f} +- {a.mcse:.1f}, "
-          f"likelihood {b.llc:6.1f} +- {b.mcse:.1f}")
+show_table(pd.DataFrame({
+    "step": loss.step, "from the loss": loss.llc, "its error": loss.mcse,
+    "from the likelihood": likelihood.llc, "its error ": likelihood.mcse}),
+    "LLC by two losses", digits=1)
 found = on_tables("LR-16", calibration=run)
 show(found)
 assert found["LR-16"].verdict != DIFFERS
@@ -297,8 +312,9 @@ gain = (-descent.llc).clip(lower=0)
 share = gain / (gain + seeded.llc.clip(lower=0))
 table = pd.DataFrame({"step": seeded.step, "LLC": seeded.llc,
                       "descent": descent.llc, "share": share})
-digits = {"LLC": 1, "descent": 1, "share": 2}
-print(table.round(digits).to_string(index=False))
+show_table(
+    table, "What descent alone gains", digits={"LLC": 1, "descent": 1, "share": 2}
+)
 believed = seeded.step[share < 0.1]
 print("descent offsets less than a tenth at steps:",
       ", ".join(f"{step:,}" for step in believed) or "none")
@@ -349,9 +365,10 @@ steady = batches.chains * (batches.draws - batches.burn_in)
 work = batches.batch * (batches.chains * batches.burn_in
                         + steady * (batches.mcse / batches.llc / 0.02) ** 2)
 table = batches[["step", "batch", "llc", "mcse", "ess", "rhat"]].assign(
-    contexts=(work / 1_000).round().astype(int).map("{:,}k".format))
-digits = {"llc": 1, "mcse": 1, "ess": 0, "rhat": 2}
-print(table.round(digits).to_string(index=False))
+    contexts=(work / 1_000).round().astype(int)).rename(
+        columns={"contexts": "contexts (thousands)"})
+show_table(table, "Batches, and the work to a standard error of 2%",
+           digits={"llc": 1, "mcse": 1, "ess": 0, "rhat": 2})
 for step, table in batches.groupby("step"):
     table = table.sort_values("batch")
     small, large = table.iloc[0], table.iloc[-1]
@@ -406,7 +423,7 @@ print(f"LLC of that step, over the temperatures tried: "
 # `calibrate` runs lines 1 to 3 and works out the draws of 6. First on a model with a known answer: four
 # inputs of which one is always zero, so that the LLC is $3/2$ but for the spring and the step.
 
-# %%
+# %% tags=["show-input"]
 import textwrap
 
 import torch
@@ -414,7 +431,9 @@ import torch
 from devlib.llc.calibrate import calibrate
 
 gen = torch.Generator().manual_seed(seed)
-truth = torch.tensor([[1.0, -2.0, 0.5, 0.0]], dtype=torch.float64)  # six digits on any processor
+truth = torch.tensor(
+    [[1.0, -2.0, 0.5, 0.0]], dtype=torch.float64
+)  # six digits on any processor
 xs = torch.randn(4096, 4, generator=gen).double()
 xs[:, 3] = 0.0
 ys = xs @ truth.T + 0.1 * torch.randn(4096, 1, generator=gen).double()
@@ -449,7 +468,7 @@ figures.show(fig, trials, "trials_regression", run.description)
 
 # %%
 print("\n".join(textwrap.wrap(proposal.words, 70)))
-print(pd.crosstab(trials.gamma, trials.status).to_string())
+show_table(pd.crosstab(trials.gamma, trials.status), "What was tried", index=True)
 
 # %% [markdown]
 # A weak spring takes long to show that it holds, and short chains there count as not converged. So `calibrate` with

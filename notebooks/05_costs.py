@@ -12,8 +12,8 @@ import importlib
 import subprocess
 import sys
 
-if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
-    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+if "google.colab" in sys.modules:  # fetch what this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)  # noqa: E501
     sys.path[:0] = ["stagewise", "stagewise/book"]
     importlib.import_module("companion.site.page_ends").begin()
 
@@ -29,12 +29,30 @@ seed: int = 0  # changes nothing here
 recompute: bool = False  # changes nothing here: `make bench` measures anew
 
 # %% tags=["hide-input"]
+import pandas as pd
+
 from companion import figures, presets
 from companion.pages import beyond, costs, costs_figures
 from companion.pages.costs import description, load
 from companion.runs import COMMITTED
+from companion.shown_tables import show_table
+from companion.summary import summary
 
-print(description(load("sgld")))
+training, language, precision = load("training"), load("language"), load("precision")
+
+# %% tags=["summary", "remove-input"]
+ratios = [row["ratio"] for row in precision["checkpoints"]]
+summary(
+    "Estimating the LLC takes up to 72 CPU hours for a regression run, and about 200 "
+    "GPU hours for the two-layer language model (A.4).",
+    [
+        f"An estimate to 2% costs {min(ratios):.0f} to {max(ratios):.0f} times less "
+        "CPU time than devinterp takes at the paper's settings.",
+        "A training step of the regression model is "
+        f"{training['times as fast']['median']:.1f} "
+        "times as fast as the same step in plain torch.",
+    ],
+)
 
 # %% [markdown]
 # ## Training
@@ -44,10 +62,8 @@ print(description(load("sgld")))
 # cache. Beside it, the same update as a reader of F.2.1 would write it in plain torch.
 
 # %%
-training = load("training")
-for name, value in training["steps a second"].items():
-    print(f"{name:7} {value['median']:5.1f} steps a second ({value['min']:.1f} to "
-          f"{value['max']:.1f})")
+show_table(pd.DataFrame(training["steps a second"]).T[["median", "min", "max"]]
+           .rename_axis("contestant"), "Training steps a second", index=True, digits=1)
 faster, share = training["times as fast"], training["share of the machine's rate"]
 print(f"ratio   {faster['median']:5.2f} ({faster['min']:.2f} to {faster['max']:.2f}); "
       f"wanted: {faster['bar']}")
@@ -59,14 +75,20 @@ print(f"share of the machine's matrix-multiply rate: {share['median']:.0%}; "
 # TransformerLens 2.18's HookedTransformer, eager and in float32, with the same weights on the same batches.
 
 # %%
-language = load("language")
 print(description(language))
-for name, value in language["tokens a second"].items():
-    print(f"{name:15} {value['median']:6,.0f} tokens a second ({value['min']:,.0f} to "
-          f"{value['max']:,.0f}), at most {language['peak MB'][name]} MB")
+table = pd.DataFrame(language["tokens a second"]).T[["median", "min", "max"]]
+show_table(
+    table.assign(memory=pd.Series(language["peak MB"])).rename_axis("contestant"),
+    "Tokens a second",
+    index=True,
+    digits=0,
+    units={"memory": "MB"},
+)
 for name, value in language["times as fast"].items():
-    print(f"{name:15} {value['median']:6.2f} times TransformerLens ({value['min']:.2f} to "
-          f"{value['max']:.2f}); wanted: {value['bar']}")
+    print(
+        f"{name:15} {value['median']:6.2f} times TransformerLens ({value['min']:.2f} "
+        f"to {value['max']:.2f}); wanted: {value['bar']}"
+    )
 
 # %% [markdown]
 # ## One step of SGLD
@@ -84,9 +106,11 @@ figures.show(fig, table, "sgld_step", description(sgld))
 
 # %%
 ratio = sgld["speed-up"]["devinterp"]
-print(table.round(2).to_string(index=False, na_rep=""))
-print(f"devinterp / devlib, round by round: {ratio['median']:.2f} ({ratio['min']:.2f} to "
-      f"{ratio['max']:.2f} over {ratio['rounds']} rounds); wanted: 2")
+show_table(table, "One step of SGLD (CPU milliseconds)", digits=2, blank="")
+print(
+    f"devinterp / devlib, round by round: {ratio['median']:.2f} ({ratio['min']:.2f} to "
+    f"{ratio['max']:.2f} over {ratio['rounds']} rounds); wanted: 2"
+)
 
 # %% [markdown]
 # ## One estimate, to two per cent
@@ -97,19 +121,23 @@ print(f"devinterp / devlib, round by round: {ratio['median']:.2f} ({ratio['min']
 # devinterp's cost at the paper's settings is a timed part, scaled by the number of steps.
 
 # %% mystnb={"image": {"alt": "CPU seconds of one LLC estimate at three checkpoints, on a logarithmic axis: devlib to two per cent, and devinterp at the paper's settings"}}
-precision = load("precision")
 totals = costs.totals(precision)
 fig = costs_figures.totals(totals)
 figures.show(fig, totals, "estimate_cost", description(precision))
 
 # %%
-print(totals.round({"llc": 1, "error %": 2, "seconds": 1, "times": 0})
-      .to_string(index=False, na_rep=""))
+show_table(totals, "One estimate", units={"seconds": "CPU"}, blank="",
+           digits={"llc": 1, "error %": 2, "seconds": 1, "times": 0})
 for row in precision["checkpoints"]:
-    print(f"step {row['step']:,}: {row['ratio']:.0f} times less (wanted: 50); for equally many "
-          f"steps, {row['ratio at as many steps']:.1f}")
+    print(
+        f"step {row['step']:,}: {row['ratio']:.0f} times less (wanted: 50); for "
+        f"equally many steps, {row['ratio at as many steps']:.1f}"
+    )
 assert min(row["ratio"] for row in precision["checkpoints"]) > 50
-print(f"compiling, once a process: {precision['compile seconds']:.0f} CPU seconds, not counted")
+print(
+    f"compiling, once a process: {precision['compile seconds']:.0f} CPU seconds, not "
+    "counted"
+)
 
 # %% [markdown]
 # Where the `llc` is far from zero, 200 draws a chain already do better than asked. The paper's 50,000 draws buy a smaller error than two per cent: its column says how small, by effective
@@ -127,7 +155,9 @@ figures.show(fig, table, "batch_differences", description(precision))
 
 # %%
 columns = ["step", "batch", "llc", "mcse", "difference", "difference error"]
-print(table[columns].round(2).to_string(index=False))
+show_table(
+    table[columns], "LLC by batch, and its difference from the largest", digits=2
+)
 small = table[table.batch < table.batch.max()]
 clear = small[small.difference.abs() > 3 * small["difference error"]]
 print("\nbeyond three standard errors:")
@@ -154,9 +184,16 @@ for row in clear.itertuples():
 hessian = load("hessian")
 print(description(hessian))
 table = costs.hessians(hessian)
-print(table.astype({"probes": int}).round(1).to_string(index=False))
-print(f"\ndevlib: CPU seconds in all; then PyHessian's by part. Wanted: 2 times; least here: "
-      f"{table.times.min():.1f}")
+show_table(
+    table.astype({"probes": int}),
+    "Trace and eigenvalues of one checkpoint (CPU seconds)",
+    digits=1,
+)
+print(
+    "\ndevlib: CPU seconds in all; then PyHessian's by part. Wanted: 2 times; least "
+    "here: "
+    f"{table.times.min():.1f}"
+)
 
 # %% [markdown]
 # How near estimators of the trace come for equally many products $Hv$: random signs alone, Hutch++ and XTrace as
@@ -167,12 +204,17 @@ print(f"\ndevlib: CPU seconds in all; then PyHessian's by part. Wanted: 2 times;
 trace = load("trace")
 print(description(trace))
 table = costs.traces(trace)
-print(table.round(2).to_string(index=False))
+show_table(table, "Distance from the trace (%)", digits=2)
 known = (2 * trace["repetitions"]) ** -0.5
-further = {name: (table.devlib / table[name]).median() for name in ("XTrace", "Hutchinson")}
-print(f"\neach from {trace['repetitions']} repetitions, so known to {known:.0%} of itself; median "
-      f"of devlib's\nover XTrace's {further['XTrace']:.1f}, over Hutchinson's "
-      f"{further['Hutchinson']:.1f}")
+further = {
+    name: (table.devlib / table[name]).median() for name in ("XTrace", "Hutchinson")
+}
+print(
+    f"\neach from {trace['repetitions']} repetitions, so known to {known:.0%} of "
+    "itself; median "
+    f"of devlib's\nover XTrace's {further['XTrace']:.1f}, over Hutchinson's "
+    f"{further['Hutchinson']:.1f}"
+)
 
 # %% [markdown]
 # For the trace alone XTrace is the best of them. It finds no eigenvalues, for which the products of devlib's search
@@ -191,7 +233,7 @@ data = costs.long(ladders)
 figures.show(fig, data, "scaling", description(scaling))
 
 # %%
-print(costs.exponents(scaling).round(2).to_string(index=False))
+show_table(costs.exponents(scaling), "Exponents of the fitted power laws", digits=2)
 
 # %% [markdown]
 # Below one in parameters, because attention and the books do not grow with the square of the width; a little
@@ -209,8 +251,10 @@ print(f"exact     {agreement['exact']:.4f}")
 for name in ("devlib", "devinterp"):
     side = agreement[name]
     off = (side["llc"] - agreement["exact"]) / side["mcse"]
-    print(f"{name:9} {side['llc']:.4f} +- {side['mcse']:.4f}, {off:+.1f} standard errors; "
-          f"{side['cpu seconds']:.0f} CPU seconds")
+    print(
+        f"{name:9} {side['llc']:.4f} +- {side['mcse']:.4f}, {off:+.1f} standard "
+        f"errors; {side['cpu seconds']:.0f} CPU seconds"
+    )
     assert abs(off) < 4
 
 # %% [markdown]
@@ -222,10 +266,17 @@ for name in ("devlib", "devinterp"):
 
 # %%
 table = costs.minutes(COMMITTED)
-print(table.round(1).to_string(index=False, na_rep="-"))
-updates, rate = presets.PUBLISHED.regression.training.stop, training["steps a second"]["devlib"]
-print(f"\nTraining the published regression model, which its manifest does not time: {updates:,} "
-      f"updates\nat the rate above, {updates / rate['median'] / 3600:.1f} hours of one core.")
+show_table(table, "What the stored tables took (minutes)", digits=1)
+updates, rate = (
+    presets.PUBLISHED.regression.training.stop,
+    training["steps a second"]["devlib"],
+)
+print(
+    "\nTraining the published regression model, which its manifest does not time: "
+    f"{updates:,} "
+    f"updates\nat the rate above, {updates / rate['median'] / 3600:.1f} hours of one "
+    "core."
+)
 
 # %% [markdown]
 # ### Memory
@@ -234,7 +285,7 @@ print(f"\nTraining the published regression model, which its manifest does not t
 # models are left out: their set of a million contexts alone is 8.4 GB.
 
 # %%
-print(costs.memory(load("memory")).to_string(index=False, na_rep="-"))
+show_table(costs.memory(load("memory")), "Peak memory of one process (MB)")
 
 # %% [markdown]
 # ## On GPUs: arithmetic
@@ -243,8 +294,8 @@ print(costs.memory(load("memory")).to_string(index=False, na_rep="-"))
 # each part, and more GPUs stand on the page *Beyond one machine*. Hours of the whole paper on one GPU:
 
 # %%
-print(beyond.paper_hours(load("work"), counts=(1,)).drop(columns="times").round(1)
-      .to_string(index=False))
+show_table(beyond.paper_hours(load("work"), counts=(1,)).drop(columns="times"),
+           "The whole paper on one GPU (hours, by arithmetic)", digits=1)
 
 # %% tags=["remove-cell"]
 from companion.site import page_ends

@@ -12,8 +12,8 @@ import importlib
 import subprocess
 import sys
 
-if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
-    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+if "google.colab" in sys.modules:  # fetch what this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)  # noqa: E501
     sys.path[:0] = ["stagewise", "stagewise/book"]
     importlib.import_module("companion.site.page_ends").begin()
 
@@ -21,16 +21,16 @@ if "google.colab" in sys.modules:  # fetch the library that this page needs; els
 # # Linear regression stages
 #
 # Section 7 and Appendix D of the paper: what the regression transformer does in each stage, and what it is
-# made of. The coloured bands are the stages that the LLC of the same run defines (the page *Stage
-# boundaries*); nothing on this page was used to find them. Bands are numbered in the order in which this run has
-# them. Where it has more or fewer boundaries than the paper's four, its numbers are not the paper's, by which the
-# headings go: LR1 ends at 1k, LR2 at 40k, LR3 at 126k and LR4 at 320k.
+# made of. The coloured bands are the stages that the LLC of the same run defines (the page *Stage boundaries*).
+# Nothing on this page was used to find them. A band has the paper's name and its colour if both of its ends are the
+# paper's, within a factor of 1.4. The others have letters. The headings go by the paper's stages: LR1 ends at 1k,
+# LR2 at 40k, LR3 at 126k and LR4 at 320k.
 
 # %% tags=["parameters"]
 preset: str = "published"  # the scale: smoke, laptop, published or paper
 seed: int = 1  # of initialisation, batches, test set and chains
 recompute: bool = False  # compute anew instead of reading stored tables
-reuse: bool = False  # with recompute: measure the committed checkpoints instead of training
+reuse: bool = False  # with recompute: measure committed checkpoints, train nothing
 
 # %% tags=["hide-input"]
 import numpy as np
@@ -41,31 +41,58 @@ from companion import figures, presets, results
 from companion import figures_development as draw
 from companion.claims.ledger import show
 from companion.claims.table_rows import classify
-from companion.claims.verdicts import say
 from companion.figures_released import behind
 from companion.pages.task_sets import task_sets
+from companion.paper_stages import find_named
+from companion.shown_tables import show_table
+from companion.summary import summary
 from devlib.regression import metrics
 from devlib.regression.model import build_model
 from devlib.regression.task import fixed_set
-from devlib.stages import find_stages
 
 settings, chosen = results.regression_settings(preset), presets.get(preset).metrics
 task = settings.task
 run = results.regression(preset, seed, recompute, reuse=reuse)
 development = results.development(preset, seed, recompute, reuse=reuse)
 evaluation, llc = run["evaluation"], run["llc"]
-behaviour, structure, heads = (development[name] for name in ("behaviour", "structure", "heads"))
-smoothed, boundaries, stages = find_stages(llc, evaluation, settings.stages)
+behaviour, structure, heads = (
+    development[name] for name in ("behaviour", "structure", "heads")
+)
+_, boundaries, stages = find_named(llc, evaluation, settings.stages)
 reached = int(evaluation.step.max())
-print(f"{len(behaviour)} checkpoints up to step {reached:,}.")
-say("stages:", "; ".join(f"{s.stage} {s.start:,} to {s.end:,}" for s in stages.itertuples()))
+least = evaluation.loc[evaluation.msp.idxmin()]
 
+# %% tags=["summary", "remove-input"]
+icl = behaviour.loc[behaviour.icl_early.idxmin()]
+half_way = behaviour.step[(behaviour.icl_early <= icl.icl_early / 2).idxmax()]
+summary(
+    "In LR1 the model learns to predict without the context, in LR2 to learn from it. "
+    "In LR3 and LR4 weights collapse and large inputs are answered worse, while the "
+    "loss hardly moves (Section 7).",
+    [
+        f"The mean-square prediction is least, {least.msp:.3f}, at step "
+        f"{least.step:,.0f}.",
+        f"The early ICL score falls to {icl.icl_early:.2f} ± {icl.icl_early_se:.2f}, "
+        f"and half of the way is made by step {half_way:,}.",
+        f"At the end {structure.unembed_ln_collapsed.iloc[-1]:.0%} of the last "
+        f"LayerNorm's weights are below {chosen.collapse:g} in size; at step 0, "
+        f"{structure.unembed_ln_collapsed.iloc[0]:.0%}.",
+    ],
+    "LR-5",
+    "LR-6",
+    "LR-7",
+    "LR-8",
+    "LR-9",
+    "LR-10",
+    "LR-11",
+    "LR-14",
+    development=development,
+)
 
 # %% tags=["hide-input"]
 def pick(table, columns):
     """A table of the step and the named columns, renamed."""
     return table[["step", *columns]].rename(columns=columns)
-
 
 # %% [markdown]
 # ## LR1: predicting without the context
@@ -77,8 +104,15 @@ def pick(table, columns):
 # %% mystnb={"image": {"alt": "Mean-square prediction at each position k over training on a logarithmic scale: all fall to a common minimum near the end of the first stage, then rise, the later positions higher"}}
 positions = range(1, task.examples + 1)
 msp = pick(evaluation, {f"msp_{k}": f"k = {k}" for k in positions})
-fig = draw.curves({"mean-square prediction": msp}, stages, "squared target units", columns=1,
-                  height=4.2, log=True, levels={"noise variance": task.noise_variance})
+fig = draw.curves(
+    {"mean-square prediction": msp},
+    stages,
+    "squared target units",
+    columns=1,
+    height=4.2,
+    log=True,
+    levels={"noise variance": task.noise_variance},
+)
 figures.show(fig, msp, "mean_square_prediction", run.description)
 
 # %%
@@ -94,15 +128,24 @@ show("LR-4", regression=run)
 
 # %% mystnb={"image": {"alt": "Mean-square distance of the predictions to zero and to the task prior over training, one curve for each number of tasks, on logarithmic scales"}}
 sets = task_sets(preset, seed, recompute and not reuse)
-panels = {title: sets["distances"].pivot(index="step", columns="tasks", values=name)
-          .add_prefix("M = ").reset_index()
-          for name, title in (("zero", "distance to zero"), ("prior", "to the task prior"))}
+panels = {
+    title: sets["distances"]
+    .pivot(index="step", columns="tasks", values=name)
+    .add_prefix("M = ")
+    .reset_index()
+    for name, title in (("zero", "distance to zero"), ("prior", "to the task prior"))
+}
 fig = draw.curves(panels, stages.iloc[:0], "squared target units", log=True)
 figures.show(fig, sets["distances"], "task_prior", sets.description)
 
 # %%
 closest = sets["distances"].groupby("tasks")[["zero", "prior"]].min()
-print(closest.round(4).to_string())
+show_table(
+    closest,
+    "Least distance of the predictions to zero and to the task prior, by tasks",
+    index=True,
+    digits=4,
+)
 show("LR-19", task_sets=sets)
 
 # %% [markdown]
@@ -117,12 +160,22 @@ show("LR-19", task_sets=sets)
 half = task.examples // 2
 names = {"icl_early": f"ICL 1:{half}", "icl_late": f"ICL {half}:{task.examples}"}
 scores = pick(behaviour, names)
-fig = draw.curves({"in-context learning": scores}, stages, "score (squared target units)",
-                  columns=1, height=4.0, levels={"no gain": 0.0},
-                  errors={names[key]: behaviour[f"{key}_se"] for key in names})
+fig = draw.curves(
+    {"in-context learning": scores},
+    stages,
+    "score (squared target units)",
+    columns=1,
+    height=4.0,
+    levels={"no gain": 0.0},
+    errors={names[key]: behaviour[f"{key}_se"] for key in names},
+)
 behind(fig.axes[0], *names)
-figures.show(fig, behaviour[["step", *(name for key in names for name in (key, f"{key}_se"))]],
-           "icl", run.description)
+figures.show(
+    fig,
+    behaviour[["step", *(name for key in names for name in (key, f"{key}_se"))]],
+    "icl",
+    run.description,
+)
 
 # %%
 show("LR-5", "LR-6", development=development)
@@ -141,20 +194,24 @@ show("LR-5", "LR-6", development=development)
 # $g^2$; the scale of the outputs is shown beside it. Zero output has a normalised error of $D = 4$ and a
 # little more.
 
-# %% mystnb={"image": {"alt": "Four panels over training: normalised error and output scale, for scaled inputs and for scaled tasks, one curve a gain"}}
+# %% tags=["tabs"] mystnb={"image": {"alt": "Four panels over training: normalised error and output scale, for scaled inputs and for scaled tasks, one curve a gain"}}
 def gains(kind, family):
     """The columns of one quantity, by gain."""
-    return pick(behaviour, {f"{kind}_{family}_{g:g}": f"g = {g:g}" for g in chosen.gains})
+    return pick(
+        behaviour, {f"{kind}_{family}_{g:g}": f"g = {g:g}" for g in chosen.gains}
+    )
 
 
 panels = {f"{title}, {family}s": gains(kind, family)
           for kind, title in (("ood", "error / g²"), ("scale", "output / g²"))
           for family in ("input", "task")}
-fig = draw.curves(panels, stages, "squared target units", levels={"zero output": task.task_dim})
-for ax, family in zip(fig.axes, ("input", "task"), strict=False):
-    behind(ax, *(f"ood_{family}_{g:g}" for g in chosen.gains))
-figures.show(fig, pd.concat([table.assign(panel=name) for name, table in panels.items()]), "ood",
-           run.description)
+data = pd.concat([table.assign(panel=name) for name, table in panels.items()])
+for name, linear in (("ood", False), ("ood_linear", True)):
+    fig = draw.curves(panels, stages, "squared target units",
+                      levels={"zero output": task.task_dim}, linear=linear)
+    for ax, family in zip(fig.axes, ("input", "task"), strict=False):
+        behind(ax, *(f"ood_{family}_{g:g}" for g in chosen.gains))
+    figures.show(fig, data, name, run.description)
 
 # %%
 show("LR-7", "LR-8", development=development)
@@ -176,8 +233,21 @@ panels = {"token embedding": numbered("embed", count, ""),
           "positional embedding": numbered("position", count, ""),
           "cosines between the two": numbered("cosine", count, "")}
 fig = draw.curves(panels, stages, "share of the variance; cosine", columns=3)
-figures.show(fig, structure[["step", *(f"{name}_{i}" for name in ("embed", "position", "cosine")
-                                     for i in range(1, count + 1))]], "embedding", run.description)
+figures.show(
+    fig,
+    structure[
+        [
+            "step",
+            *(
+                f"{name}_{i}"
+                for name in ("embed", "position", "cosine")
+                for i in range(1, count + 1)
+            ),
+        ]
+    ],
+    "embedding",
+    run.description,
+)
 
 # %%
 show("LR-9", "LR-20", development=development)
@@ -192,14 +262,23 @@ show("LR-9", "LR-20", development=development)
 # %% mystnb={"image": {"alt": "Normalised attention entropy over training, a panel for each block and part, a curve for each head"}}
 def half_heads(value):
     """A table a block and part, with a column a head."""
-    return {f"block {block}, {part}-queries": table.pivot(
-                index="step", columns="head", values=value).add_prefix("head ").reset_index()
-            for (block, part), table in heads.groupby(["block", "part"])}
+    return {
+        f"block {block}, {part}-queries": table.pivot(
+            index="step", columns="head", values=value
+        )
+        .add_prefix("head ")
+        .reset_index()
+        for (block, part), table in heads.groupby(["block", "part"])
+    }
 
 
 fig = draw.curves(half_heads("entropy"), stages, "normalised entropy", top=1.02)
-figures.show(fig, heads[["step", "block", "head", "part", "entropy"]], "attention_entropy",
-           run.description)
+figures.show(
+    fig,
+    heads[["step", "block", "head", "part", "entropy"]],
+    "attention_entropy",
+    run.description,
+)
 
 # %% mystnb={"image": {"alt": "Attention variability over training, a panel for each block and part, a curve for each head"}}
 fig = draw.curves(half_heads("variability"), stages, "variability")
@@ -215,8 +294,24 @@ figures.show(fig, heads[["step", "block", "head", "part", "variability"]],
 # %%
 final = heads[heads.step == heads.step.max()]
 kinds = final.assign(kind=final.apply(lambda row: classify(row, chosen), axis=1))
-print(kinds[["block", "head", "part", "entropy", "variability", "self", "previous", "x", "y",
-             "kind"]].round(2).to_string(index=False))
+show_table(
+    kinds[
+        [
+            "block",
+            "head",
+            "part",
+            "entropy",
+            "variability",
+            "self",
+            "previous",
+            "x",
+            "y",
+            "kind",
+        ]
+    ],
+    "Attention of each half-head at the last checkpoint",
+    digits=2,
+)
 found = set(kinds.kind) - {"-"}
 print("kinds found:", ", ".join(sorted(found)) or "none")
 show("LR-14", development=development)
@@ -231,10 +326,16 @@ with torch.no_grad():
 tokens = [f"{kind}{k}" for k in positions for kind in "xy"][:-1]
 fig = draw.patterns(attention.numpy(), tokens)
 flat = attention.flatten(0, 2).numpy().round(4)
-index = pd.MultiIndex.from_product([range(1, n + 1) for n in attention.shape[:2]] + [tokens],
-                                   names=["block", "head", "query"])
-figures.show(fig, pd.DataFrame(flat, index=index, columns=tokens).reset_index(), "patterns",
-           run.description)
+index = pd.MultiIndex.from_product(
+    [range(1, n + 1) for n in attention.shape[:2]] + [tokens],
+    names=["block", "head", "query"],
+)
+figures.show(
+    fig,
+    pd.DataFrame(flat, index=index, columns=tokens).reset_index(),
+    "patterns",
+    run.description,
+)
 print(f"mean over {chosen.attention_samples:,} contexts at step {kept.steps[-1]:,}")
 
 # %% [markdown]
@@ -257,11 +358,18 @@ def vectors(read):
 panels = {
     r"LayerNorm weight $\gamma$": vectors(lambda w: w["unembed_ln.weight"]),
     "unembedding row $W_0$": vectors(lambda w: w["unembed.weight"][0]),
-    r"effective weight $W_0 \gamma$": vectors(lambda w: metrics.effective_unembedding(w)[0]),
+    r"effective weight $W_0 \gamma$": vectors(
+        lambda w: metrics.effective_unembedding(w)[0]
+    ),
     r"LayerNorm bias $\beta$": vectors(lambda w: w["unembed_ln.bias"]),
     "unembedding bias $b_0$": vectors(lambda w: w["unembed.bias"][0]),
-    r"effective bias $b_{\mathrm{eff}}$": vectors(lambda w: metrics.effective_unembedding(w)[1])}
-fig = draw.threads(panels, kept.steps, stages, "weight (no unit) or bias (target units)")
+    r"effective bias $b_{\mathrm{eff}}$": vectors(
+        lambda w: metrics.effective_unembedding(w)[1]
+    ),
+}
+fig = draw.threads(
+    panels, kept.steps, stages, "weight (no unit) or bias (target units)"
+)
 figures.show(fig, draw.thread_table(panels, kept.steps), "unembedding", run.description)
 
 # %% [markdown]
@@ -275,12 +383,22 @@ panels = {f"{kind}, {place}": vectors(lambda w, name=f"{norm}.{kind}": w[name])
 fig = draw.threads(panels, kept.steps, stages, "weight or bias (no unit)", columns=4)
 figures.show(fig, draw.thread_table(panels, kept.steps), "layer_norms", run.description)
 
-# %% mystnb={"image": {"alt": "Fraction of weights below a tenth in size over training, for every LayerNorm and for the effective read-out"}}
+# %% tags=["tabs"] mystnb={"image": {"alt": "Fraction of weights below a tenth in size over training, for every LayerNorm and for the effective read-out"}}
 norms = {f"{norm}_collapsed": f"before {place}" for norm, place in places.items()}
-norms |= {"unembed_ln_collapsed": "unembedding", "effective_collapsed": "effective read-out"}
-fig = draw.curves({f"|weight| < {chosen.collapse:g}": pick(structure, norms)}, stages,
-                  "fraction of the weights", columns=1, height=4.0)
-figures.show(fig, pick(structure, norms), "collapsed", run.description)
+norms |= {
+    "unembed_ln_collapsed": "unembedding",
+    "effective_collapsed": "effective read-out",
+}
+for name, linear in (("collapsed", False), ("collapsed_linear", True)):
+    fig = draw.curves(
+        {f"|weight| < {chosen.collapse:g}": pick(structure, norms)},
+        stages,
+        "fraction of the weights",
+        columns=1,
+        height=4.0,
+        linear=linear,
+    )
+    figures.show(fig, pick(structure, norms), name, run.description)
 
 # %%
 show("LR-10", "LR-11", development=development)
@@ -290,11 +408,19 @@ show("LR-10", "LR-11", development=development)
 #
 # B.3: the norm of all weights keeps growing while the loss hardly moves.
 
-# %% mystnb={"image": {"alt": "Norm of all weights over training, on a logarithmic scale, with the stage bands"}}
-fig = draw.curves({"norm of all weights": pick(evaluation, {"weight_norm": "norm"})}, stages,
-                  "norm (no unit)", columns=1, height=3.4, log=True)
-behind(fig.axes[0], "weight_norm")
-figures.show(fig, evaluation[["step", "weight_norm"]], "weight_norm", run.description)
+# %% tags=["tabs"] mystnb={"image": {"alt": "Norm of all weights over training, on a logarithmic scale, with the stage bands"}}
+for name, linear in (("weight_norm", False), ("weight_norm_linear", True)):
+    fig = draw.curves(
+        {"norm of all weights": pick(evaluation, {"weight_norm": "norm"})},
+        stages,
+        "norm (no unit)",
+        columns=1,
+        height=3.4,
+        log=True,
+        linear=linear,
+    )
+    behind(fig.axes[0], "weight_norm")
+    figures.show(fig, evaluation[["step", "weight_norm"]], name, run.description)
 
 # %%
 show("LR-12", regression=run)

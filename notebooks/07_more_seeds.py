@@ -12,8 +12,8 @@ import importlib
 import subprocess
 import sys
 
-if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
-    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+if "google.colab" in sys.modules:  # fetch what this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)  # noqa: E501
     sys.path[:0] = ["stagewise", "stagewise/book"]
     importlib.import_module("companion.site.page_ends").begin()
 
@@ -29,8 +29,8 @@ if "google.colab" in sys.modules:  # fetch the library that this page needs; els
 preset: str = "published"  # the scale: smoke, laptop, published or paper
 seed: int = 1  # with recompute: the run that is computed before all are shown
 recompute: bool = False  # compute anew instead of reading stored tables
-residual: str = "doubled"  # with recompute: the residual stream of that run, or standard
-reuse: bool = False  # with recompute: measure the committed checkpoints instead of training
+residual: str = "doubled"  # with recompute: that run's residual stream, or standard
+reuse: bool = False  # with recompute: measure committed checkpoints, train nothing
 
 # %% tags=["hide-input"]
 import pandas as pd
@@ -40,20 +40,49 @@ from companion import figures_development as draw
 from companion.claims.ledger import show
 from companion.figures_released import behind
 from companion.pages.boundaries import beside_paper
+from companion.paper_stages import find_named, match, paper_ends
 from companion.seeds import at_steps, spread
-from devlib.stages import PAPER_STAGE_ENDS, find_stages
+from companion.shown_tables import show_table
+from companion.summary import summary
 
 own = {(residual, seed): results.regression(preset, seed, recompute, residual, reuse)
        } if recompute else {}
-runs = {key: results.regression(preset, key[1], False, key[0])
-        for key in results.finished_runs(preset)} | own  # what was just computed, before stored
+runs = {
+    key: results.regression(preset, key[1], False, key[0])
+    for key in results.finished_runs(preset)
+} | own  # what was just computed, before stored
 first = next(iter(runs.values()))
 rule = results.regression_settings(preset).stages
-print(f"{preset} preset: {len(runs)} of ten runs (the paper's five seeds, two residual streams):")
-for (kind, number), run in runs.items():
-    print(f"  {kind} residual, seed {number}, to step {run['evaluation'].step.max():,}; LLC at "
-          f"{len(run['llc'])} of {len(run['evaluation'])} checkpoints")
-found = {key: find_stages(run["llc"], run["evaluation"], rule) for key, run in runs.items()}
+found = {
+    key: find_named(run["llc"], run["evaluation"], rule) for key, run in runs.items()
+}
+paper = {stage: end for stage, end in paper_ends().items() if end < 500_000}
+matched = {key: len(match(boundaries, {name: step for name, step in paper.items()
+                                       if step < curve.steps[-1]}))
+           for key, (curve, boundaries, _) in found.items()}
+
+# %% tags=["summary", "remove-input"]
+summary(
+    "Five seeds of the regression model show the same stages (B.4, Fig. B.3b).",
+    [
+        f"{len(runs)} of ten runs (five seeds, two residual streams) are here at the "
+        f"preset {preset}: "
+        + "; ".join(
+            f"{kind}, seed {number}, to step {run['evaluation'].step.max():,}"
+            for (kind, number), run in runs.items()
+        )
+        + ".",
+        "Boundaries that are the paper's: "
+        + "; ".join(
+            f"{count} in the {kind} run of seed {number}"
+            for (kind, number), count in matched.items()
+        )
+        + ".",
+    ],
+    "LR-15",
+    regression=first,
+    others=runs.values(),
+)
 
 # %% [markdown]
 # ## Loss and LLC of every run
@@ -87,16 +116,16 @@ for name, table, column in (("LLC", "llc", "llc"), ("test loss", "evaluation", "
 # %%
 tables = []
 for (kind, number), (curve, boundaries, _) in found.items():
-    print(f"{kind}, seed {number}: boundaries", ", ".join(f"{b:,}" for b in boundaries) or "none")
-    paper = {stage: end for stage, end in PAPER_STAGE_ENDS["LR"].items() if end < 500_000}
-    tables.append(beside_paper(boundaries, paper, curve.steps[-1]).assign(
-        residual=kind, seed=number))
+    print(f"{kind}, seed {number}: boundaries",
+          ", ".join(f"{b:,}" for b in boundaries) or "none")
+    beside = beside_paper(boundaries, paper, curve.steps[-1])
+    tables.append(beside.assign(residual=kind, seed=number))
 nearest = pd.concat(tables)
-print(nearest[["residual", "seed", "stage", "paper", "found", "factor"]].round(2)
-      .to_string(index=False))
+show_table(nearest[["residual", "seed", "stage", "paper", "found", "factor"]],
+           "Nearest boundary to each of the paper's", digits={"factor": 2, "found": 0})
 if len(runs) > 1:
-    factors = nearest.groupby("stage").factor.agg(["count", "min", "max"])
-    print("\nspread of the factor over the runs:\n" + factors.round(2).to_string())
+    show_table(nearest.groupby("stage").factor.agg(["count", "min", "max"]),
+               "Spread of the factor over the runs", index=True, digits=2)
 
 # %% [markdown]
 # ## Beside the released five seeds
@@ -116,7 +145,8 @@ show("LR-15", regression=first, others=runs.values())
 # ## All five seeds, through the first stage
 #
 # A full run takes hours. The first 6,300 of the same 500,000 steps, which hold LR1 and the climb of LR2 (preset
-# `laptop`), take minutes, and are here with the paper's five seeds and both residual streams.
+# `laptop`), take minutes, and are here with the paper's five seeds and both residual streams. Thin lines are
+# seeds, the thick one is their mean.
 
 # %% mystnb={"image": {"alt": "LLC over the first 6,300 steps, doubled and standard residual stream side by side, one curve a seed"}}
 short = {key: results.regression("laptop", key[1], False, key[0])
@@ -126,10 +156,20 @@ for kind in dict.fromkeys(kind for kind, _ in short):
     curves = {f"seed {number}": run["llc"].set_index("step").llc
               for (other, number), run in short.items() if other == kind}
     panels[f"{kind} residual"] = pd.DataFrame(curves).reset_index()
-firsts = {key: find_stages(run["llc"], run["evaluation"],
-                           results.regression_settings("laptop").stages)[1:]
+firsts = {key: find_named(run["llc"], run["evaluation"],
+                          results.regression_settings("laptop").stages)[1:]
           for key, run in short.items()}
-fig = draw.curves(panels, next(iter(firsts.values()))[1], "LLC (no unit)", height=3.4)
+threads = {
+    name: table.drop(columns="step").to_numpy() for name, table in panels.items()
+}
+fig = draw.threads(
+    threads,
+    next(iter(panels.values())).step,
+    next(iter(firsts.values()))[1],
+    "LLC (no unit)",
+    columns=2,
+    share=True,
+)
 data = pd.concat(panels, names=["residual"]).reset_index("residual")
 figures.show(fig, data, "llc_short", "laptop preset, all seeds")
 
@@ -138,11 +178,23 @@ figures.show(fig, data, "llc_short", "laptop preset, all seeds")
 # tolerance between the two climbs.
 
 # %%
-firsts_found = pd.DataFrame([
-    {"residual": kind, "seed": number, "found": "none" if pd.isna(found) else f"{found:,.0f}"}
-    for (kind, number), (boundaries, _) in firsts.items()
-    for found in beside_paper(boundaries, {"LR1": PAPER_STAGE_ENDS["LR"]["LR1"]}, 6_300).found])
-print(firsts_found.pivot(index="residual", columns="seed", values="found").to_string())
+firsts_found = pd.DataFrame(
+    [
+        {
+            "residual": kind,
+            "seed": number,
+            "found": "none" if pd.isna(found) else f"{found:,.0f}",
+        }
+        for (kind, number), (boundaries, _) in firsts.items()
+        for found in beside_paper(boundaries, {"LR1": paper["LR1"]}, 6_300).found
+    ]
+)
+table = firsts_found.pivot(index="residual", columns="seed", values="found")
+show_table(
+    table.add_prefix("seed "),
+    "The boundary nearest to the paper's first, by seed",
+    index=True,
+)
 
 # %% [markdown]
 # What the runs say at their checkpoints 984 and 6,299, each number with its error, and the seeds of each residual
@@ -150,14 +202,16 @@ print(firsts_found.pivot(index="residual", columns="seed", values="found").to_st
 
 # %%
 said = at_steps(short, (984, 6_299))
-shown = {"loss": 3, "loss_se": 3, "weight_norm": 2, "llc": 1, "mcse": 1}
-print(said.round(shown).to_string(index=False))
+show_table(said, "Each run at two checkpoints",
+           digits={"loss": 3, "loss_se": 3, "weight_norm": 2, "llc": 1, "mcse": 1})
 together = spread(said)
 for column, digits in (("llc", 1), ("loss", 3), ("weight_norm", 2)):
-    print(f"\n{column} of the seeds together:")
-    print(together[["residual", "step", "seeds", *(f"{column}_{name}" for name in
-                                                   ("mean", "sd", "least", "greatest"))]]
-          .round(digits).to_string(index=False))
+    names = {f"{column}_{name}": name for name in ("mean", "sd", "least", "greatest")}
+    show_table(
+        together[["residual", "step", "seeds", *names]].rename(columns=names),
+        f"{column.replace('_', ' ').replace('llc', 'LLC')} of the seeds together",
+        digits=digits,
+    )
 
 # %% [markdown]
 # The speed of the climb hangs on the seed; the norm of the weights does not, and tells the residual streams apart:
@@ -166,8 +220,11 @@ for column, digits in (("llc", 1), ("loss", 3), ("weight_norm", 2)):
 last = together[together.step == together.step.max()].set_index("residual")
 for column in ("llc", "loss", "weight_norm"):
     apart = abs(last[f"{column}_mean"]["doubled"] - last[f"{column}_mean"]["standard"])
-    print(f"{column} at step {last.step.iloc[0]:,}: the streams' means are {apart:.3g} apart, "
-          f"{apart / last[f'{column}_sd'].max():.1f} times the larger sd of the seeds")
+    print(
+        f"{column} at step {last.step.iloc[0]:,}: the streams' means are {apart:.3g} "
+        f"apart, {apart / last[f'{column}_sd'].max():.1f} times the larger sd of the "
+        "seeds"
+    )
 
 # %% tags=["remove-cell"]
 from companion.site import page_ends

@@ -12,8 +12,8 @@ import importlib
 import subprocess
 import sys
 
-if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
-    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+if "google.colab" in sys.modules:  # fetch what this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)  # noqa: E501
     sys.path[:0] = ["stagewise", "stagewise/book"]
     importlib.import_module("companion.site.page_ends").begin()
 
@@ -33,7 +33,7 @@ if "google.colab" in sys.modules:  # fetch the library that this page needs; els
 preset: str = "published"  # the scale: smoke, laptop, published or paper
 seed: int = 1  # of initialisation, batches, test set, chains and probes
 recompute: bool = False  # compute anew instead of reading stored tables
-reuse: bool = False  # with recompute: measure the committed checkpoints instead of training
+reuse: bool = False  # with recompute: measure committed checkpoints, train nothing
 
 # %% tags=["hide-input"]
 import numpy as np
@@ -42,20 +42,47 @@ import pandas as pd
 from companion import figures, presets, results
 from companion import figures_development as draw
 from companion.claims.ledger import show
-from companion.claims.table_rows import HESSIAN_ERRORS, matched, plateaus_on
+from companion.claims.table_rows import (
+    HESSIAN_ERRORS,
+    MATCH,
+    matched,
+    plateaus_on,
+)
 from companion.figures_released import behind
+from companion.paper_stages import find_named
+from companion.shown_tables import show_table
+from companion.summary import summary
 from devlib.hessian import Density
-from devlib.stages import find_stages
 
 settings, chosen = results.regression_settings(preset), presets.get(preset).hessian
 run = results.regression(preset, seed, recompute, reuse=reuse)
 hessian = results.hessian(preset, seed, recompute, reuse=reuse)
 statistics, density = hessian["statistics"], hessian["density"]
-smoothed, boundaries, stages = find_stages(run["llc"], run["evaluation"], settings.stages)
+_, boundaries, stages = find_named(run["llc"], run["evaluation"], settings.stages)
 reached = int(run["evaluation"].step.max())
-print(f"{len(statistics)} checkpoints up to step {reached:,}, {chosen.samples:,} contexts each; "
-      f"standard error of the trace {(statistics.trace_se / statistics.trace.abs()).median():.1%}"
-      f" (median), {statistics['products'].median():.0f} products H v a checkpoint.")
+
+same = run["llc"][run["llc"].step.isin(statistics.step)]
+found = {"LLC": boundaries}
+if len(same) < len(run["llc"]):
+    found[f"LLC at {len(same)} of {len(run['llc'])}"] = plateaus_on(
+        same.llc, same.mcse, same.step, run["llc"], settings.stages)
+for name, column in (("trace", "trace"), ("largest eigenvalue", "eig_1")):
+    found[name] = plateaus_on(statistics[column], statistics[HESSIAN_ERRORS[column]],
+                              statistics.step, run["llc"], settings.stages)
+hits = {name: len(matched(steps, boundaries)) for name, steps in found.items()}
+
+# %% tags=["summary", "remove-input"]
+summary(
+    "The Hessian's trace and largest eigenvalue miss three of the four boundaries "
+    "that the LLC finds (B.5).",
+    f"By the same plateau rule, the trace finds {hits['trace']} of the LLC's "
+    f"{len(boundaries)} boundaries and the largest eigenvalue "
+    f"{hits['largest eigenvalue']}, each within a factor of {MATCH}.",
+    "LR-13",
+    "LR-18",
+    regression=run,
+    hessian=hessian,
+)
 
 # %% [markdown]
 # ## Trace and largest eigenvalues
@@ -63,12 +90,27 @@ print(f"{len(statistics)} checkpoints up to step {reached:,}, {chosen.samples:,}
 # %% mystnb={"image": {"alt": "Trace of the Hessian with its error above, its five largest eigenvalues below, over training with the stage bands"}}
 trace = statistics[["step", "trace"]]
 top = statistics[["step", *(f"eig_{i}" for i in range(1, chosen.eigenvalues + 1))]]
-fig = draw.curves({"trace": trace}, stages, "curvature (loss units)", columns=1, height=3.4,
-                  log=True, errors={"trace": statistics.trace_se})
+fig = draw.curves(
+    {"trace": trace},
+    stages,
+    "curvature (loss units)",
+    columns=1,
+    height=3.4,
+    log=True,
+    errors={"trace": statistics.trace_se},
+)
 behind(fig.axes[0], "trace")
-figures.show(fig, statistics[["step", "trace", "trace_se"]], "hessian_trace", run.description)
-fig = draw.curves({"largest eigenvalues": top.rename(columns=lambda n: n.replace("eig_", "no. "))},
-                  stages, "curvature (loss units)", columns=1, height=3.4, log=True)
+figures.show(
+    fig, statistics[["step", "trace", "trace_se"]], "hessian_trace", run.description
+)
+fig = draw.curves(
+    {"largest eigenvalues": top.rename(columns=lambda n: n.replace("eig_", "no. "))},
+    stages,
+    "curvature (loss units)",
+    columns=1,
+    height=3.4,
+    log=True,
+)
 behind(fig.axes[0], "eig_1")
 figures.show(fig, top, "hessian_eigenvalues", run.description)
 
@@ -84,18 +126,16 @@ figures.show(fig, top, "hessian_eigenvalues", run.description)
 # LR-18: B.5 says that curvature and LLC are not consistently correlated.
 
 # %%
-same = run["llc"][run["llc"].step.isin(statistics.step)]
-found = {"LLC": boundaries}
-if len(same) < len(run["llc"]):
-    found[f"LLC at {len(same)} of {len(run['llc'])}"] = plateaus_on(
-        same.llc, same.mcse, same.step, run["llc"], settings.stages)
-for name, column in (("trace", "trace"), ("largest eigenvalue", "eig_1")):
-    found[name] = plateaus_on(statistics[column], statistics[HESSIAN_ERRORS[column]],
-                              statistics.step, run["llc"], settings.stages)
-for name, steps in found.items():
-    hit = matched(steps, boundaries)
-    print(f"{name:19} plateaus {', '.join(f'{s:,}' for s in steps) or 'none'}"
-          f"; finds {len(hit)} of the LLC's {len(boundaries)}")
+show_table(pd.DataFrame([
+    {"curve": name, "plateaus at": ", ".join(f"{s:,}" for s in steps) or "none",
+     "finds": f"{hits[name]} of {len(boundaries)}"} for name, steps in found.items()]),
+    "Plateaus of each curve, and how many of the LLC's boundaries they find")
+print(
+    f"{len(statistics)} checkpoints up to step {reached:,}, {chosen.samples:,} "
+    "contexts each; standard error of the trace "
+    f"{(statistics.trace_se / statistics.trace.abs()).median():.1%} (median), "
+    f"{statistics['products'].median():.0f} products H v a checkpoint."
+)
 show("LR-13", "LR-18", regression=run, hessian=hessian)
 
 # %% [markdown]
@@ -108,7 +148,9 @@ show("LR-13", "LR-18", regression=run, hessian=hessian)
 grid = np.sinh(np.linspace(-4, np.arcsinh(density.node.max() * 1.2), 400))
 shown = {}
 for step, part in density.groupby("step"):
-    away = np.arcsinh(grid)  # smoothed on the drawn scale, where a width means the same everywhere
+    away = np.arcsinh(
+        grid
+    )  # smoothed on the drawn scale, where a width means the same everywhere
     masses = Density(np.arcsinh(part.node.to_numpy()), part.weight.to_numpy())
     shown[f"step {step:,}"] = masses.smoothed(away, 0.15)
 fig, ax = figures.figure(height=4.0)
@@ -120,7 +162,9 @@ ax.set_ylim(1e-5, 10)
 ax.set_xlabel("eigenvalue (linear within 1)")
 ax.set_ylabel("density on this scale")
 ax.legend(fontsize=8)
-figures.show(fig, pd.DataFrame({"eigenvalue": grid, **shown}), "spectrum", run.description)
+figures.show(
+    fig, pd.DataFrame({"eigenvalue": grid, **shown}), "spectrum", run.description
+)
 
 # %% tags=["remove-cell"]
 from companion.site import page_ends

@@ -12,8 +12,8 @@ import importlib
 import subprocess
 import sys
 
-if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
-    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+if "google.colab" in sys.modules:  # fetch what this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)  # noqa: E501
     sys.path[:0] = ["stagewise", "stagewise/book"]
     importlib.import_module("companion.site.page_ends").begin()
 
@@ -22,7 +22,8 @@ if "google.colab" in sys.modules:  # fetch the library that this page needs; els
 #
 # Section 6 and Appendix C of the paper: a two-layer attention-only transformer learns to predict text, its
 # LLC cuts training into stages, and behaviour and structure say what each stage is: bigrams, n-grams and
-# positions, then the two halves of the induction circuit. The bands come from the LLC alone.
+# positions, then the two halves of the induction circuit. The bands come from the LLC alone. They have letters
+# where batches, rate or text are not the paper's, for then its steps cannot be held against ours.
 
 # %% tags=["parameters"]
 preset: str = "published"  # the scale: smoke, laptop, published or paper
@@ -41,89 +42,105 @@ from companion.claims.table_rows import brownian_share, composition_baseline
 from companion.claims.verdicts import onset, say
 from companion.pages import costs
 from companion.pages.coloured_text import context_of, show_text
+from companion.paper_stages import find_named, paper_ends, told
+from companion.shown_tables import show_table
+from companion.summary import summary
 from devlib.language.behaviour import icl_windows
-from devlib.stages import PAPER_STAGE_ENDS, change, find_stages, smooth
+from devlib.stages import change, smooth
 from devlib.steps import at
 
 settings = results_language.language_settings(preset, layers=2, corpus=corpus)
 model, training, chosen = settings.model, settings.training, settings.metrics
 run = results_language.language(preset, seed, recompute, layers=2, corpus=corpus)
 behaviour, llc, heads = run["behaviour"], run["llc"], run["heads"]
-smoothed, boundaries, stages = find_stages(llc, behaviour, settings.stages, "LM")
+ends = paper_ends(settings)
+smoothed, boundaries, stages = find_named(llc, behaviour, settings.stages, ends)
 reached = int(behaviour.step.max())
 tokens = training.batch * model.context
-say(f"{model.layers} layers, {model.heads} heads of {model.head_dim}, d = {model.embed_dim}, "
-    f"vocabulary {model.vocabulary:,}, context {model.context}; the paper: 2, 8 of 32, 256, "
-    "5,000, 1,024.")
-say(f"{tokens:,} tokens a step ({reached * tokens / 1e6:.1f} million in all), rate "
-    f"{training.lr:g}; the paper: 102,400 a step, rate 0.001.")
-passes = reached * tokens / float(run["corpus"].train_tokens.iloc[-1])
-say(f"That is {passes:.1f} passes over the text; the paper's run reads its own once.")
-say(f"{len(behaviour)} checkpoints up to step {reached:,}.")
+start, end = behaviour.iloc[0], behaviour.iloc[-1]
+least = behaviour.loc[behaviour.bigram.idxmin()]
+first = int(least.step)
+begins = onset(behaviour.ablation, behaviour.step)
+# what is stored of each stage has devlib's names, in the order of the stages
+renamed = {f"LM{number}": name for number, name in enumerate(stages.stage, 1)}
 
+# %% tags=["summary", "remove-input"]
+matched = heads[heads.step == reached].prefix.max()
+untrained_match = heads[heads.step == 0].prefix.mean()
+summary(
+    "The language model learns bigrams (LM1), then n-grams and positions (LM2), then "
+    "the two halves of the induction circuit (LM3, LM4) (Section 6).",
+    [
+        told(boundaries, reached, ends),
+        f"Bigrams are best at step {first:,}, {least.bigram_excess:.2f} ± "
+        f"{least.bigram_excess_se:.2f} nats above their floor. A tenth of what "
+        f"positions come to is there at step {begins:,}.",
+        f"At step {reached:,} the best prefix-matching head scores {matched:.3f} "
+        f"(untrained heads {untrained_match:.3f}), and the ICL score is {end.icl:+.2f} "
+        f"± {end.icl_se:.2f} nats.",
+    ],
+    "LM-1",
+    "LM-2",
+    "LM-3",
+    "LM-4",
+    "LM-5",
+    "LM-6",
+    "LM-7",
+    "LM-8",
+    "LM-9",
+    "LM-11",
+    "LM-12",
+    two_layers=run,
+)
 
 # %% tags=["hide-input"]
 def pick(table, columns):
     """A table of the step and the named columns, renamed."""
     return table[["step", *columns]].rename(columns=columns)
 
-
-# %% [markdown]
-# ## The text
-#
-# The paper trains on a part of the Pile, for which the preset `paper` (or `corpus="hub"`) asks the hub. The
-# other presets read the *offline corpus*: real English, and some code, from packages that pip fetches once and
-# whose hashes are pinned. What bigrams and unigrams of the whole train split would lose on it:
-
-# %%
-print(run["corpus"].fillna("").round(3).to_string(index=False))
-
 # %% [markdown]
 # ## The curve and its stages
 #
-# Fig. 1a. The dashed lines are the paper's boundaries at the paper's steps. Steps here hold fewer tokens of another
-# text, the learning rate is another, and at the smaller presets the model too: that the *order* of events is the
-# same is the claim to look at here; their steps are one for the paper's rate and batches. Where this curve rests, by the paper's rule, is printed below it.
+# Fig. 1a. Steps here hold fewer tokens of another text, the learning rate is another, and at the smaller presets the
+# model too. So the claim to look at here is that the *order* of events is the same; their steps are one for the
+# paper's rate and batches. The bands end where this curve rests, by the paper's rule.
 
-# %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps, with the stages found as coloured bands and the paper's boundaries dashed"}}
-paper = {name: end for name, end in PAPER_STAGE_ENDS["LM"].items() if end < reached}
-fig = figures.llc_curve(llc, smoothed, stages, paper, behaviour, loss_unit="nats a token")
+# %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps, with the stages found as coloured bands and the paper's boundaries as ticks"}}
+fig = figures.llc_curve(
+    llc, smoothed, stages, ends, behaviour, loss_unit="nats a token"
+)
 figures.show(fig, llc, "llc", run.description)
 
 # %%
-say("boundaries found:", ", ".join(f"{step:,}" for step in boundaries) or "none",
-    f"(|slope| below {settings.stages.tolerance:g} per unit of log step)")
-say(f"worst R-hat {llc.rhat.max():.2f}; smallest ESS {llc.ess.min():.0f}; standard error at "
+say(
+    f"|slope| below {settings.stages.tolerance:g} per unit of log step; worst R-hat "
+    f"{llc.rhat.max():.2f}; smallest ESS {llc.ess.min():.0f}; standard error at "
     f"most {llc.mcse.max():.1f}; chains that escaped: {llc.escaping.sum()}, diverged: "
-    f"{llc.diverged.sum()}")
-digits = {"loss_change": 3, "loss_se": 3, "llc_change": 1, "llc_se": 1}
-print(stages.round(digits).to_string(index=False))
-
-# %% [markdown]
-# The paper runs 20 chains of 200 draws at each checkpoint, on batches of 100 contexts, and leaves none out. Fewer
-# chains, with the draws on their way from $w_t$ left out, cost less; at a few checkpoints as many chains and draws
-# as the paper's were run too, on the same small batches as ours, so that what is tested is their number alone:
-
-# %%
-say(f"fewer: {settings.llc.chains} chains of {settings.llc.draws} draws, the first "
-    f"{settings.llc.burn_in} left out; contexts a batch in both: {settings.llc.batch}")
-apart = []
-for row in (run["check"].itertuples() if "check" in run.tables else ()):
-    ours = at(llc, row.step)
-    apart.append(abs(row.llc - ours.llc) / (row.mcse**2 + ours.mcse**2) ** 0.5)
-    say(f"step {row.step:6,}: as many chains {row.llc:6.1f} +- {row.mcse:.1f}, fewer "
-        f"{ours.llc:6.1f} +- {ours.mcse:.1f}, apart by {apart[-1]:.1f} standard errors; with "
-        f"the running init loss {row.llc_running:.1f}")
+    f"{llc.diverged.sum()}"
+)
+show_table(stages, "What each stage changes", units={"loss_change": "nats"},
+           digits={"loss_change": 3, "loss_se": 3, "llc_change": 1, "llc_se": 1})
 
 # %% [markdown]
 # Fig. B.1: the curve beside its slope, and the loss's and the weight norm's.
 
 # %% mystnb={"image": {"alt": "LLC, test loss and weight norm over training on the left, the slope of each per log step on the right, with the stage bands"}}
 norm = run["structure"].weight_norm
-panels = [("LLC", llc.step, llc.llc, smoothed),
-          ("test loss", behaviour.step, behaviour.loss,
-           smooth(behaviour.step, behaviour.loss, settings.stages, behaviour.loss_se)),
-          ("weight norm", behaviour.step, norm, smooth(behaviour.step, norm, settings.stages))]
+panels = [
+    ("LLC", llc.step, llc.llc, smoothed),
+    (
+        "test loss",
+        behaviour.step,
+        behaviour.loss,
+        smooth(behaviour.step, behaviour.loss, settings.stages, behaviour.loss_se),
+    ),
+    (
+        "weight norm",
+        behaviour.step,
+        norm,
+        smooth(behaviour.step, norm, settings.stages),
+    ),
+]
 fig = figures.curves_and_slopes(panels, stages, settings.stages.tolerance)
 figures.show(fig, figures.slope_table(panels), "slopes", run.description)
 
@@ -132,15 +149,14 @@ figures.show(fig, figures.slope_table(panels), "slopes", run.description)
 # the artefact of the next section removed: +63.2, +29.9, -0.8, +11.3, +2.6.
 
 # %%
-start, end = behaviour.iloc[0], behaviour.iloc[-1]
 say(f"test loss {start.loss:.3f} +- {start.loss_se:.3f} at step 0, {end.loss:.3f} +- "
     f"{end.loss_se:.3f} at step {reached:,}")
 show("LM-9", "LM-11", "LM-12", two_layers=run)
 
 # %% [markdown]
-# What each of our stages changed, in the measures that the sections below explain; heads are the ones that score
-# most at the end. Stages are numbered as they come, and neither their number nor the sign of their LLC has to be the
-# paper's: on the released curve the LLC rises while positions and n-grams are learned, and hardly moves in LM3.
+# What each of our stages changed, in the measures that the sections below explain. Heads are the ones that score
+# most at the end. Neither the number of stages nor the sign of their LLC has to be the paper's: on the released
+# curve the LLC rises while positions and n-grams are learned, and hardly moves in LM3.
 
 # %%
 def best_head(layer, score):
@@ -151,13 +167,23 @@ def best_head(layer, score):
 
 
 by_step = behaviour.set_index("step")
-measures = {"bigram score": (by_step, "bigram_excess"), "positions": (by_step, "ablation"),
-            "trigrams": (by_step, "ngram_3"), "ICL score": (by_step, "icl"),
-            "previous token": (best_head(1, "previous"), "previous"),
-            "prefix": (best_head(2, "prefix"), "prefix")}
-print(pd.DataFrame({row.stage: {
-    title: "{:+.3f} +- {:.3f}".format(*change(table, name, f"{name}_se", row.start, row.end))
-    for title, (table, name) in measures.items()} for row in stages.itertuples()}).to_string())
+measures = {
+    "bigram score": (by_step, "bigram_excess"),
+    "positions": (by_step, "ablation"),
+    "trigrams": (by_step, "ngram_3"),
+    "ICL score": (by_step, "icl"),
+    "previous token": (best_head(1, "previous"), "previous"),
+    "prefix": (best_head(2, "prefix"), "prefix"),
+}
+changes = pd.DataFrame({row.stage: {
+    title: "{:+.3f} ± {:.3f}".format(
+        *change(table, name, f"{name}_se", row.start, row.end))
+    for title, (table, name) in measures.items()} for row in stages.itertuples()})
+show_table(
+    changes.rename_axis("measure"),
+    "What each stage changed, with standard errors",
+    index=True,
+)
 
 # %% [markdown]
 # ## The released curve starts too high
@@ -171,26 +197,48 @@ print(pd.DataFrame({row.stage: {
 # with that running one:
 
 # %% mystnb={"image": {"alt": "Two LLC curves from the same draws over training: with the true init loss, and higher by an amount proportional to the loss with the running init loss, on which the prediction lies"}}
-shift, spread = predicted_shift(settings.llc.nbeta, settings.llc.chains, settings.llc.draws, 1.0)
-artefact = pd.DataFrame({
-    "step": llc.step, "true init loss": llc.llc_plain, "running init loss": llc.llc_running,
-    "true, and the predicted shift": llc.llc_plain + shift * llc.init_loss})
-fig = draw.curves({"LLC from the same draws": artefact}, stages, "LLC (no unit)", columns=1,
-                  height=4.2)
-figures.show(fig, artefact.assign(sd_running=llc.sd_running), "artefact", run.description)
+shift, spread = predicted_shift(
+    settings.llc.nbeta, settings.llc.chains, settings.llc.draws, 1.0
+)
+artefact = pd.DataFrame(
+    {
+        "step": llc.step,
+        "true init loss": llc.llc_plain,
+        "running init loss": llc.llc_running,
+        "true, and the predicted shift": llc.llc_plain + shift * llc.init_loss,
+    }
+)
+fig = draw.curves(
+    {"LLC from the same draws": artefact},
+    stages,
+    "LLC (no unit)",
+    columns=1,
+    height=4.2,
+)
+figures.show(
+    fig, artefact.assign(sd_running=llc.sd_running), "artefact", run.description
+)
 
 # %%
 ratio = llc.sd_running / (spread * llc.init_loss)
-say(f"{settings.llc.chains} chains: predicted shift {shift:.2f} and spread between chains "
-    f"{spread:.2f} times the loss; the paper's 20 chains: 10.26 and 6.39")
+say(
+    f"{settings.llc.chains} chains: predicted shift {shift:.2f} and spread between "
+    f"chains {spread:.2f} times the loss; the paper's 20 chains: 10.26 and 6.39"
+)
 off = (artefact["running init loss"] - artefact["true, and the predicted shift"]).abs()
-say(f"the prediction is off by {off.max():.1f} at most, of a shift of {shift * end.loss:.0f} to "
-    f"{shift * start.loss:.0f}")
-say(f"observed spread over the predicted: {ratio.mean():.3f} +- {ratio.std():.3f} (released "
-    "files: 1.003 and 1.005)")
-say(f"LLC at step 0: {llc.llc_plain.iloc[0]:.1f} +- {llc.mcse.iloc[0]:.1f}, with the running init "
-    f"loss {llc.llc_running.iloc[0]:.1f} (released, after the first update: 42.0 with the artefact "
-    "removed, 123.6)")
+say(
+    f"the prediction is off by {off.max():.1f} at most, of a shift of "
+    f"{shift * end.loss:.0f} to {shift * start.loss:.0f}"
+)
+say(
+    f"observed spread over the predicted: {ratio.mean():.3f} +- {ratio.std():.3f} "
+    "(released files: 1.003 and 1.005)"
+)
+say(
+    f"LLC at step 0: {llc.llc_plain.iloc[0]:.1f} +- {llc.mcse.iloc[0]:.1f}, with the "
+    f"running init loss {llc.llc_running.iloc[0]:.1f} (released, after the first "
+    "update: 42.0 with the artefact removed, 123.6)"
+)
 
 # %% [markdown]
 # ## LM1: bigrams
@@ -203,13 +251,28 @@ fig = draw.curves({"bigram score": pick(behaviour, {"bigram": "bigram score"})},
                   "cross entropy (nats)", columns=1, height=4.0,
                   levels={"entropy of bigrams": behaviour.bigram_floor.iloc[0]},
                   errors={"bigram score": behaviour.bigram_excess_se})
-figures.show(fig, behaviour[["step", "bigram", "bigram_se", "bigram_floor", "bigram_excess",
-                           "bigram_excess_se"]], "bigram", run.description)
+figures.show(
+    fig,
+    behaviour[
+        [
+            "step",
+            "bigram",
+            "bigram_se",
+            "bigram_floor",
+            "bigram_excess",
+            "bigram_excess_se",
+        ]
+    ],
+    "bigram",
+    run.description,
+)
 
 # %%
-least = behaviour.loc[behaviour.bigram.idxmin()]
-say(f"least at step {least.step:,.0f}, {least.bigram_excess:.3f} +- "
-    f"{least.bigram_excess_se:.3f} nats above the floor; at the end {end.bigram_excess:.3f}")
+say(
+    f"least at step {least.step:,.0f}, {least.bigram_excess:.3f} +- "
+    f"{least.bigram_excess_se:.3f} nats above the floor; at the end "
+    f"{end.bigram_excess:.3f}"
+)
 show("LM-1", two_layers=run)
 
 # %% [markdown]
@@ -222,24 +285,46 @@ gap = behaviour.assign(ablated=behaviour.loss + behaviour.ablation)
 places = [p for p in chosen.positions if p < model.context]
 panels = {"on average": pick(gap, {"loss": "as it is", "ablated": "positions zeroed"})}
 fig = draw.curves(panels, stages, "test loss (nats)", columns=1, height=4.0)
-figures.show(fig, gap[["step", "loss", "loss_se", "ablated", "ablation", "ablation_se"]],
-           "positions_ablated", run.description)
+figures.show(
+    fig,
+    gap[["step", "loss", "loss_se", "ablated", "ablation", "ablation_se"]],
+    "positions_ablated",
+    run.description,
+)
 
 # %% mystnb={"image": {"alt": "Loss at several positions in the context over training, with positional embeddings and without"}}
-panels = {title: pick(table, {f"loss_at_{p}": f"after {p}" for p in places}) for title, table in (
-    ("as it is", behaviour),
-    ("positions zeroed", behaviour.assign(**{
-        f"loss_at_{p}": behaviour[f"loss_at_{p}"] + behaviour[f"ablation_at_{p}"]
-        for p in places})))}
+panels = {
+    title: pick(table, {f"loss_at_{p}": f"after {p}" for p in places})
+    for title, table in (
+        ("as it is", behaviour),
+        (
+            "positions zeroed",
+            behaviour.assign(
+                **{
+                    f"loss_at_{p}": behaviour[f"loss_at_{p}"]
+                    + behaviour[f"ablation_at_{p}"]
+                    for p in places
+                }
+            ),
+        ),
+    )
+}
 fig = draw.curves(panels, stages, "loss after so many tokens (nats)", height=4.0)
-figures.show(fig, behaviour[["step", *(f"{kind}_at_{p}" for kind in ("loss", "ablation")
-                                     for p in places)]], "loss_at_positions", run.description)
+figures.show(
+    fig,
+    behaviour[
+        ["step", *(f"{kind}_at_{p}" for kind in ("loss", "ablation") for p in places)]
+    ],
+    "loss_at_positions",
+    run.description,
+)
 
 # %%
-begins = onset(behaviour.ablation, behaviour.step)
-first = int(least.step)
-say(f"a tenth of the final gap of {end.ablation:.3f} +- {end.ablation_se:.3f} nats is there at "
-    f"step {begins:,}; at the bigram minimum it is {at(behaviour, first).ablation:.3f}")
+say(
+    f"a tenth of the final gap of {end.ablation:.3f} +- {end.ablation_se:.3f} nats is "
+    f"there at step {begins:,}; at the bigram minimum it is "
+    f"{at(behaviour, first).ablation:.3f}"
+)
 show("LM-2", two_layers=run)
 
 # %% [markdown]
@@ -248,11 +333,21 @@ show("LM-2", two_layers=run)
 
 # %% mystnb={"image": {"alt": "n-gram scores for n = 2, 3, 4 over training with the stage bands: all rise, the longer ones in the second stage"}}
 names = {f"ngram_{n}": f"n = {n}" for n in chosen.ngrams}
-fig = draw.curves({"n-gram score": pick(behaviour, names)}, stages, "ratio of losses", columns=1,
-                  height=4.0, levels={"no better than any text": 1.0},
-                  errors={names[key]: behaviour[f"{key}_se"] for key in names})
-figures.show(fig, behaviour[["step", *(name for key in names for name in (key, f"{key}_se"))]],
-           "ngrams", run.description)
+fig = draw.curves(
+    {"n-gram score": pick(behaviour, names)},
+    stages,
+    "ratio of losses",
+    columns=1,
+    height=4.0,
+    levels={"no better than any text": 1.0},
+    errors={names[key]: behaviour[f"{key}_se"] for key in names},
+)
+figures.show(
+    fig,
+    behaviour[["step", *(name for key in names for name in (key, f"{key}_se"))]],
+    "ngrams",
+    run.description,
+)
 
 # %%
 say("n = 2, 3, 4 at the bigram minimum:",
@@ -275,9 +370,11 @@ figures.show(fig, run["positions"], "positions", run.description)
 structure = run["structure"]
 highest = structure.loc[structure.position_pc_1.idxmax()]
 chance = brownian_share(model.context)
-say(f"share of the first component: {structure.position_pc_1.iloc[0]:.3f} at step 0, most "
-    f"{highest.position_pc_1:.3f} at step {highest.step:,.0f}, "
-    f"{structure.position_pc_1.iloc[-1]:.3f} at the end; Brownian motion {chance:.3f}")
+say(
+    f"share of the first component: {structure.position_pc_1.iloc[0]:.3f} at step 0, "
+    f"most {highest.position_pc_1:.3f} at step {highest.step:,.0f}, "
+    f"{structure.position_pc_1.iloc[-1]:.3f} at the end; Brownian motion {chance:.3f}"
+)
 show("LM-8", two_layers=run)
 
 # %% [markdown]
@@ -291,9 +388,14 @@ figures.show(fig, run["positions"][["step", "position", "norm"]], "position_magn
 
 # %% mystnb={"image": {"alt": "Mean norm of the positional embeddings over training with a band of one standard deviation over positions"}}
 norms = pick(structure, {"position_norm": "mean over positions"})
-fig = draw.curves({"norm of the positional embeddings": norms}, stages, "norm (no unit)",
-                  columns=1, height=3.4,
-                  errors={"mean over positions": structure.position_norm_sd / 2})
+fig = draw.curves(
+    {"norm of the positional embeddings": norms},
+    stages,
+    "norm (no unit)",
+    columns=1,
+    height=3.4,
+    errors={"mean over positions": structure.position_norm_sd / 2},
+)
 figures.show(fig, structure, "position_norm", run.description)
 
 # %% [markdown]
@@ -304,10 +406,13 @@ figures.show(fig, structure, "position_norm", run.description)
 # head can know them by heart.
 
 # %% mystnb={"image": {"alt": "Previous-token and prefix-matching scores of every head over training, one panel a layer and score"}}
-panels = {f"layer {layer}, {title}": table.pivot(index="step", columns="head", values=name)
-          .add_prefix(f"{layer}:").reset_index()
-          for name, title in (("previous", "previous token"), ("prefix", "prefix matching"))
-          for layer, table in heads.groupby("layer")}
+panels = {
+    f"layer {layer}, {title}": table.pivot(index="step", columns="head", values=name)
+    .add_prefix(f"{layer}:")
+    .reset_index()
+    for name, title in (("previous", "previous token"), ("prefix", "prefix matching"))
+    for layer, table in heads.groupby("layer")
+}
 fig = draw.curves(panels, stages, "mean attention", each_scale=True)
 figures.show(fig, heads, "heads", run.description)
 
@@ -316,22 +421,30 @@ final = heads[heads.step == reached].set_index(["layer", "head"])
 untrained = heads[heads.step == 0].set_index(["layer", "head"])
 ahead = final.previous.idxmax()
 match = final.prefix.idxmax()
-say(f"previous token: most in head {ahead[0]}:{ahead[1]}, {final.previous[ahead]:.3f} +- "
-    f"{final.previous_se[ahead]:.3f} (untrained heads {untrained.previous.mean():.3f})")
-say(f"prefix matching: most in head {match[0]}:{match[1]}, {final.prefix[match]:.4f} +- "
-    f"{final.prefix_se[match]:.4f} (untrained heads {untrained.prefix.mean():.4f})")
+say(
+    f"previous token: most in head {ahead[0]}:{ahead[1]}, {final.previous[ahead]:.3f} "
+    f"+- {final.previous_se[ahead]:.3f} (untrained heads "
+    f"{untrained.previous.mean():.3f})"
+)
+say(
+    f"prefix matching: most in head {match[0]}:{match[1]}, {final.prefix[match]:.4f} "
+    f"+- {final.prefix_se[match]:.4f} (untrained heads {untrained.prefix.mean():.4f})"
+)
 show("LM-4", "LM-5", two_layers=run)
 
 # %% mystnb={"image": {"alt": "ICL score over training with error band and stage bands"}}
 early, late = icl_windows(chosen, model.context)
-fig = draw.curves({f"loss on tokens {late[0]} to {late[1]} minus tokens {early[0]} to {early[1]}":
-                   pick(behaviour, {"icl": "ICL score"})}, stages, "nats", columns=1, height=4.0,
-                  errors={"ICL score": behaviour.icl_se}, levels={"no gain": 0.0})
+title = f"loss on tokens {late[0]} to {late[1]} minus {early[0]} to {early[1]}"
+fig = draw.curves({title: pick(behaviour, {"icl": "ICL score"})}, stages, "nats",
+                  columns=1, height=4.0, errors={"ICL score": behaviour.icl_se},
+                  levels={"no gain": 0.0})
 figures.show(fig, behaviour[["step", "icl", "icl_se"]], "icl", run.description)
 
 # %%
-say(f"ICL score {at(behaviour, first).icl:+.3f} +- {at(behaviour, first).icl_se:.3f} at the "
-    f"bigram minimum, {end.icl:+.3f} +- {end.icl_se:.3f} at the end")
+say(
+    f"ICL score {at(behaviour, first).icl:+.3f} +- {at(behaviour, first).icl_se:.3f} "
+    f"at the bigram minimum, {end.icl:+.3f} +- {end.icl_se:.3f} at the end"
+)
 show("LM-6", two_layers=run)
 
 # %% [markdown]
@@ -342,8 +455,9 @@ show("LM-6", two_layers=run)
 
 # %% mystnb={"image": {"alt": "Q-, K- and V-composition of all pairs of heads over training, thin lines, with their mean"}}
 composition = run["composition"]
-pairs = composition.assign(pair=composition.earlier_head.astype(str) + composition.later_head
-                           .astype(str))
+pairs = composition.assign(
+    pair=composition.earlier_head.astype(str) + composition.later_head.astype(str)
+)
 fig = draw.threads({f"{kind.upper()}-composition": pairs.pivot(
     index="step", columns="pair", values=kind).to_numpy() for kind in "qkv"},
     sorted(pairs.step.unique()), stages, "score (eq. 17)")
@@ -367,7 +481,12 @@ show("LM-7", two_layers=run)
 # %%
 for stage, table in run["texts"].groupby("stage"):
     for number, text in table.groupby("text"):
-        show_text(f"{stage}, text {number + 1}", text, model.vocabulary, training.corpus)
+        show_text(
+            f"{renamed[stage]}, text {number + 1}",
+            text,
+            model.vocabulary,
+            training.corpus,
+        )
 figures.show_data(run["texts"], "texts", run.description)
 
 # %% [markdown]
@@ -375,9 +494,20 @@ figures.show_data(run["texts"], "texts", run.description)
 
 # %%
 for stage, table in run["changes"].groupby("stage"):
-    print(stage)
-    for row in table.head(8).itertuples():
-        print(f"  {row.change:+6.2f}  {context_of(row.tokens, model.vocabulary, training.corpus)}")
+    most = table.head(8)
+    show_table(
+        pd.DataFrame(
+            {
+                "change": most.change,
+                "context, and the token": [
+                    context_of(tokens, model.vocabulary, training.corpus)
+                    for tokens in most.tokens
+                ],
+            }
+        ),
+        f"Stage {renamed[stage]}: tokens whose loss changed most (nats)",
+        digits=2,
+    )
 
 # %% [markdown]
 # ## How small can it be?
@@ -395,9 +525,9 @@ fig = draw.pilots(panels)
 figures.show(fig, pilots, "pilots", "short runs of data/bench/pilots.csv")
 
 # %%
-ends = pilots.groupby("pilot", sort=False).tail(1)
-print(ends[["pilot", "step", "seconds", "loss", "positions", "previous_1", "previous_2",
-            "prefix_2"]].to_string(index=False))
+last = pilots.groupby("pilot", sort=False).tail(1)
+show_table(last[["pilot", "step", "seconds", "loss", "positions", "previous_1",
+                 "previous_2", "prefix_2"]], "The end of each short run")
 
 # %% [markdown]
 # - **Steps count more than tokens.** The curves by steps lie nearer together than those by tokens. Batches of
@@ -410,6 +540,52 @@ print(ends[["pilot", "step", "seconds", "loss", "positions", "previous_1", "prev
 #   suffers at a rate of 0.01 and in batches of 1,024 tokens; `laptop` takes the run called *small*.
 # - **None of them shows prefix matching.** Its score falls below that of an untrained head (about 0.01) as heads
 #   learn to look at near tokens, and these runs end before it turns.
+
+# %% [markdown]
+# ## The text
+#
+# The paper trains on a part of the Pile, for which the preset `paper` (or `corpus="hub"`) asks the hub. The
+# other presets read the *offline corpus*: real English, and some code, from packages that pip fetches once and
+# whose hashes are pinned. What bigrams and unigrams of the whole train split would lose on it:
+
+# %%
+say(
+    f"{model.layers} layers, {model.heads} heads of {model.head_dim}, d = "
+    f"{model.embed_dim}, vocabulary {model.vocabulary:,}, context {model.context}; the "
+    "paper: 2, 8 of 32, 256, 5,000, 1,024."
+)
+say(f"{tokens:,} tokens a step ({reached * tokens / 1e6:.1f} million in all), rate "
+    f"{training.lr:g}; the paper: 102,400 a step, rate 0.001.")
+passes = reached * tokens / float(run["corpus"].train_tokens.iloc[-1])
+say(f"That is {passes:.1f} passes over the text; the paper's run reads its own once.")
+say(f"{len(behaviour)} checkpoints up to step {reached:,}.")
+show_table(
+    run["corpus"],
+    "The text, and what n-grams of its train split lose on it (nats)",
+    blank="",
+)
+
+# %% [markdown]
+# ## Fewer chains than the paper's
+#
+# The paper runs 20 chains of 200 draws at each checkpoint, on batches of 100 contexts, and leaves none out. Fewer
+# chains, with the draws on their way from $w_t$ left out, cost less; at a few checkpoints as many chains and draws
+# as the paper's were run too, on the same small batches as ours, so that what is tested is their number alone:
+
+# %%
+say(f"fewer: {settings.llc.chains} chains of {settings.llc.draws} draws, the first "
+    f"{settings.llc.burn_in} left out; contexts a batch in both: {settings.llc.batch}")
+rows = []
+for row in (run["check"].itertuples() if "check" in run.tables else ()):
+    ours = at(llc, row.step)
+    rows.append({
+        "step": row.step, "as many chains": row.llc, "their error": row.mcse,
+        "fewer": ours.llc, "its error": ours.mcse, "apart (standard errors)":
+        abs(row.llc - ours.llc) / (row.mcse**2 + ours.mcse**2) ** 0.5,
+        "with the running init loss": row.llc_running})
+if rows:
+    show_table(pd.DataFrame(rows), "LLC by as many chains as the paper's, and by fewer",
+               digits=1)
 
 # %% tags=["remove-cell"]
 from companion.site import page_ends

@@ -12,8 +12,8 @@ import importlib
 import subprocess
 import sys
 
-if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
-    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+if "google.colab" in sys.modules:  # fetch what this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)  # noqa: E501
     sys.path[:0] = ["stagewise", "stagewise/book"]
     importlib.import_module("companion.site.page_ends").begin()
 
@@ -35,20 +35,42 @@ from companion import figures, results_language
 from companion import figures_development as draw
 from companion.claims.ledger import show
 from companion.claims.verdicts import onset, say
+from companion.paper_stages import find_named, paper_ends
+from companion.shown_tables import show_table
+from companion.summary import summary
 from devlib.errors import UserError
-from devlib.stages import find_stages
 
 settings = results_language.language_settings(preset, layers=1, corpus=corpus)
 model, training, chosen = settings.model, settings.training, settings.metrics
 run = results_language.language(preset, seed, recompute, layers=1, corpus=corpus)
 behaviour, llc, structure = run["behaviour"], run["llc"], run["structure"]
-smoothed, boundaries, stages = find_stages(llc, behaviour, settings.stages, "LM")
+smoothed, boundaries, stages = find_named(llc, behaviour, settings.stages,
+                                          paper_ends(settings))
 reached = int(behaviour.step.max())
-say(f"{model.layers} layer, {model.heads} heads of {model.head_dim}, d = {model.embed_dim}, "
-    f"vocabulary {model.vocabulary:,}, context {model.context}; the paper: 1, 8 of 32, 256, "
-    "5,000, 1,024.")
-say(f"{len(behaviour)} checkpoints up to step {reached:,}, of {training.batch * model.context:,} "
-    "tokens a step (the paper: 102,400).")
+end = behaviour.iloc[-1]
+least = behaviour.loc[behaviour.bigram.idxmin()]
+heads = run["heads"]
+final, untrained = heads[heads.step == reached], heads[heads.step == 0]
+try:
+    tables = {"one_layer": run, "two_layers": results_language.language(
+        preset, seed, layers=2, corpus=corpus)}
+except UserError:
+    tables = {"one_layer": run}
+
+# %% tags=["summary", "remove-input"]
+summary(
+    "With one layer bigrams and n-grams come as they do with two, and no induction "
+    "circuit follows (Appendix E).",
+    [
+        f"Bigrams are best at step {least.step:,.0f}, {least.bigram_excess:.2f} ± "
+        f"{least.bigram_excess_se:.2f} nats above their floor.",
+        f"Prefix matching scores at most {final.prefix.max():.4f} at step {reached:,} "
+        f"(untrained heads {untrained.prefix.mean():.4f}).",
+    ],
+    "LM-10",
+    "LM-13",
+    **tables,
+)
 
 # %% [markdown]
 # ## The curve and its stages
@@ -58,12 +80,12 @@ fig = figures.llc_curve(llc, smoothed, stages, {}, behaviour, loss_unit="nats a 
 figures.show(fig, llc, "llc_one_layer", run.description)
 
 # %%
-say("boundaries found:", ", ".join(f"{step:,}" for step in boundaries) or "none")
-digits = {"loss_change": 3, "loss_se": 3, "llc_change": 1, "llc_se": 1}
-print(stages.round(digits).to_string(index=False))
-end = behaviour.iloc[-1]
-say(f"test loss at the end {end.loss:.3f} +- {end.loss_se:.3f}; the paper's are with LM-9 on the "
-    "page of claims")
+show_table(stages, "What each stage changes", units={"loss_change": "nats"},
+           digits={"loss_change": 3, "loss_se": 3, "llc_change": 1, "llc_se": 1})
+say(
+    f"test loss at the end {end.loss:.3f} +- {end.loss_se:.3f}; the paper's are with "
+    "LM-9 on the page of claims"
+)
 
 # %% [markdown]
 # ## Bigrams, positions, n-grams
@@ -76,33 +98,45 @@ panels = {"bigram score (nats)": behaviour[["step", "bigram"]],
           "cost of zeroed positions (nats)": behaviour[["step", "ablation"]],
           "n-gram scores": behaviour[["step", *names]].rename(columns=names)}
 fig = draw.curves(panels, stages, "see the titles", columns=3, each_scale=True)
-figures.show(fig, behaviour[["step", "bigram", "bigram_excess_se", "ablation", "ablation_se",
-                           *(n for key in names for n in (key, f"{key}_se"))]],
-           "one_layer", run.description)
+figures.show(
+    fig,
+    behaviour[
+        [
+            "step",
+            "bigram",
+            "bigram_excess_se",
+            "ablation",
+            "ablation_se",
+            *(n for key in names for n in (key, f"{key}_se")),
+        ]
+    ],
+    "one_layer",
+    run.description,
+)
 
 # %%
 def moments(table):
-    """When the score is least, and when positions and n-grams have gained a tenth of what they
-    will."""
-    return {"least bigram score": int(table.step[table.bigram.idxmin()]),
-            "positions": onset(table.ablation, table.step),
-            **{name: onset(table[key], table.step, start=1) for key, name in names.items()}}
+    """When the score is least, and when positions and n-grams have gained a tenth of
+    what they will."""
+    return {
+        "least bigram score": int(table.step[table.bigram.idxmin()]),
+        "positions": onset(table.ablation, table.step),
+        **{name: onset(table[key], table.step, start=1) for key, name in names.items()},
+    }
 
 
 own = moments(behaviour)
 say("one layer: ", "; ".join(f"{name} {step:,}" for name, step in own.items()))
-try:
-    tables = {"one_layer": run, "two_layers": results_language.language(
-        preset, seed, layers=2, corpus=corpus)}
+if "two_layers" in tables:
     two = tables["two_layers"]["behaviour"]
     other = moments(two[two.step <= reached])
     say("two layers:", "; ".join(f"{name} {step:,}" for name, step in other.items()))
-except UserError:
-    tables = {"one_layer": run}
+else:
     say("two layers: not run")
-least = behaviour.loc[behaviour.bigram.idxmin()]
-say(f"bigram score at its least {least.bigram_excess:.3f} +- {least.bigram_excess_se:.3f} nats "
-    "above the floor")
+say(
+    f"bigram score at its least {least.bigram_excess:.3f} +- "
+    f"{least.bigram_excess_se:.3f} nats above the floor"
+)
 show("LM-10", "LM-13", **tables)
 
 # %% [markdown]
@@ -116,7 +150,6 @@ show("LM-10", "LM-13", **tables)
 # A head of one layer may attend to the token before; prefix matching needs two.
 
 # %% mystnb={"image": {"alt": "Previous-token and prefix-matching scores of the heads of the one-layer model over training"}}
-heads = run["heads"]
 panels = {title: heads.pivot(index="step", columns="head", values=name).add_prefix("1:")
           .reset_index() for name, title in (("previous", "previous token"),
                                              ("prefix", "prefix matching"))}
@@ -124,10 +157,26 @@ fig = draw.curves(panels, stages, "mean attention", each_scale=True)
 figures.show(fig, heads, "heads_one_layer", run.description)
 
 # %%
-final, untrained = heads[heads.step == reached], heads[heads.step == 0]
-say(f"at the end: previous token {final.previous.max():.3f} (untrained "
-    f"{untrained.previous.mean():.3f}), prefix matching {final.prefix.max():.4f} (untrained "
-    f"{untrained.prefix.mean():.4f}); ICL score {end.icl:+.3f} +- {end.icl_se:.3f}")
+say(
+    f"at the end: previous token {final.previous.max():.3f} (untrained "
+    f"{untrained.previous.mean():.3f}), prefix matching {final.prefix.max():.4f} "
+    f"(untrained {untrained.prefix.mean():.4f}); ICL score {end.icl:+.3f} +- "
+    f"{end.icl_se:.3f}"
+)
+
+# %% [markdown]
+# ## The model and its text
+
+# %%
+say(
+    f"{model.layers} layer, {model.heads} heads of {model.head_dim}, d = "
+    f"{model.embed_dim}, vocabulary {model.vocabulary:,}, context {model.context}; the "
+    "paper: 1, 8 of 32, 256, 5,000, 1,024."
+)
+say(
+    f"{len(behaviour)} checkpoints up to step {reached:,}, of "
+    f"{training.batch * model.context:,} tokens a step (the paper: 102,400)."
+)
 
 # %% tags=["remove-cell"]
 from companion.site import page_ends

@@ -12,8 +12,8 @@ import importlib
 import subprocess
 import sys
 
-if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
-    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+if "google.colab" in sys.modules:  # fetch what this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)  # noqa: E501
     sys.path[:0] = ["stagewise", "stagewise/book"]
     importlib.import_module("companion.site.page_ends").begin()
 
@@ -31,31 +31,47 @@ recompute: bool = False  # compute anew instead of reading stored tables
 
 # %% tags=["hide-input"]
 import numpy as np
+import pandas as pd
 
 from companion import figures, presets, results
 from companion import figures_development as draw
 from companion.claims.verdicts import verdict
 from companion.pages.slider import mean_patterns, slider, slider_data
+from companion.paper_stages import find_named
+from companion.shown_tables import show_table
+from companion.summary import summary
 from devlib.regression.task import fixed_set
-from devlib.stages import find_stages
 from devlib.steps import nearest_each, thin
 
 settings = results.regression_settings(preset)
 run = results.regression(preset, seed, recompute)
 evaluation, llc = run["evaluation"], run["llc"]
-smoothed, boundaries, stages = find_stages(llc, evaluation, settings.stages)
+smoothed, boundaries, stages = find_named(llc, evaluation, settings.stages)
 kept = results.kept_checkpoints(preset, seed, recompute=recompute)
-contexts = fixed_set(seed, "patterns", presets.get(preset).metrics.attention_samples, settings.task)
+contexts = fixed_set(
+    seed, "patterns", presets.get(preset).metrics.attention_samples, settings.task
+)
+steps = thin(kept.steps, presets.get(preset).kept)
+attention = mean_patterns(kept, steps, settings, *contexts)
+ends = nearest_each(steps, [0, *stages.end])
+at_ends = attention[[steps.index(step) for step in ends]]
+largest = at_ends[..., -1, :].max(-1).mean((1, 2))
+most = stages.loc[stages.loss_change.idxmin()]
+
+# %% tags=["summary", "remove-input"]
+summary(
+    "A transformer develops in stages, which its LLC shows (abstract, Fig. 1b).",
+    f"The loss falls most in {most.stage} (steps {most.start:,} to {most.end:,}): by "
+    f"{-most.loss_change:.2f}, while the LLC changes by {most.llc_change:+.0f}. The "
+    f"largest share that the last query gives to one token grows from {largest[0]:.2f} "
+    f"to {largest[-1]:.2f} over training.",
+)
 
 # %% [markdown]
 # Attention is a mean over the same contexts at every checkpoint, and those are the few that the repository
 # holds: the patterns change in fewer steps than the curves.
 
 # %% mystnb={"image": {"alt": "Test loss and LLC over training with the stages as bands, and below them the mean attention pattern of every head at the end of each stage"}}
-steps = thin(kept.steps, presets.get(preset).kept)
-attention = mean_patterns(kept, steps, settings, *contexts)
-ends = nearest_each(steps, [0, *stages.end])
-at_ends = attention[[steps.index(step) for step in ends]]
 fig = draw.stage_ends(evaluation, llc, stages, ends, at_ends)
 curves = llc[["step", "llc", "mcse"]].merge(evaluation[["step", "loss", "loss_se"]])
 figures.show(fig, curves, "slider", run.description)
@@ -67,12 +83,11 @@ slider(slider_data(evaluation, llc, stages, steps, attention))
 # mean over the heads; evenly spread, it would be one in fifteen.
 
 # %%
-largest = at_ends[..., -1, :].max(-1).mean((1, 2))
-for step, share in zip(ends, largest, strict=True):
-    print(f"step {step:7,}: {share:.3f}")
-most = stages.stage[stages.loss_change.argmin()]
-print(f"attention concentrates most in {most}, where the loss falls most:",
-      verdict(np.diff(largest).argmax() == stages.loss_change.argmin(), reached=len(stages) > 1))
+show_table(pd.DataFrame({"step": ends, "largest share": largest}),
+           "Attention of the last query at the end of each stage")
+print(f"attention concentrates most in {most.stage}, where the loss falls most:",
+      verdict(np.diff(largest).argmax() == stages.loss_change.argmin(),
+              reached=len(stages) > 1))
 
 # %% [markdown]
 # What became of the heads in numbers is on the page *Linear regression stages*.

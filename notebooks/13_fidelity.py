@@ -12,8 +12,8 @@ import importlib
 import subprocess
 import sys
 
-if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
-    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+if "google.colab" in sys.modules:  # fetch what this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)  # noqa: E501
     sys.path[:0] = ["stagewise", "stagewise/book"]
     importlib.import_module("companion.site.page_ends").begin()
 
@@ -45,6 +45,8 @@ from companion.pages import fidelity as fid
 from companion.pages import fidelity_figures
 from companion.seeds import at_steps
 from companion.seeds import spread as spread_of
+from companion.shown_tables import show_table
+from companion.summary import summary
 
 anew, paper, released = recompute and not reuse, presets.PAPER, fid.released()
 
@@ -73,7 +75,9 @@ removed = fid.artefact_removed(nbeta, chains, paper.language.llc.draws)
 burn_in, order, gamma = small["burn_in"], small["order"], small["gamma"]
 misread = gamma[gamma.reading == "(8), 2 gamma"].set_index("step")
 of_released = released["boundaries_regression"]["found"]
-early = dict(zip(of_released, fid.one_early(of_released, fid.paper_schedule()), strict=True))
+early = dict(
+    zip(of_released, fid.one_early(of_released, fid.paper_schedule()), strict=True)
+)
 slip = fid.slip_table(regression["llc"], rule)
 tolerances = fid.tolerance_table(regression["llc"], rule)
 behaviour, words = development["behaviour"], language["behaviour"].iloc[-1]
@@ -93,55 +97,135 @@ def spread(values, form):
     low, high = (f"{value:{form}}" for value in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"
 
+# %% tags=["summary", "remove-input"]
+summary(
+    "Its text, its released code and its released results are one account of the "
+    "experiments.",
+    "They differ in some places, listed below with the size of each. Some move "
+    "numbers, the largest by "
+    f"{removed.released.iloc[0] - removed.corrected.iloc[0]:.0f}: the released LLC of "
+    "the language model at step 0. Two touch what is claimed: how many stages there "
+    "are, and whether the language model's LLC moves in LM3.",
+)
 
 # %% tags=["hide-input"]
-display(HTML(fid.summary([
-    {"what": "LM curve starts too high", "anchor": "the-released-language-curve",
-     "where": "results (inferred, strongly)", "here": "true init loss; both are stored",
-     "size": f"released LLC {removed.released.iloc[0] - removed.corrected.iloc[0]:+.0f} at step 0, "
-             f"{removed.released.iloc[-1] - removed.corrected.iloc[-1]:+.0f} at the end"},
-    {"what": "No burn-in", "anchor": "burn-in-that-was-not-applied",
-     "where": "paper: 1,000 draws; code: none (read)", "here": "burn-in left out",
-     "size": f"LLC lower by {spread(lacking, '.2f')} (paper's draws, by arithmetic)"},
-    {"what": "gamma's factor of two", "anchor": "the-factor-of-two-in-gamma",
-     "where": "paper's 13.3 belongs to the code's update (read)", "here": "6.667 in eq. 8",
-     "size": f"none if converted; LLC {spread(misread.change / misread.llc, '+.1%')} if not"},
-    {"what": "Doubled residual", "anchor": "the-doubled-residual-stream",
-     "where": "code, not paper (read); results agree with it to the end of LR2, then unsettled",
-     "here": "both; doubled by default",
-     "size": f"weight norm at step {norms.step.iloc[0]:,}: " + ", ".join(
-         f"{spread(part.weight_norm, '.1f')} {kind}" for kind, part in norms.groupby("residual"))},
-    {"what": "Boundaries one checkpoint early", "anchor": "boundaries-one-checkpoint-early",
-     "where": "code, and so results (inferred, strongly)", "here": "the checkpoint itself",
-     "size": f"steps times {spread([b / f for f, b in early.items()], '.2f')}, of those found on "
-             "the released curve"},
-    {"what": "Boundaries owe to choices", "anchor": "how-much-the-boundaries-owe-to-choices",
-     "where": "paper says so in B.1; kernel ends on its bounds", "here": "the table is shown",
-     "size": f"{spread(counts, 'd')} boundaries for tolerances {min(fid.TOLERANCES):g} to "
-             f"{max(fid.TOLERANCES):g}"},
-    {"what": "Noise in the evaluation", "anchor": "noise-in-the-evaluation",
-     "where": "code: sd 0.125 for variance 0.125 (read)", "here": "variance; both are stored",
-     "size": "ICL scores moved by up to "
-             f"{max(values.abs().max() for values in icl.values()):.3f}"},
-    {"what": "Prefix matching, one token on", "anchor": "prefix-matching-one-token-on",
-     "where": "text: to the first A; code: to the token after it (read)", "here": "the code's",
-     "size": "not measured: the text's own is not computed here"},
-    {"what": "Task sets to 1,024", "anchor": "the-experiment-of-d-1-is-not-the-papers",
-     "where": "paper: M to 2^20, rate 0.01, distances summed over k", "here": "M to 1,024, our rate, means",
-     "size": "another experiment"},
-    {"what": "n-gram score off by one", "anchor": "n-gram-scores-one-position-late",
-     "where": "code (read)", "here": "position n; both are stored",
-     "size": f"scores {spread(late_ngrams.values(), '+.1%')} at the end"},
-    {"what": "Hessian trace summed", "anchor": "the-hessian-trace-as-a-sum",
-     "where": "code (read)", "here": "the mean",
-     "size": f"a factor of the number of probes ({small['probes'].probe.max()} here)"},
-    {"what": "Loss read before the step", "anchor": "before-the-step-or-after",
-     "where": "nowhere: paper, code and book agree", "here": "before",
-     "size": f"read after it, LLC {spread(order.change, '+.1f')} (batch {order.batch.iloc[0]:,})"},
-    {"what": "Which baseline", "anchor": "what-this-book-does-otherwise",
-     "where": "this book", "here": "init loss on the draw's own batch",
-     "size": f"as good as {gain.median():.1f} times the draws (median)"},
-])))
+display(
+    HTML(
+        fid.summary(
+            [
+                {
+                    "what": "LM curve starts too high",
+                    "anchor": "the-released-language-curve",
+                    "where": "results (inferred, strongly)",
+                    "here": "true init loss; both are stored",
+                    "size": "released LLC "
+                    f"{removed.released.iloc[0] - removed.corrected.iloc[0]:+.0f} at "
+                    "step 0, "
+                    f"{removed.released.iloc[-1] - removed.corrected.iloc[-1]:+.0f} at "
+                    "the end",
+                },
+                {
+                    "what": "No burn-in",
+                    "anchor": "burn-in-that-was-not-applied",
+                    "where": "paper: 1,000 draws; code: none (read)",
+                    "here": "burn-in left out",
+                    "size": f"LLC lower by {spread(lacking, '.2f')} (paper's draws, by "
+                    "arithmetic)",
+                },
+                {
+                    "what": "gamma's factor of two",
+                    "anchor": "the-factor-of-two-in-gamma",
+                    "where": "paper's 13.3 belongs to the code's update (read)",
+                    "here": "6.667 in eq. 8",
+                    "size": "none if converted; LLC "
+                    f"{spread(misread.change / misread.llc, '+.1%')} if not",
+                },
+                {
+                    "what": "Doubled residual",
+                    "anchor": "the-doubled-residual-stream",
+                    "where": "code, not paper (read); results agree with it to the end "
+                    "of LR2, then unsettled",
+                    "here": "both; doubled by default",
+                    "size": f"weight norm at step {norms.step.iloc[0]:,}: "
+                    + ", ".join(
+                        f"{spread(part.weight_norm, '.1f')} {kind}"
+                        for kind, part in norms.groupby("residual")
+                    ),
+                },
+                {
+                    "what": "Boundaries one checkpoint early",
+                    "anchor": "boundaries-one-checkpoint-early",
+                    "where": "code, and so results (inferred, strongly)",
+                    "here": "the checkpoint itself",
+                    "size": "steps times "
+                    f"{spread([b / f for f, b in early.items()], '.2f')}, of those "
+                    "found on the released curve",
+                },
+                {
+                    "what": "Boundaries owe to choices",
+                    "anchor": "how-much-the-boundaries-owe-to-choices",
+                    "where": "paper says so in B.1; kernel ends on its bounds",
+                    "here": "the table is shown",
+                    "size": f"{spread(counts, 'd')} boundaries for tolerances "
+                    f"{min(fid.TOLERANCES):g} to "
+                    f"{max(fid.TOLERANCES):g}",
+                },
+                {
+                    "what": "Noise in the evaluation",
+                    "anchor": "noise-in-the-evaluation",
+                    "where": "code: sd 0.125 for variance 0.125 (read)",
+                    "here": "variance; both are stored",
+                    "size": "ICL scores moved by up to "
+                    f"{max(values.abs().max() for values in icl.values()):.3f}",
+                },
+                {
+                    "what": "Prefix matching, one token on",
+                    "anchor": "prefix-matching-one-token-on",
+                    "where": "text: to the first A; code: to the token after it (read)",
+                    "here": "the code's",
+                    "size": "not measured: the text's own is not computed here",
+                },
+                {
+                    "what": "Task sets to 1,024",
+                    "anchor": "the-experiment-of-d-1-is-not-the-papers",
+                    "where": "paper: M to 2^20, rate 0.01, distances summed over k",
+                    "here": "M to 1,024, our rate, means",
+                    "size": "another experiment",
+                },
+                {
+                    "what": "n-gram score off by one",
+                    "anchor": "n-gram-scores-one-position-late",
+                    "where": "code (read)",
+                    "here": "position n; both are stored",
+                    "size": f"scores {spread(late_ngrams.values(), '+.1%')} at the end",
+                },
+                {
+                    "what": "Hessian trace summed",
+                    "anchor": "the-hessian-trace-as-a-sum",
+                    "where": "code (read)",
+                    "here": "the mean",
+                    "size": "a factor of the number of probes "
+                    f"({small['probes'].probe.max()} here)",
+                },
+                {
+                    "what": "Loss read before the step",
+                    "anchor": "before-the-step-or-after",
+                    "where": "nowhere: paper, code and book agree",
+                    "here": "before",
+                    "size": f"read after it, LLC {spread(order.change, '+.1f')} (batch "
+                    f"{order.batch.iloc[0]:,})",
+                },
+                {
+                    "what": "Which baseline",
+                    "anchor": "what-this-book-does-otherwise",
+                    "where": "this book",
+                    "here": "init loss on the draw's own batch",
+                    "size": f"as good as {gain.median():.1f} times the draws (median)",
+                },
+            ]
+        )
+    )
+)
 
 # %% [markdown]
 # ## The released language curve
@@ -162,18 +246,23 @@ fig = fidelity_figures.artefact(panels)
 figures.show(fig, artefact, "artefact", language.description)
 
 # %%
-print(removed.round({"loss": 2, "removed": 1}).to_string(index=False))
+show_table(removed, "The released LLC, and with the shift removed",
+           digits={"loss": 2, "released": 1, "corrected": 1, "removed": 1})
 off = (removed.removed - removed.corrected).abs().max()
-say(f"the shift predicted from released losses and {chains} chains, taken off, leaves the "
-    f"corrected curve within {off:.1f}")
+say(
+    f"the shift predicted from released losses and {chains} chains, taken off, leaves "
+    f"the corrected curve within {off:.1f}"
+)
 assert off < 0.5
 for name in ("1-layer", "2-layer"):
     mean, sd = released["spread_language"][name]
     say(f"spread between chains over the predicted, released {name}: {mean} +- {sd}")
-say(f"ours ({chosen.llc.chains} chains): {artefact.spread_ratio.mean():.3f} +- "
-    f"{artefact.spread_ratio.std():.3f}; added {artefact.added.iloc[0]:+.1f} at step 0, predicted "
-    f"{artefact.predicted.iloc[0]:+.1f}; {artefact.added.iloc[-1]:+.1f} at the end, predicted "
-    f"{artefact.predicted.iloc[-1]:+.1f}")
+say(
+    f"ours ({chosen.llc.chains} chains): {artefact.spread_ratio.mean():.3f} +- "
+    f"{artefact.spread_ratio.std():.3f}; added {artefact.added.iloc[0]:+.1f} at step "
+    f"0, predicted {artefact.predicted.iloc[0]:+.1f}; {artefact.added.iloc[-1]:+.1f} "
+    f"at the end, predicted {artefact.predicted.iloc[-1]:+.1f}"
+)
 assert 0.8 < artefact.spread_ratio.mean() < 1.2
 
 # %% [markdown]
@@ -182,9 +271,13 @@ assert 0.8 < artefact.spread_ratio.mean() < 1.2
 
 # %%
 if "check" in language.tables:
-    check = fid.artefact_table(language["check"], chosen.llc.nbeta,
-                               chosen.evaluation.check_chains, chosen.evaluation.check_draws)
-    print(check.round(2).to_string(index=False))
+    check = fid.artefact_table(
+        language["check"],
+        chosen.llc.nbeta,
+        chosen.evaluation.check_chains,
+        chosen.evaluation.check_draws,
+    )
+    show_table(check, "Both estimates from the paper's chains", digits=2)
 
 # %% [markdown]
 # ## Burn-in that was not applied
@@ -201,10 +294,13 @@ figures.show(fig, small["traces"], "transients", small.description)
 
 # %%
 for row in burn_in.itertuples():
-    say(f"step {row.step:,}: LLC {row.llc:.1f} +- {row.mcse:.1f} after {row.burn_in} of "
-        f"{row.draws} draws, {row.llc_all:.1f} with all ({row.change:+.2f} +- "
-        f"{row.change_se:.2f}); lacking {row.lack:.0f} +- {row.lack_se:.0f}, which over "
-        f"{all_draws:,} draws is {row.lack / all_draws:.2f} +- {row.lack_se / all_draws:.2f}")
+    say(
+        f"step {row.step:,}: LLC {row.llc:.1f} +- {row.mcse:.1f} after {row.burn_in} "
+        f"of {row.draws} draws, {row.llc_all:.1f} with all ({row.change:+.2f} +- "
+        f"{row.change_se:.2f}); lacking {row.lack:.0f} +- {row.lack_se:.0f}, which "
+        f"over {all_draws:,} draws is {row.lack / all_draws:.2f} +- "
+        f"{row.lack_se / all_draws:.2f}"
+    )
 say(f"by this, the released curve is too low by {spread(lacking / burn_in.llc, '.1%')}")
 
 # %% [markdown]
@@ -217,13 +313,17 @@ say(f"by this, the released curve is too low by {spread(lacking / burn_in.llc, '
 # %%
 same = gamma[gamma.reading == "code, 2 gamma"]
 for row in same.itertuples():
-    say(f"step {row.step:,}: eq. 8 at gamma {row.gamma / 2:.3f} and the code's update at "
-        f"{row.gamma:.3f}: the largest difference between losses, over {row.draws} draws a "
-        f"chain, is {row.largest:.1g}")
+    say(
+        f"step {row.step:,}: eq. 8 at gamma {row.gamma / 2:.3f} and the code's update "
+        f"at {row.gamma:.3f}: the largest difference between losses, over {row.draws} "
+        f"draws a chain, is {row.largest:.1g}"
+    )
 assert same.largest.max() < 1e-6
 for step, row in misread.iterrows():
-    say(f"step {step:,}: eq. 8 at {row.gamma:.3f} instead, unconverted: LLC {row.change:+.2f} +- "
-        f"{row.change_se:.2f} from {row.llc - row.change:.1f}")
+    say(
+        f"step {step:,}: eq. 8 at {row.gamma:.3f} instead, unconverted: LLC "
+        f"{row.change:+.2f} +- {row.change_se:.2f} from {row.llc - row.change:.1f}"
+    )
 
 # %% [markdown]
 # ## The doubled residual stream
@@ -236,7 +336,7 @@ for step, row in misread.iterrows():
 # mean and standard deviation:
 
 # %%
-print(fid.residual_table(runs, short).to_string(index=False))
+show_table(fid.residual_table(runs, short), "Loss, norm and LLC by residual stream")
 
 # %% [markdown]
 # In the climb the loss hangs on the seed more than on the stream. Where the released five seeds lie among ours:
@@ -247,27 +347,42 @@ climb = [row for row in released["residual_regression"]["rows"] if "loss" in row
 for row in climb:
     low, high = row["loss"]
     for kind, part in at_steps(short, [row["step"]]).groupby("residual"):
-        say(f"step {row['step']:,}, released {low} to {high}: of {len(part)} {kind} seeds",
-            f"{(part.loss < low).sum()} below, {part.loss.between(low, high).sum()} within,",
-            f"{(part.loss > high).sum()} above")
+        say(
+            f"step {row['step']:,}, released {low} to {high}: of {len(part)} {kind} "
+            "seeds",
+            f"{(part.loss < low).sum()} below, {part.loss.between(low, high).sum()} "
+            "within,",
+            f"{(part.loss > high).sum()} above",
+        )
 middle = {row["step"]: sum(row["loss"]) / 2 for row in climb}
 for kind, part in spread_of(at_steps(short, list(middle))).groupby("residual"):
     part = part.set_index("step")
     off = part.loss_mean - pd.Series(middle)
-    rate = (part.loss_mean.iloc[0] - part.loss_mean.iloc[-1]) / (part.index[-1] - part.index[0])
+    rate = (part.loss_mean.iloc[0] - part.loss_mean.iloc[-1]) / (
+        part.index[-1] - part.index[0]
+    )
     error = part.loss_sd / part.seeds ** 0.5
-    say(f"the {kind} seeds' mean above the middle of the released range:",
-        "; ".join(f"{off[step]:+.3f} at {step:,} ({off[step] / error[step]:+.1f} standard errors "
-                  f"of the mean; {off[step] / rate:+,.0f} steps at its rate of fall, "
-                  f"{off[step] / rate / step:+.0%})" for step in off.index))
+    say(
+        f"the {kind} seeds' mean above the middle of the released range:",
+        "; ".join(
+            f"{off[step]:+.3f} at {step:,} ({off[step] / error[step]:+.1f} standard "
+            f"errors of the mean; {off[step] / rate:+,.0f} steps at its rate of fall, "
+            f"{off[step] / rate / step:+.0%})"
+            for step in off.index
+        ),
+    )
 
 # %% [markdown]
 # At the paper's scale, each number that LR-1 (LLC), LR-3 (loss) and LR-12 (norm of the weights) hold against the
 # interval in which the released five seeds want one more run:
 
 # %%
-full = {f"{kind}, seed {number}": {"regression": run} for (kind, number), run in runs.items()}
-print(fid.verdict_table(full, "LR-1", "LR-3", "LR-12").to_string(index=False))
+full = {
+    f"{kind}, seed {number}": {"regression": run}
+    for (kind, number), run in runs.items()
+}
+show_table(fid.verdict_table(full, "LR-1", "LR-3", "LR-12"),
+           "Numbers of three claims, and the verdict on each")
 
 # %% [markdown]
 # The norm of the weights decides as far as it goes. At step 6,299 it is the same in all seeds of a stream and apart
@@ -291,7 +406,10 @@ published = released["boundaries_regression"]["published"]
 say("found on the released curve, and the checkpoint before each:",
     ", ".join(f"{found:,} ({before:,})" for found, before in early.items()))
 assert set(published.values()) <= set(early.values())
-say("the paper's 1k and 126k are", " and ".join(f"{step:,}" for step in published.values()))
+say(
+    "the paper's 1k and 126k are",
+    " and ".join(f"{step:,}" for step in published.values()),
+)
 
 # %% [markdown]
 # The same rule on our curve. "Without a noise term" is not quite without: scikit-learn keeps a least variance of
@@ -302,9 +420,15 @@ say("the paper's 1k and 126k are", " and ".join(f"{step:,}" for step in publishe
 # code printed came from doubles, and may differ from it by such steps.
 
 # %%
-say(f"condition number of the process on our {len(regression['llc'])} checkpoints: "
-    f"{fid.condition_number(regression['llc'], rule):.1g}; doubles settle about 1e+16 at most")
-print(slip.round(3).to_string(index=False) if len(slip) else "no boundary within this run")
+say(
+    f"condition number of the process on our {len(regression['llc'])} checkpoints: "
+    f"{fid.condition_number(regression['llc'], rule):.1g}; doubles settle about 1e+16 "
+    "at most"
+)
+if len(slip):
+    show_table(slip, "Our boundaries by the authors' rule, without a noise term")
+else:
+    print("no boundary within this run")
 
 # %% [markdown]
 # ## How much the boundaries owe to choices
@@ -314,11 +438,16 @@ print(slip.round(3).to_string(index=False) if len(slip) else "no boundary within
 # chose and not the fit. Ours takes the errors of the estimates as its noise.
 
 # %%
-kernels, theirs = fid.kernel_table(regression["llc"], rule), released["kernel_regression"]
-say(f"released curve: amplitude {theirs['amplitude']:g} (bounds {rule.amplitude_low:g} to "
-    f"{rule.amplitude_high:g}), length {theirs['length']:g} (bounds {rule.length_low:g} to "
-    f"{rule.length_high:g}); ours:")
-print(kernels.round(3).to_string(index=False))
+kernels, theirs = (
+    fid.kernel_table(regression["llc"], rule),
+    released["kernel_regression"],
+)
+say(
+    f"released curve: amplitude {theirs['amplitude']:g} (bounds {rule.amplitude_low:g} "
+    f"to {rule.amplitude_high:g}), length {theirs['length']:g} (bounds "
+    f"{rule.length_low:g} to {rule.length_high:g}); ours:"
+)
+show_table(kernels, "The kernel that fits our curve, by what counts as noise")
 
 # %% [markdown]
 # The paper's tolerance is 8 for regression; for the language model the code has 0.25, and a comment 2. The same
@@ -329,20 +458,22 @@ def spell(row, most=6):
     """A row's boundaries in words."""
     steps = row.boundaries.split()
     shown = ", ".join(f"{int(step):,}" for step in steps[:most])
-    return f"{len(steps)}: {shown}{', ...' if len(steps) > most else ''}" if steps else "none"
+    return (
+        f"{len(steps)}: {shown}{', ...' if len(steps) > most else ''}"
+        if steps
+        else "none"
+    )
 
 
-def spell_all(noise, part):
-    """The rows of one kind of noise."""
-    print("noise:", noise)
-    for _, row in part.iterrows():
-        say(f"  tolerance {row.tolerance:5g}  ", spell(row))
-
-
-for noise, part in tolerances.groupby("noise", sort=False):
-    spell_all(noise, part)
-say(f"the released curve, at tolerance 8: {len(of_released)} boundaries, of which the paper names "
-    "four")
+shown_rows = tolerances.assign(
+    boundaries=[spell(row) for _, row in tolerances.iterrows()]
+)
+show_table(shown_rows[["noise", "tolerance", "boundaries"]],
+           "Boundaries by tolerance and by what counts as noise", digits="g")
+say(
+    f"the released curve, at tolerance 8: {len(of_released)} boundaries, of which the "
+    "paper names four"
+)
 
 # %% [markdown]
 # More choices, and how far noise moves each boundary, are on the page [stage boundaries](02_stage_boundaries).
@@ -358,9 +489,11 @@ at_end = behaviour.iloc[-1]
 for half, name in (("early", "ICL, first half"), ("late", "ICL, second half")):
     moved = icl[f"icl_{half}"]
     worst = behaviour.loc[moved.abs().idxmax()]
-    say(f"{name}: moved by at most {moved.abs().max():.3f} (step {worst.step:,.0f}); at the end "
-        f"{at_end[f'icl_{half}']:.3f} +- {at_end[f'icl_{half}_se']:.3f}, with the slip "
-        f"{at_end[f'icl_{half}_slip']:.3f}")
+    say(
+        f"{name}: moved by at most {moved.abs().max():.3f} (step {worst.step:,.0f}); "
+        f"at the end {at_end[f'icl_{half}']:.3f} +- {at_end[f'icl_{half}_se']:.3f}, "
+        f"with the slip {at_end[f'icl_{half}_slip']:.3f}"
+    )
 
 # %% [markdown]
 # ## n-gram scores, one position late
@@ -370,8 +503,11 @@ for half, name in (("early", "ICL, first half"), ("late", "ICL, second half")):
 
 # %%
 for n, change in late_ngrams.items():
-    say(f"n = {n}: {words[f'ngram_{n}']:.3f} +- {words[f'ngram_{n}_se']:.3f} at step "
-        f"{words.step:,.0f}; one position late {words[f'ngram_{n}_slip']:.3f} ({change:+.1%})")
+    say(
+        f"n = {n}: {words[f'ngram_{n}']:.3f} +- {words[f'ngram_{n}_se']:.3f} at step "
+        f"{words.step:,.0f}; one position late {words[f'ngram_{n}_slip']:.3f} "
+        f"({change:+.1%})"
+    )
 
 # %% [markdown]
 # ## Prefix matching, one token on
@@ -399,9 +535,11 @@ for step, part in small["probes"].groupby("step"):
     values = part.sort_values("probe").value
     error = values.std() / len(values) ** 0.5
     half = values[:len(values) // 2]
-    say(f"step {step:,}, {len(values)} probes: mean {values.mean():.1f} +- {error:.1f}, sum "
-        f"{values.sum():.1f}; of the first {len(half)}: mean {half.mean():.1f}, sum "
-        f"{half.sum():.1f}")
+    say(
+        f"step {step:,}, {len(values)} probes: mean {values.mean():.1f} +- "
+        f"{error:.1f}, sum {values.sum():.1f}; of the first {len(half)}: mean "
+        f"{half.mean():.1f}, sum {half.sum():.1f}"
+    )
 
 # %% [markdown]
 # ## Before the step, or after
@@ -413,9 +551,12 @@ for step, part in small["probes"].groupby("step"):
 # %%
 full = paper.regression.llc.batch
 for row in order.itertuples():
-    say(f"step {row.step:,}, batch {row.batch}: LLC {row.llc_before:.1f} before, "
-        f"{row.llc_after:.1f} after ({row.change:+.1f} +- {row.change_se:.1f}); by arithmetic at "
-        f"the paper's batch of {full:,}, {row.change * row.batch / full:+.1f}")
+    say(
+        f"step {row.step:,}, batch {row.batch}: LLC {row.llc_before:.1f} before, "
+        f"{row.llc_after:.1f} after ({row.change:+.1f} +- {row.change_se:.1f}); by "
+        f"arithmetic at the paper's batch of {full:,}, "
+        f"{row.change * row.batch / full:+.1f}"
+    )
 assert (order.change + 3 * order.change_se < 0).all()
 
 # %% [markdown]
@@ -435,12 +576,16 @@ assert (order.change + 3 * order.change_se < 0).all()
 
 # %%
 llc = regression["llc"]
-say(f"{regression.manifest['preset']} preset: the same error with the paper's baseline takes "
-    f"{gain.median():.1f} times the draws in the median of {len(gain)} checkpoints "
-    f"({gain.min():.1f} to {gain.max():.1f})")
+say(
+    f"{regression.manifest['preset']} preset: the same error with the paper's baseline "
+    f"takes {gain.median():.1f} times the draws in the median of {len(gain)} "
+    f"checkpoints ({gain.min():.1f} to {gain.max():.1f})"
+)
 apart = (llc.llc - llc.llc_whole_set) / llc.mcse_whole_set
-say(f"both baselines agree: they are apart by at most {apart.abs().max():.1f} standard errors of "
-    "the paper's")
+say(
+    f"both baselines agree: they are apart by at most {apart.abs().max():.1f} standard "
+    "errors of the paper's"
+)
 assert apart.abs().max() < 4
 
 # %% tags=["remove-cell"]

@@ -12,8 +12,8 @@ import importlib
 import subprocess
 import sys
 
-if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
-    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)
+if "google.colab" in sys.modules:  # fetch what this page needs; elsewhere, do nothing
+    subprocess.run("test -d stagewise || git clone -qn --filter=blob:none https://github.com/devlib-companion/stagewise stagewise && git -C stagewise checkout -q main", shell=True, check=True)  # noqa: E501
     sys.path[:0] = ["stagewise", "stagewise/book"]
     importlib.import_module("companion.site.page_ends").begin()
 
@@ -108,8 +108,26 @@ from companion import figures
 from companion.claims.verdicts import say
 from companion.pages import beyond, beyond_figures, costs
 from companion.pages.costs import description, load
+from companion.shown_tables import show_table
+from companion.summary import summary
 
-pd.options.display.width = 100
+assumed, work = beyond.Assumptions(), load("work")
+hours = beyond.paper_hours(work)
+
+# %% tags=["summary", "remove-input"]
+one = hours[hours.GPUs == 1].set_index("GPU")
+summary(
+    "Its training and its LLC estimates took hours on GPUs and TPUs (A.4, F).",
+    [
+        "Checkpoints can be measured apart, on any dask cluster, with the same "
+        "tables.",
+        "By arithmetic the whole paper takes "
+        + ", ".join(
+            f"{row['hours']:,.0f} hours on one {name}" for name, row in one.iterrows()
+        )
+        + ".",
+    ],
+)
 
 # %% [markdown]
 # ## Two cores, measured
@@ -121,12 +139,18 @@ pd.options.display.width = 100
 if costs.measured("cores"):
     cores = load("cores")
     table, faster = costs.cores(cores), cores["times as fast"]
-    figures.show(beyond_figures.scaling(table, faster["bar"]), table, "cores", description(cores))
-    print(f"{cores['checkpoints']} checkpoints, {cores['chains']} chains of {cores['draws']:,} "
-          "draws each")
-    print(table.round(1).to_string(index=False))
-    print(f"two processes: {faster['median']:.2f} times as fast ({faster['min']:.2f} to "
-          f"{faster['max']:.2f} over {faster['rounds']} rounds); wanted: {faster['bar']}")
+    figures.show(
+        beyond_figures.scaling(table, faster["bar"]), table, "cores", description(cores)
+    )
+    print(
+        f"{cores['checkpoints']} checkpoints, {cores['chains']} chains of "
+        f"{cores['draws']:,} draws each"
+    )
+    show_table(table, "One LLC curve (wall seconds)", digits=1)
+    print(
+        f"two processes: {faster['median']:.2f} times as fast ({faster['min']:.2f} to "
+        f"{faster['max']:.2f} over {faster['rounds']} rounds); wanted: {faster['bar']}"
+    )
     machine = cores["machine times as fast"]
     print("products of small matrices, nothing shared, on the same two cores: "
           f"{machine['median']:.2f} ({machine['min']:.2f} to {machine['max']:.2f})")
@@ -145,28 +169,51 @@ else:
 # given by its maker's peak rates, and a step takes the longest of
 
 # %% tags=["hide-input"]
-assumed = beyond.Assumptions()
-print(f"products    at {assumed.products:.0%} of the peak rate (float32; language training in "
-      "bfloat16)")
-print(f"memory      at {assumed.bandwidth:.0%} of the peak bandwidth, each operation reading and "
-      "writing it")
+print(
+    f"products    at {assumed.products:.0%} of the peak rate (float32; language "
+    "training in bfloat16)"
+)
+print(
+    f"memory      at {assumed.bandwidth:.0%} of the peak bandwidth, each operation "
+    "reading and writing it"
+)
 print(f"operations  at {assumed.microseconds:.0f} microseconds each to start")
-work = load("work")
 print("and before it its random numbers, on the CPU: "
       f"{work['ns a random number']['median']:.1f} ns each (measured)\n")
-print(pd.DataFrame([{"GPU": gpu.name, "TFLOP/s float32": gpu.float32, "bfloat16": gpu.bfloat16,
-                     "GB/s": gpu.bandwidth} for gpu in beyond.GPUS]).to_string(index=False))
+show_table(
+    pd.DataFrame(
+        [
+            {
+                "GPU": gpu.name,
+                "TFLOP/s float32": gpu.float32,
+                "bfloat16": gpu.bfloat16,
+                "GB/s": gpu.bandwidth,
+            }
+            for gpu in beyond.GPUS
+        ]
+    ),
+    "Peak rates, as their makers state them",
+    digits="g",
+)
 
 # %% [markdown]
 # The T4 multiplies no bfloat16; its language models train in float32. Counted work, for one step each (a forward
 # pass is of one context):
 
 # %% tags=["hide-input"]
-counted = pd.DataFrame([
-    {"work": name, "GFLOP": (part["products"] + part["attention"]) / part["samples"] / 1e9,
-     "GB": part["bytes"] / part["samples"] / 1e9, "operations": part["operations"],
-     "random numbers": part["numbers"]} for name, part in work["work"].items()])
-print(counted.round(3).to_string(index=False))
+counted = pd.DataFrame(
+    [
+        {
+            "work": name,
+            "GFLOP": (part["products"] + part["attention"]) / part["samples"] / 1e9,
+            "GB": part["bytes"] / part["samples"] / 1e9,
+            "operations": part["operations"],
+            "random numbers": part["numbers"],
+        }
+        for name, part in work["work"].items()
+    ]
+)
+show_table(counted, "Counted work of one step")
 
 # %% [markdown]
 # The paper is then five regression runs with an LLC at each of 190 checkpoints, and a language model of two
@@ -175,20 +222,19 @@ print(counted.round(3).to_string(index=False))
 
 # %% tags=["hide-input"]
 for gpu in beyond.GPUS:
-    print(f"{gpu.name}, hours (arithmetic)")
-    print(beyond.piece_hours(work, gpu).round(3).drop(columns="stage").to_string(index=False), "\n")
+    show_table(beyond.piece_hours(work, gpu).drop(columns="stage"),
+               f"{gpu.name}: hours by arithmetic")
 
 # %% mystnb={"image": {"alt": "Hours of the whole paper by arithmetic against 1, 8 and 64 GPUs, for T4, A100 and H100, on logarithmic axes"}}
-hours = beyond.paper_hours(work)
 fig = beyond_figures.paper_hours(hours)
 figures.show(fig, hours, "paper_hours", "arithmetic above, from " + description(work))
 
 # %%
-print(hours.round(1).to_string(index=False))
+show_table(hours, "The whole paper, hours by arithmetic", digits=1)
 longest = hours[hours.GPUs == hours.GPUs.max()]
 assert (longest.training > 0).all()
-print("\nwhat no further GPU shortens, the longest training run, hours:")
-print(longest[["GPU", "training"]].round(1).to_string(index=False))
+show_table(longest[["GPU", "training"]],
+           "What no further GPU shortens: the longest training run, hours", digits=1)
 
 # %% [markdown]
 # Beyond a few GPUs the paper takes as long as its longest training run: a model trains on one GPU here. The
@@ -203,23 +249,33 @@ print(longest[["GPU", "training"]].round(1).to_string(index=False))
 # %%
 tried = load("gpu")
 made, times = tried["made with"], tried["ms an update"]
-say(f"{made['GPU']}, {tried['date']}, torch {made['torch']} ({tried['how']}); milliseconds an "
-    "update, their spread was not kept:")
+say(
+    f"{made['GPU']}, {tried['date']}, torch {made['torch']} ({tried['how']}); "
+    "milliseconds an update, their spread was not kept:"
+)
 for name, spent in times.items():
     print(f"{name}: " + ", ".join(f"{how} {value:g}" for how, value in spent.items()))
 h100, steps = beyond.GPUS[-1], work["work"]
 regression = times["regression, paper"]
-counted_ms = {name: 1e3 * beyond.seconds(steps[kind], h100,
-                                         random_ns=work["ns a random number"]["median"])
-              for name, kind in (("regression, paper", "regression training step"),
-                                 ("language 2-layer, paper", "language 2-layer training step"))}
+counted_ms = {
+    name: 1e3
+    * beyond.seconds(steps[kind], h100, random_ns=work["ns a random number"]["median"])
+    for name, kind in (
+        ("regression, paper", "regression training step"),
+        ("language 2-layer, paper", "language 2-layer training step"),
+    )
+}
 print(f"\narithmetic for an {h100.name}:", ", ".join(
     f"{name} {value:.1f}" for name, value in counted_ms.items()))
 started = 1e3 * regression["eager"] / steps["regression training step"]["operations"]
 print(f"eager regression: {started:.0f} microseconds an operation (assumed: "
       f"{assumed.microseconds:.0f})")
-print(f"recorded regression: {regression['recorded'] / counted_ms['regression, paper']:.0%} of the "
-      f"arithmetic, {regression['drawing its batch'] / regression['recorded']:.0%} of it drawing")
+print(
+    "recorded regression: "
+    f"{regression['recorded'] / counted_ms['regression, paper']:.0%} of the "
+    f"arithmetic, {regression['drawing its batch'] / regression['recorded']:.0%} of it "
+    "drawing"
+)
 
 # %% [markdown]
 # The arithmetic is of eager steps, and each operation took longer to start than is assumed; replayed they hardly count.

@@ -1,25 +1,44 @@
-"""Two more editions of the book, made of its pages once they are written.
+"""Three more editions of the book, made of its pages once they are written.
 
-single.html: every page, in order, on one; book.zip: all files of the book, to read elsewhere
-without a network. Both take a few seconds and lie beside the pages, so that a link to them is
-never broken. In the zip, and in what is unzipped, there is no link to the zip
-(`<span class="zip-edition">`): it cannot hold itself.
+single.html: every page, in order, on one; book.pdf: that page as Chromium prints it; book.zip: all
+files of the book but the PDF, to read elsewhere without a network. They lie beside the pages, so
+that a link to them is never broken. Without a Chromium there is no PDF and no link to it
+(`<span class="pdf-edition">`, in which `<span class="pdf-size">` becomes its size). In the zip, and
+in what is unzipped, there is no link to the zip (`<span class="zip-edition">`): it cannot hold
+itself.
+
+DEVLIB_PDF=no in the environment leaves the PDF out: it takes half a minute.
 """
 
+import os
 import posixpath
 import re
+import shutil
+import subprocess
+import tempfile
 import zipfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-SINGLE, ZIP, FOLDER = "single.html", "book.zip", "stagewise-book"
+from sphinx.util import logging
+
+SINGLE, ZIP, PDF, FOLDER = "single.html", "book.zip", "book.pdf", "stagewise-book"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
+         "--disable-background-networking", "--no-pdf-header-footer",
+         "--virtual-time-budget=60000")  # milliseconds of its own clock, for the formulas
+PATIENCE = 300  # seconds
 ARTICLE = re.compile(r'(?<=<article class="bd-article">).*(?=</article>)', re.S)
 ASSET = re.compile(r'<link rel="stylesheet"[^>]*>|<script\b[^>]*\bsrc="[^>]*></script>')
 INERT = re.compile(r"(<(script|style)\b[^>]*>)(.*?)(</\2>)", re.S)  # what they hold is no HTML
 POINTER = re.compile(r'(\s(?:href|src|action))="([^"]*)"')
+RADIO = re.compile(r'(<input\b[^>]*\sname)="([^"]*)"')
 NAME = re.compile(r'(\s(?:id|for|aria-labelledby|aria-describedby|aria-controls))="([^"]*)"')
 ZIP_LINK = re.compile(r'<span class="zip-edition">.*?</span>', re.S)
+PDF_LINK = re.compile(r'<span class="pdf-edition">.*?<!-- pdf --></span>', re.S)
+PDF_SIZE = re.compile(r'(?<=<span class="pdf-size">)[^<]*(?=</span>)')
 NEIGHBOURS = re.compile(r'<footer class="prev-next-footer.*?</footer>', re.S)
+logger = logging.getLogger(__name__)
 YEAR_ONE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say
 
 
@@ -67,6 +86,7 @@ def _named(article, page):
     """An article whose names of places say which page they are of."""
     def name(match):
         return f'{match[1]}="{" ".join(anchor(page, word) for word in match[2].split())}"'
+    article = RADIO.sub(lambda match: f'{match[1]}="{anchor(page, match[2])}"', article)
     return _outside_scripts(lambda part: NAME.sub(name, part), article)
 
 
@@ -84,16 +104,45 @@ def zip_book(html: Path) -> Path:
     path.unlink(missing_ok=True)
     with zipfile.ZipFile(path, "w") as archive:
         for file in sorted(html.rglob("*")):
-            if not file.is_file() or file == path or file.name == ".buildinfo":
+            if not file.is_file() or file in (path, html / PDF) or file.name == ".buildinfo":
                 continue
             data = file.read_bytes()
             if file.suffix == ".html":
-                data = ZIP_LINK.sub("", data.decode()).encode()
+                data = PDF_LINK.sub("", ZIP_LINK.sub("", data.decode())).encode()
             entry = zipfile.ZipInfo(f"{FOLDER}/{file.relative_to(html).as_posix()}", YEAR_ONE)
             entry.external_attr = 0o644 << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, data)
     return path
+
+
+def print_book(html: Path) -> Path | None:
+    """Prints single.html as book.pdf; None, and no file, where no browser is there or it fails."""
+    path = html / PDF
+    path.unlink(missing_ok=True)
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None or os.environ.get("DEVLIB_PDF") == "no":
+        return None
+    with tempfile.TemporaryDirectory() as home:
+        try:
+            subprocess.run([browser, *FLAGS, f"--user-data-dir={home}", f"--print-to-pdf={path}",
+                            (html / SINGLE).as_uri()], capture_output=True, timeout=PATIENCE,
+                           check=True)
+        except (OSError, subprocess.SubprocessError) as error:
+            logger.info(f"no PDF of the book: {error}")
+            path.unlink(missing_ok=True)
+    return path if path.exists() else None
+
+
+def say_size(html: Path, pdf: Path | None):
+    """Puts the PDF's size into the pages that link to it; without one, takes the link out."""
+    for page in html.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        if not PDF_SIZE.search(text):
+            continue
+        text = (PDF_LINK.sub("", text) if pdf is None else
+                PDF_SIZE.sub(f"{pdf.stat().st_size / 1e6:.0f} MB", text))
+        page.write_text(text, encoding="utf-8")
 
 
 def make_editions(app, exception):
@@ -102,6 +151,7 @@ def make_editions(app, exception):
     html = Path(app.outdir)
     pages = [app.config.root_doc, *_in_order(app.env, app.config.root_doc)]
     (html / SINGLE).write_text(single_page(html, pages), encoding="utf-8")
+    say_size(html, print_book(html))
     zip_book(html)
 
 

@@ -45,20 +45,21 @@ def insert_card(app, doctree):
 
 
 def card_node(card, colab):
-    """A card: preset and scale, the rerun line, and behind a fold where each number comes from."""
+    """A card: preset and scale, and behind a fold the rerun line and where each number comes
+    from."""
     box = nodes.container(classes=["provenance"])
     for run, scale in card.runs:
         line = nodes.paragraph("", "", nodes.strong(text=run))
         line += nodes.Text(f": {scale}." if scale else ".")
         box += line
+    fold = f"<details><summary>Rerun this page; {html.escape(card.summary)}</summary>"
+    box += nodes.raw("", fold, format="html")
     rerun = nodes.paragraph("", "Rerun this page")
     if colab:
         rerun += [nodes.Text(", or "), nodes.reference("", "open it in Colab", refuri=colab,
                                                        classes=["open-in-colab"])]
     rerun += nodes.Text(":")
     box += [rerun, command(card.rerun)]
-    box += nodes.raw("", f"<details><summary>{html.escape(card.summary)}</summary>",
-                     format="html")
     for machine, sources in card.machines.items():
         box += nodes.paragraph("", f"{machine}:")
         box += nodes.bullet_list("", *map(source_node, sources))

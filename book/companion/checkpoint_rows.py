@@ -17,8 +17,8 @@ from devlib.stages import IMPRECISE
 def llc_row(loss, params, data, llc: LLCSettings, seed, also=None, **options) -> dict:
     """The LLC at one checkpoint as a row: llc, mcse, ess, rhat, init_loss, the chains' means and
     their spread, the same estimate against the loss on the whole set, the draws taken, how many
-    chains escaped or diverged, and the health of it all (`row_health`). `also(draws)` gives further entries. Further options as for
-    `sample_chains`."""
+    chains escaped or diverged, and the health of it all (`row_health`). `also(draws)` gives further
+    entries. Further options as for `sample_chains`."""
     sampler = SGLD(llc.eps, llc.nbeta, llc.gamma)
     options |= dict(chains=llc.chains, burn_in=llc.burn_in, batch_size=llc.batch, seed=seed,
                     on_divergence="keep", warn=False)  # the paper's lengths, as they are

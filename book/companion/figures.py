@@ -1,4 +1,4 @@
-"""Figures from tables: one function a figure family, one colour a stage everywhere.
+"""Figures from tables: one function a figure family, one style, one colour a stage everywhere.
 
 Every function takes plain tables and returns a matplotlib figure; `show` puts it on a page with
 the words that say where it comes from, its data as CSV and itself as SVG to download.
@@ -9,6 +9,7 @@ import io
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, NullFormatter
@@ -18,18 +19,31 @@ from companion.site import data_links
 # Okabe and Ito's eight colours, told apart by every kind of colour vision.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
-STAGE_COLOURS = (ORANGE, SKY, GREEN, YELLOW, VERMILLION, PURPLE, BLUE)
+# The paper's stages have one colour each on every page. Those with a letter
+# (companion.paper_stages) have others, in turn.
+PAPER_COLOURS = (ORANGE, SKY, GREEN, YELLOW, VERMILLION)
+LETTER_COLOURS = (PURPLE, "#999999", "#332288", "#44AA99", "#882255", BLUE)
 STYLE = {
+    **seaborn.axes_style("whitegrid"), **seaborn.plotting_context("notebook", font_scale=0.85),
+    "font.sans-serif": ["DejaVu Sans"],  # matplotlib's own: the same on every machine
     "figure.figsize": (7.5, 4.2), "figure.dpi": 110, "figure.constrained_layout.use": True,
-    "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "grid.alpha": 0.3, "legend.frameon": False, "lines.linewidth": 1.6, "svg.hashsalt": "devlib"}
+    "axes.spines.top": False, "axes.spines.right": False, "grid.alpha": 0.5, "grid.linewidth": 0.7,
+    "axes.linewidth": 0.8, "axes.edgecolor": ".4", "legend.frameon": False,
+    "lines.linewidth": 1.6, "svg.hashsalt": "devlib"}
 BAND_ALPHA = 0.22
+GAP = 4  # pixels at least between the names of neighbouring bands
 
 
 def figure(rows=1, columns=1, height=4.2, **options):
     """A figure in the book's style and its axes."""
-    with plt.rc_context(STYLE):
-        return plt.subplots(rows, columns, figsize=(7.5, height), layout="constrained", **options)
+    use_style()
+    return plt.subplots(rows, columns, figsize=(7.5, height), layout="constrained", **options)
+
+
+def use_style():
+    """The book's style for all that is drawn from here on: legends and labels come later than
+    their axes."""
+    plt.rcParams.update(STYLE)
 
 
 def show(fig: Figure, table: pd.DataFrame, name: str, description: str):
@@ -69,52 +83,66 @@ class _Picture:
         return "<figure>"
 
 
-def log_steps(ax, label=True):
-    """Training steps on the book's axis: log(step + 1), labelled in steps."""
-    ax.set_xscale("function", functions=(np.log1p, np.expm1))
+def log_steps(ax, label=True, linear=False):
+    """Training steps on the book's axis: log(step + 1), labelled in steps; or the steps as they
+    are."""
     last = ax.get_xlim()[1]
-    ticks = [0] + [10**power for power in range(1, 7) if 10**power <= last]
-    ax.set_xticks(ticks)
+    if not linear:
+        ax.set_xscale("function", functions=(np.log1p, np.expm1))
+        ax.set_xticks([0] + [10**power for power in range(1, 7) if 10**power <= last])
+        ax.xaxis.set_minor_formatter(NullFormatter())
     ax.xaxis.set_major_formatter(FuncFormatter(_spell_step))
-    ax.xaxis.set_minor_formatter(NullFormatter())
     if label:
-        ax.set_xlabel("training step (log(step + 1) scale)")
+        ax.set_xlabel(step_label(linear))
+
+
+def step_label(linear=False) -> str:
+    """What stands under an axis of steps."""
+    return "training step" if linear else "training step (log(step + 1) scale)"
+
+
+def stage_colour(name) -> str:
+    """The colour of a stage: the paper's (LR1, LM2) by its number, any other by its letter."""
+    if name[-1].isdigit():
+        return PAPER_COLOURS[(int(name[-1]) - 1) % len(PAPER_COLOURS)]
+    return LETTER_COLOURS[(ord(name[-1]) - ord("A")) % len(LETTER_COLOURS)]
 
 
 def stage_bands(ax, stages: pd.DataFrame, label=True):
     """Colours each stage of a table (stage, start, end) behind the curves, its name on top: of a
     narrow band only the number, or nothing where that too would touch its neighbours."""
-    for number, row in enumerate(stages.itertuples()):
-        colour = STAGE_COLOURS[number % len(STAGE_COLOURS)]
-        ax.axvspan(row.start, row.end, color=colour, alpha=BAND_ALPHA, lw=0, zorder=0)
+    for row in stages.itertuples():
+        ax.axvspan(row.start, row.end, color=stage_colour(row.stage), alpha=BAND_ALPHA, lw=0,
+                   zorder=0)
         if label:
             ax.add_artist(_BandName(ax, row.stage, row.start, row.end)).set_clip_on(False)
+
+
+def paper_ticks(ax, ends: dict, last):
+    """A tick at the top for each of the paper's boundaries within the run; ours are the bands."""
+    ax.vlines([step for step in ends.values() if step < last], 0.94, 1.0, color=BLACK, lw=1.8,
+              transform=ax.get_xaxis_transform())
 
 
 class _BandName(Text):
     """A stage's name over its band. How wide that is shows only when the figure is drawn."""
 
     def __init__(self, ax, name, start, end):
-        middle = np.expm1((np.log1p(start) + np.log1p(end)) / 2)
+        middle = np.expm1((np.log1p(start) + np.log1p(end)) / 2)  # until it is drawn
         super().__init__(middle, 1.01, name, ha="center", va="bottom", fontsize=9,
                          transform=ax.get_xaxis_transform())
-        self.forms, self.ends = (name, name.lstrip("LMR")), (start, end)
+        self.forms, self.ends = (name, name[2:] or name), (start, end)
 
     def draw(self, renderer):
-        left, right = (self.axes.transData.transform((end, 0))[0] for end in self.ends)
+        place = self.axes.transData
+        left, right = (place.transform((end, 0))[0] for end in self.ends)
+        self.set_x(place.inverted().transform(((left + right) / 2, 0))[0])
         for form in self.forms:
             self.set_text(form)
-            if self.get_window_extent(renderer).width <= right - left:
+            if self.get_window_extent(renderer).width + GAP <= right - left:
                 super().draw(renderer)
                 break
         self.set_text(self.forms[0])  # the layout does not depend on what was drawn
-
-
-def vertical_steps(ax, steps: dict, last):
-    """Thin dashed lines at named steps within the run, such as the paper's boundaries."""
-    for step in steps.values():
-        if step <= last:
-            ax.axvline(step, color=BLACK, lw=0.9, ls=(0, (4, 3)), zorder=1)
 
 
 def curve_with_levels(steps, curves: dict, levels: dict, ylabel, errors=None) -> Figure:
@@ -149,15 +177,15 @@ def per_position(steps, values: pd.DataFrame, floors, ylabel) -> Figure:
         log_steps(ax, label=False)
         ax.tick_params(labelsize=8)
         ax.set_xticks([tick for tick in ax.get_xticks() if tick in (0, 100, 10_000)])
-    fig.supxlabel("training step (log(step + 1) scale)", fontsize=10)
+    fig.supxlabel(step_label(), fontsize=10)
     fig.supylabel(ylabel, fontsize=10)
     return fig
 
 
 def llc_curve(llc: pd.DataFrame, smooth, stages: pd.DataFrame, paper: dict,
-              loss: pd.DataFrame, loss_unit="squared target units") -> Figure:
+              loss: pd.DataFrame, loss_unit="squared target units", linear=False) -> Figure:
     """Fig. 1: test loss above, LLC with two standard errors and its smooth curve below, stages
-    behind both, the paper's boundaries dashed."""
+    as bands behind both, the paper's boundaries as ticks. By log time, or by `linear`."""
     fig, (top, bottom) = figure(2, 1, height=6.2, sharex=True)
     last = loss.step.max()
     top.set_xlim(0, last)
@@ -169,11 +197,11 @@ def llc_curve(llc: pd.DataFrame, smooth, stages: pd.DataFrame, paper: dict,
                     capsize=2, label="estimate, 2 standard errors")
     bottom.plot(smooth.steps, smooth.mean, color=BLACK, lw=1.2, label="smoothed")
     bottom.set_ylabel("LLC (no unit)")
-    bottom.legend(fontsize=9, loc="upper left")
+    bottom.legend(fontsize=9, loc="lower right")
     for ax in (top, bottom):
         stage_bands(ax, stages, label=ax is top)
-        vertical_steps(ax, paper, last)
-        log_steps(ax, label=ax is bottom)
+        paper_ticks(ax, paper, last)
+        log_steps(ax, label=ax is bottom, linear=linear)
     return fig
 
 
@@ -211,5 +239,5 @@ def slope_table(panels: list) -> pd.DataFrame:
 def _spell_step(value, _):
     value = round(value)
     if value >= 1_000_000:
-        return f"{value // 1_000_000}M"
-    return f"{value // 1_000}k" if value >= 1_000 else str(value)
+        return f"{value / 1_000_000:g}M"
+    return f"{value / 1_000:g}k" if value >= 1_000 else str(value)

@@ -11,12 +11,13 @@ from companion.figures import (
     GREEN,
     ORANGE,
     PURPLE,
-    STAGE_COLOURS,
-    STYLE,
     VERMILLION,
     figure,
     log_steps,
     stage_bands,
+    stage_colour,
+    step_label,
+    use_style,
 )
 from devlib.steps import thin
 
@@ -26,12 +27,12 @@ DASHES = ("-", "--", ":", "-.")
 
 
 def curves(panels: dict, stages: pd.DataFrame, ylabel, *, columns=2, height=2.7, levels=None,
-           errors=None, log=False, top=None, each_scale=False) -> Figure:
+           errors=None, log=False, top=None, each_scale=False, linear=False) -> Figure:
     """A panel for each name -> table with `step` and one column a curve, stages behind them.
 
     `errors` maps a curve to its standard errors (a band of two), `levels` a name to a horizontal
     line in every panel. `log` takes a logarithmic axis, `top` bounds it above. `each_scale` gives
-    every panel its own scale and legend.
+    every panel its own scale and legend. `linear` draws by steps as they are.
     """
     rows = -(-len(panels) // columns)
     fig, axes = figure(rows, columns, height=height * rows + 0.5, sharex=True,
@@ -54,23 +55,24 @@ def curves(panels: dict, stages: pd.DataFrame, ylabel, *, columns=2, height=2.7,
             ax.set_ylim(top=top)
         ax.set_title(title, fontsize=10, pad=14 if len(stages) else None)
         stage_bands(ax, stages)
-        log_steps(ax, label=False)
-        _fewer_ticks(ax, columns)
+        log_steps(ax, label=False, linear=linear)
+        _fewer_ticks(ax, columns, linear)
         if each_scale or ax is axes.flat[0]:
             ax.legend(fontsize=8, ncols=2 if len(table.columns) > 5 else 1)
     for ax in list(axes.flat)[len(panels):]:
         ax.set_axis_off()
-    fig.supxlabel("training step (log(step + 1) scale)", fontsize=10)
+    fig.supxlabel(step_label(linear), fontsize=10)
     fig.supylabel(ylabel, fontsize=10)
     return fig
 
 
-def threads(panels: dict, steps, stages: pd.DataFrame, ylabel, columns=3) -> Figure:
-    """A panel for each name -> array (S, E): every component a thin line, their mean a thick one
-    (Figs. 5c, D.8, D.9)."""
+def threads(panels: dict, steps, stages: pd.DataFrame, ylabel, columns=3, share=False) -> Figure:
+    """A panel for each name -> array (S, E): every component, or seed, a thin line, their mean a
+    thick one (Figs. 5c, B.3, D.8, D.9); with `share` on one scale."""
     rows = -(-len(panels) // columns)
-    fig, axes = figure(rows, columns, height=2.7 * rows + 0.5, sharex=True, squeeze=False)
-    for ax, (title, values) in zip(axes.flat, panels.items(), strict=True):
+    fig, axes = figure(rows, columns, height=2.7 * rows + 0.5, sharex=True, sharey=share,
+                       squeeze=False)
+    for ax, (title, values) in zip(axes.flat, panels.items(), strict=False):
         ax.set_xlim(0, max(steps))
         ax.plot(steps, values, color=BLUE, lw=0.5, alpha=0.6)
         ax.plot(steps, np.mean(values, 1), color=BLACK, lw=2)
@@ -78,7 +80,9 @@ def threads(panels: dict, steps, stages: pd.DataFrame, ylabel, columns=3) -> Fig
         stage_bands(ax, stages)
         log_steps(ax, label=False)
         _fewer_ticks(ax, columns)
-    fig.supxlabel("training step (log(step + 1) scale)", fontsize=10)
+    for ax in list(axes.flat)[len(panels):]:
+        ax.set_axis_off()
+    fig.supxlabel(step_label(), fontsize=10)
     fig.supylabel(ylabel, fontsize=10)
     return fig
 
@@ -113,8 +117,8 @@ def stage_ends(evaluation, llc, stages, steps, attention) -> Figure:
     """What the slider shows, standing still: test loss and LLC over training with the stages, and
     below them the attention (S, L, H, T, T) of every head (columns) at each of the steps (rows)."""
     count = attention.shape[1] * attention.shape[2]
-    with plt.rc_context(STYLE):
-        fig = plt.figure(figsize=(7.5, 3.4 + 1.05 * len(steps)), layout="constrained")
+    use_style()
+    fig = plt.figure(figsize=(7.5, 3.4 + 1.05 * len(steps)), layout="constrained")
     above, below = fig.subfigures(2, 1, height_ratios=(3.2, 1.05 * len(steps)))
     for ax, (table, name, error, label, colour) in zip(above.subplots(1, 2), (
             (evaluation, "loss", "loss_se", "test loss\n(squared target units)", BLUE),
@@ -141,10 +145,10 @@ def path_plane(path: pd.DataFrame, stages: pd.DataFrame, explained) -> Figure:
     the first two, and of the first and third."""
     fig, axes = figure(1, 2, height=3.8)
     for ax, other in zip(axes, (2, 3), strict=True):
-        for number, stage in enumerate(stages.itertuples()):
+        for stage in stages.itertuples():
             part = path[path.step.between(stage.start, stage.end)]
             ax.plot(part.pc_1, part[f"pc_{other}"], marker="o", ms=2.5, lw=1.4,
-                    color=STAGE_COLOURS[number % len(STAGE_COLOURS)], label=stage.stage)
+                    color=stage_colour(stage.stage), label=stage.stage)
         for step in (path.step.iloc[0], path.step.iloc[-1]):
             row = path[path.step == step].iloc[0]
             ax.annotate(f"step {step:,}", (row.pc_1, row[f"pc_{other}"]), fontsize=8,
@@ -209,8 +213,10 @@ def _style(number) -> dict:
             "ls": DASHES[number // len(COLOURS) % len(DASHES)]}
 
 
-def _fewer_ticks(ax, columns):
-    """Every second decade where panels are narrow and the run is long."""
-    if columns > 1 and len(ax.get_xticks()) > 4:
+def _fewer_ticks(ax, columns, linear=False):
+    """Every second decade where panels are narrow and the run is long; by linear time, a few."""
+    if linear:
+        ax.locator_params(axis="x", nbins=5 if columns == 1 else 3)
+    elif columns > 1 and len(ax.get_xticks()) > 4:
         ax.set_xticks([tick for tick in ax.get_xticks() if tick not in (10, 1_000, 100_000)])
     ax.tick_params(labelsize=8)

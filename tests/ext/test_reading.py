@@ -3,6 +3,7 @@ what a reader who has only opened the introduction finds in two clicks."""
 
 import json
 import re
+import shutil
 import zipfile
 
 import numpy as np
@@ -107,10 +108,10 @@ def test_slider_shows_the_largest_run_with_its_tables(book):
     import torch
 
     from companion import presets, results, runs
+    from companion.paper_stages import find_named
     from companion.site import notebooks, page_parameters
     from devlib.regression.model import build_model
     from devlib.regression.task import fixed_set
-    from devlib.stages import find_stages
 
     page = page_parameters.parameters(notebooks.find("stage_slider"))
     shown, seed = page["preset"].default, page["seed"].default
@@ -127,7 +128,7 @@ def test_slider_shows_the_largest_run_with_its_tables(book):
         half = 0.5001 * 10.0 ** -curve["digits"]  # of the last digit shown
         assert np.abs(curve["values"] - values.to_numpy()).max() < half
         assert np.abs(curve["errors"] - errors.to_numpy()).max() < half
-    stages = find_stages(llc, evaluation, settings.stages)[2]
+    stages = find_named(llc, evaluation, settings.stages)[2]
     assert [(s["name"], s["start"], s["end"]) for s in data["stages"]] == list(
         stages[["stage", "start", "end"]].itertuples(index=False, name=None))
     assert set(data["pattern_steps"]) <= set(kept.steps)
@@ -222,6 +223,55 @@ def test_unzipped_book_reads_elsewhere(book, browser, tmp_path):
     seen = look_at(browser, (home / "notebooks" / "02_stage_boundaries.html").as_uri(),
                    ask_axe=False)
     assert not (seen.formulas or seen.errors or seen.outside or seen.wide), seen
+
+
+def test_the_pdf_is_the_book_on_paper(book):
+    """Some two hundred pages; the introduction says how large it is, and the zip has no link."""
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        pytest.skip("no browser to print with")
+    data = (book / "book.pdf").read_bytes()
+    intro = (book / f"{INTRO}.html").read_text(encoding="utf-8")
+    assert data.startswith(b"%PDF") and len(re.findall(rb"/Type\s*/Page\b", data)) > 100
+    assert f'<span class="pdf-size">{len(data) / 1e6:.0f} MB</span>' in intro
+    with zipfile.ZipFile(book / "book.zip") as archive:
+        assert not [name for name in archive.namelist() if name.endswith("book.pdf")]
+        assert b"book.pdf" not in archive.read(f"stagewise-book/{INTRO}.html")
+
+
+def test_without_a_browser_there_is_no_pdf_and_no_link(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
+    import editions
+
+    monkeypatch.setattr(editions, "BROWSERS", ("no-such-browser",))
+    (tmp_path / "book.pdf").write_bytes(b"of an earlier build")
+    page = tmp_path / "intro.html"
+    page.write_text('One page<span class="pdf-edition">; <a href="book.pdf">PDF</a> (<span '
+                    'class="pdf-size"></span>)<!-- pdf --></span>.')
+    assert editions.print_book(tmp_path) is None and not (tmp_path / "book.pdf").exists()
+    editions.say_size(tmp_path, None)
+    assert page.read_text() == "One page."
+
+
+def test_the_size_is_filled_in_again_by_a_second_build(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
+    import editions
+
+    page, pdf = tmp_path / "intro.html", tmp_path / "book.pdf"
+    page.write_text('(<span class="pdf-size"></span>)')
+    for size in (3, 12):
+        pdf.write_bytes(bytes(size * 10**6))
+        editions.say_size(tmp_path, pdf)
+        assert page.read_text() == f'(<span class="pdf-size">{size} MB</span>)'
+
+
+def test_radio_buttons_of_two_pages_stay_apart(monkeypatch):
+    """Else a tab chosen on one page of the single one closes another page's."""
+    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
+    import editions
+
+    article = '<input id="sd-tab-item-0" name="sd-tab-set-0" type="radio">'
+    assert editions._named(article, "a/b") == (
+        '<input id="a-b--sd-tab-item-0" name="a-b--sd-tab-set-0" type="radio">')
 
 
 def test_same_pages_same_zip(tmp_path, monkeypatch):

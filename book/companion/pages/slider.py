@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from companion.figures import BAND_ALPHA, BLUE, STAGE_COLOURS, VERMILLION
+from companion.figures import BAND_ALPHA, BLUE, VERMILLION, stage_colour
 from devlib.regression.model import build_model
 from devlib.steps import nearest
 
@@ -49,8 +49,7 @@ def slider_data(evaluation: pd.DataFrame, llc: pd.DataFrame, stages: pd.DataFram
         "curves": [_curve("test loss", loss.loss, loss.loss_se, BLUE, DIGITS["loss"]),
                    _curve("LLC", llc.llc, llc.mcse, VERMILLION, DIGITS["llc"])],
         "stages": [{"name": row.stage, "start": row.start, "end": row.end,
-                    "colour": STAGE_COLOURS[number % len(STAGE_COLOURS)]}
-                   for number, row in enumerate(stages.itertuples())],
+                    "colour": stage_colour(row.stage)} for row in stages.itertuples()],
         "band": BAND_ALPHA, "heads": heads, "tokens": tokens,
         "pattern_steps": list(pattern_steps),
         "pattern_at": [list(pattern_steps).index(step) for step in nearest_pattern],

@@ -18,8 +18,8 @@ import importlib
 import subprocess
 import sys
 
-if "google.colab" in sys.modules:  # fetch the library that this page needs; elsewhere, do nothing
-    subprocess.run({fetch}, shell=True, check=True)
+if "google.colab" in sys.modules:  # fetch what this page needs; elsewhere, do nothing
+    subprocess.run({fetch}, shell=True, check=True)  # noqa: E501
     sys.path[:0] = [{folder}, {book}]
     importlib.import_module("companion.site.page_ends").begin()'''
 # Every commit but no file, and then the files of one commit: less than a plain clone, and unlike

@@ -1,0 +1,73 @@
+"""The front page's figure and sentences, computed at build from the committed tables.
+
+```{headline}``` is the figure, with the words below it as its caption; ```{findings}``` and
+```{news}``` are lists. The words are those of companion.front. Drawing takes a second or two.
+"""
+
+import sys
+from pathlib import Path
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
+
+FRONT, PICTURE = "book/intro", "headline.png"  # beside the book's other images
+ALT = ("Test loss above and LLC below over training, by log time on the left and by linear time on "
+       "the right: our run as a line over the mean and range of five released seeds, the stages as "
+       "coloured bands, the paper's boundaries as ticks")
+
+
+class Headline(SphinxDirective):
+    """The figure; its content is the caption."""
+
+    has_content = True
+
+    def run(self):
+        figure = nodes.container(classes=["headline"])
+        image = f'<figure>\n<img alt="{ALT}" src="../_images/{PICTURE}">\n</figure>'
+        figure += nodes.raw("", image, format="html")
+        self.state.nested_parse(self.content, self.content_offset, figure)
+        return [figure]
+
+
+class Sentences(SphinxDirective):
+    """One of companion.front's lists, by the directive's name."""
+
+    def run(self):
+        from companion import front
+        from devlib.errors import UserError
+
+        self.env.note_reread()  # tables come and go
+        try:
+            lines = getattr(front, self.name)()
+        except UserError as error:
+            raise ExtensionError(f"{self.name}: {error}") from error
+        number = self.name == "findings"
+        text = [f"{'1.' if number else '-'} {line}" for line in lines]
+        part = nodes.container(classes=[self.name])
+        self.state.nested_parse(StringList(text, self.name), self.content_offset, part)
+        return [part]
+
+
+def draw(app, exception):
+    """Writes the figure beside the book's images."""
+    if exception is not None or app.builder.name != "html" or app.config.root_doc != FRONT:
+        return
+    from companion import figures, front
+
+    place = Path(app.outdir) / "_images"
+    place.mkdir(exist_ok=True)
+    fig = front.headline()
+    fig.savefig(place / PICTURE, dpi=2 * figures.STYLE["figure.dpi"], metadata={"Software": None})
+    figures.plt.close(fig)
+
+
+def setup(app):
+    # this checkout's devlib and companion, not others installed
+    sys.path[:0] = [str(app.srcdir), f"{app.srcdir}/book"]
+    app.add_directive("headline", Headline)
+    app.add_directive("findings", Sentences)
+    app.add_directive("news", Sentences)
+    app.connect("build-finished", draw, priority=400)  # before the editions are made
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

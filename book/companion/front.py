@@ -1,0 +1,170 @@
+"""What the book's front page shows, computed from the committed tables: the headline figure, five
+findings, and what is new here. Nothing is trained or sampled, and torch is not loaded."""
+
+import functools
+import json
+
+from companion import figures, presets
+from companion.claims import health, seeds
+from companion.claims.table_rows import HESSIAN_ERRORS, MATCH, matched, plateaus_on
+from companion.paper_stages import find_named, match, paper_ends
+from companion.places import project_root
+from companion.runs import COMMITTED, finished
+from companion.tables import Results, load
+from devlib.errors import UserError
+from devlib.settings import RegressionMetrics
+from devlib.steps import at
+
+RELEASED = project_root() / "data" / "released.json"
+
+
+@functools.cache
+def largest(stem) -> Results:
+    """The tables of the largest preset that has any of this kind, of its lowest seed. Raises
+    UserError if there are none."""
+    for preset in reversed(presets.PRESETS):
+        keys = [key for key in finished(preset, COMMITTED) if key.stem == stem]
+        if keys:
+            return load(keys[0].committed)
+    raise UserError(f"data/results has no tables of {stem}, which the front page shows; "
+                    "python -m companion reproduce makes them")
+
+
+@functools.cache
+def regression():
+    """The regression run that the page shows: its tables, boundaries and named stages."""
+    run = largest("regression-doubled")
+    rule = presets.get(run.manifest["preset"]).regression.stages
+    _, boundaries, stages = find_named(run["llc"], run["evaluation"], rule)
+    return run, boundaries, stages
+
+
+def headline():
+    """Test loss and LLC of our run over the mean and range of the released five: by log time on
+    the left, by linear time on the right."""
+    run, _, stages = regression()
+    last = run["evaluation"].step.max()
+    fig, axes = figures.figure(2, 2, height=5.4, sharex="col", sharey="row")
+    for row, (name, table, error, unit, colour) in zip(axes, (
+            ("loss", run["evaluation"], "loss_se", "test loss\n(squared target units)",
+             figures.BLUE), ("llc", run["llc"], "mcse", "LLC (no unit)", figures.VERMILLION)),
+            strict=True):
+        theirs = seeds.curve(name, last)
+        for ax, linear in zip(row, (False, True), strict=True):
+            ax.set_xlim(0, last)
+            ax.fill_between(theirs.step, theirs.least, theirs.greatest, color=figures.BLACK,
+                            alpha=0.25, lw=0, label="released: range of five seeds")
+            ax.plot(theirs.step, theirs["mean"], color=figures.BLACK, lw=1, ls="--",
+                    label="released: their mean")
+            ax.plot(table.step, table[name], color=colour, lw=1.5,
+                    label="here, band of two standard errors")
+            ax.fill_between(table.step, table[name] - 2 * table[error],
+                            table[name] + 2 * table[error], color=colour, alpha=0.35, lw=0)
+            figures.stage_bands(ax, stages, label=ax in axes[0])
+            figures.paper_ticks(ax, {name: end for name, end in paper_ends().items()
+                                     if end < 500_000}, last)
+            figures.log_steps(ax, label=ax in axes[1], linear=linear)
+        row[0].set_ylabel(unit)
+        row[1].legend(fontsize=8, loc="best")
+    axes[1, 1].locator_params(axis="x", nbins=5)
+    return fig
+
+
+def findings() -> list[str]:
+    """Five findings, a sentence each, in the book's Markdown."""
+    return [_curve(), _stages(), _behaviour(), _hessian(), _language()]
+
+
+def _curve():
+    run, _, _ = regression()
+    llc, last = run["llc"], run["llc"].step.max()
+    theirs, end = at(seeds.curve("llc", last), last), llc.iloc[-1]
+    top = llc.loc[llc.llc.idxmax()]
+    return (f"**The LLC curve.** In our regression run it climbs to {top.llc:.0f} at step "
+            f"{top.step:,.0f} and ends at {end.llc:.0f} ± {end.mcse:.0f}, "
+            f"{_beside(end.llc, 2 * end.mcse, theirs)} the {theirs.least:.0f} to "
+            f"{theirs.greatest:.0f} of the five released seeds. Up to step 40,000 it is never more "
+            f"than {_farthest(llc, 40_000):.0f} from their mean "
+            "([stage boundaries](../notebooks/02_stage_boundaries)).")
+
+
+def _beside(value, error, theirs):
+    return ("below" if value + error < theirs.least else
+            "above" if value - error > theirs.greatest else "within")
+
+
+def _farthest(llc, last):
+    both = llc.merge(seeds.curve("llc", last), on="step")
+    return (both.llc - both["mean"]).abs().max()
+
+
+def _stages():
+    _, boundaries, stages = regression()
+    inner = {name: end for name, end in paper_ends().items()
+             if end < min(500_000, stages.end.iloc[-1])}
+    found = match(boundaries, inner)
+    return (f"**Its stages.** {len(found)} of the paper's {len(inner)} boundaries are among our "
+            f"{len(boundaries)}, each within a factor of {MATCH:g}. The paper does not have the "
+            f"other {len(boundaries) - len(found)}. How many there are hangs on the rule "
+            "([how much](../notebooks/02_stage_boundaries)).")
+
+
+def _behaviour():
+    run, limit = largest("development-doubled"), RegressionMetrics().collapse
+    behaviour, collapsed = run["behaviour"], run["structure"].unembed_ln_collapsed
+    least = behaviour.loc[behaviour.icl_early.idxmin()]
+    return (f"**What the model does.** It learns in context: the early ICL score comes to "
+            f"{least.icl_early:.2f} ± {least.icl_early_se:.2f}. Then its read-out collapses: at "
+            f"the end {collapsed.iloc[-1]:.0%} of the last LayerNorm's weights are below {limit:g} "
+            f"in size, at the start {collapsed.iloc[0]:.0%} "
+            "([regression stages](../notebooks/06_regression_stages)).")
+
+
+def _hessian():
+    run, boundaries, _ = regression()
+    statistics = largest("hessian-doubled")["statistics"]
+    rule = presets.get(run.manifest["preset"]).regression.stages
+    found = {column: len(matched(plateaus_on(
+        statistics[column], statistics[HESSIAN_ERRORS[column]], statistics.step, run["llc"],
+        rule), boundaries)) for column in ("trace", "eig_1")}
+    return (f"**Curvature.** By the same rule the Hessian's trace finds {found['trace']} "
+            f"of the LLC's {len(boundaries)} boundaries and its largest eigenvalue "
+            f"{found['eig_1']} ([Hessian comparison](../notebooks/08_hessian_comparison)).")
+
+
+def _language():
+    run = largest("language-2layer")
+    behaviour, heads = run["behaviour"], run["heads"]
+    least, end = behaviour.loc[behaviour.bigram.idxmin()], behaviour.iloc[-1]
+    last, first = heads[heads.step == heads.step.max()], heads[heads.step == 0]
+    return (f"**A language model, on other text.** Bigrams are best at step "
+            f"{least.step:,.0f}. At step {end.step:,.0f} one head matches prefixes with a score of "
+            f"{last.prefix.max():.2f} (untrained: {first.prefix.mean():.2f}), and the ICL score is "
+            f"{end.icl:.2f} ± {end.icl_se:.2f} nats "
+            "([language stages](../notebooks/10_language_stages)).")
+
+
+def news() -> list[str]:
+    """What this book adds to the paper, a sentence or two each, in the book's Markdown."""
+    examples, (run, _, _) = largest("primer")["estimates"], regression()
+    llc = run["llc"]
+    off = ((examples.estimate - examples.reference) / examples.mcse).abs().max()
+    language = json.loads(RELEASED.read_text(encoding="utf-8"))["llc_language_2layer"]
+    return [
+        f"**What the curve measures.** The estimator is held against losses whose answer is known: "
+        f"on {len(examples)} examples it is at most {off:.1f} standard errors off "
+        "([primer](../notebooks/03_primer)). Where it can be trusted, and where not, is measured "
+        "too ([calibration](../notebooks/04_calibration), "
+        "[at the paper's own settings](../notebooks/16_what_the_curve_measures)).",
+        f"**The health of each estimate.** Every LLC has a standard error, an effective sample "
+        f"size and R-hat. On the curve above the error is at most 2% at "
+        f"{(llc.mcse <= 0.02 * llc.llc.abs()).mean():.0%} of {len(llc)} checkpoints; "
+        f"{llc.diverged.sum():.0f} chains diverged "
+        "([by which sampler](../notebooks/02_stage_boundaries)). At "
+        f"{sum(bool(health.ill(run, step)) for step in llc.step)} of the checkpoints the estimate "
+        "hangs on how long the chains are, or they disagree: the [claims](claims) take it for no "
+        "measurement.",
+        f"**Corrections.** Paper, code and released results differ in places, each of which is "
+        f"measured. The released LLC of the language model is {language['llc'][0]:.0f} at step 0; "
+        f"less an artefact that its files point to, it is {language['corrected'][0]:.0f} "
+        "([where they differ](../notebooks/13_fidelity))."]

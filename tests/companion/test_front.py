@@ -1,0 +1,97 @@
+"""The front page's figure and sentences: each number again by a second way, from the CSVs."""
+
+import csv
+import json
+import re
+import statistics
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from companion import front
+from companion.claims import seeds
+from companion.places import project_root
+from devlib.errors import UserError
+
+DATA = project_root() / "data"
+RUN = DATA / "results" / "published" / "regression-doubled-seed1"
+
+
+def rows(path):
+    return list(csv.DictReader(path.open()))
+
+
+def test_the_run_is_the_largest_that_is_committed():
+    run, _, _ = front.regression()
+    assert (run.manifest["preset"], run.manifest["seed"]) == ("published", 1)
+    assert front.largest("primer").manifest["preset"] == "laptop"
+
+
+def test_tables_that_are_not_there_are_named():
+    with pytest.raises(UserError, match="no tables of regression-tripled"):
+        front.largest("regression-tripled")
+
+
+def test_the_released_curve_is_that_of_five_seeds_at_our_checkpoints():
+    curve = seeds.curve("llc")
+    assert curve.step.tolist() == [int(row["step"]) for row in rows(RUN / "llc.csv")]
+    assert (curve.least <= curve["mean"]).all() and (curve["mean"] <= curve.greatest).all()
+    most = 1.001 * 4 / 5**0.5 * curve.sd  # Samuelson: how far one of five can be from their mean
+    assert (curve.greatest - curve["mean"] <= most).all()
+    assert seeds.curve("llc", 1_000).step.max() <= 1_000
+
+
+def test_the_numbers_of_the_curve_are_those_of_the_table():
+    llc = [(float(row["llc"]), int(row["step"])) for row in rows(RUN / "llc.csv")]
+    theirs = {int(row["step"]): float(row["mean"]) for row in rows(DATA / "released/curves.csv")
+              if row["curve"] == "llc"}
+    top, step = max(llc)
+    far = max(abs(value - theirs[at]) for value, at in llc if at <= 40_000)
+    said = front.findings()[0]
+    for words in (f"climbs to {top:.0f} at step {step:,}", f"ends at {llc[-1][0]:.0f}",
+                  f"never more than {far:.0f} from"):
+        assert words in said
+
+
+@pytest.mark.parametrize("value, error, where", [
+    (1.0, 0.5, "below"), (1.6, 0.5, "within"), (3.0, 0.1, "within"), (4.4, 0.5, "within"),
+    (5.0, 0.5, "above")])
+def test_a_value_is_beside_the_released_range(value, error, where):
+    theirs = pd.Series({"least": 2.0, "greatest": 4.0})
+    assert front._beside(value, error, theirs) == where
+
+
+def test_five_findings_and_three_news_each_lead_to_their_page():
+    assert (len(front.findings()), len(front.news())) == (5, 3)
+    for line in (*front.findings(), *front.news()):
+        pages = re.findall(r"\(\.\./(notebooks/\w+)\)", line)
+        assert pages and all((project_root() / f"{page}.ipynb").exists() for page in pages)
+        assert re.search(r"\d", line) and "nan" not in line
+
+
+def test_the_news_of_health_and_of_the_released_curve():
+    llc = rows(RUN / "llc.csv")
+    precise = statistics.mean(float(r["mcse"]) <= 0.02 * abs(float(r["llc"])) for r in llc)
+    released = json.loads((DATA / "released.json").read_text())["llc_language_2layer"]
+    _, health, corrections = front.news()
+    assert f"at {precise:.0%} of {len(llc)} checkpoints" in health
+    used = json.loads((RUN / "manifest.json").read_text())["settings"]["llc"]
+    loss = [float(r["init_loss"]) + float(r["llc"]) / used["nbeta"] for r in llc]
+    unsound = sum((mean < 0.97 * loss[0] and float(r["burn_in"]) < 4 / used["eps"] / used["gamma"])
+                  or float(r["rhat"]) > 1.1 for r, mean in zip(llc, loss, strict=True))
+    assert f"At {unsound} of the checkpoints" in health
+    assert f"{released['llc'][0]:.0f} at step 0" in corrections
+    assert f"it is {released['corrected'][0]:.0f} " in corrections
+
+
+def test_the_headline_draws_ours_over_the_released_range():
+    fig = front.headline()
+    try:
+        llc = [float(row["llc"]) for row in rows(RUN / "llc.csv")]
+        for ax in fig.axes[2:]:
+            mean, ours = (line.get_ydata() for line in ax.lines)
+            assert list(ours) == pytest.approx(llc, rel=1e-5) and len(mean) == len(llc)
+        assert [ax.get_xscale() for ax in fig.axes[:2]] == ["function", "linear"]
+    finally:
+        plt.close(fig)

@@ -1,0 +1,70 @@
+"""How cells lie on a page: the summary first, folded code under what it shows, figures in tabs."""
+
+import pytest
+from docutils import nodes
+from small_book import PAGE, ROOT, build, lay_out, page
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory):
+    """A page of the real book, built."""
+    bs4 = pytest.importorskip("bs4")
+    place = tmp_path_factory.mktemp("layout")
+    lay_out(place, "paper: []\nown: []\n")
+    build(place)  # it says that the list of figures is empty; the page is there
+    return bs4.BeautifulSoup(page(place, f"notebooks/{PAGE}"), "html.parser")
+
+
+def test_the_summary_stands_between_the_title_and_the_card(html):
+    order = html.select("article h1, article .page-summary, article .provenance, article img")
+    kinds = [node.get("class", [node.name])[0] for node in order[:3]]
+    assert kinds == ["h1", "page-summary", "provenance"]
+    assert len(html.select(".page-summary")) == 1
+
+
+def test_all_code_is_folded_and_lies_under_its_output(html):
+    cells = html.select("article div.cell")
+    with_both = [cell for cell in cells if cell.select(".cell_input") and cell.select(
+        ".cell_output")]
+    assert len(with_both) > 10
+    for cell in with_both:
+        parts = [part.name if part.name == "details" else part["class"][0]
+                 for part in cell.find_all(recursive=False)]
+        assert parts == ["cell_output", "details"]
+        assert cell.select_one("details summary").get_text(" ", strip=True) == "Code Code"
+    assert not [node for node in html.select("article .cell_input") if not node.find_parent(
+        "details")]
+
+
+def test_tables_have_captions(html):
+    tables = html.select("article table.shown-table")
+    assert len(tables) > 5
+    assert all(table.caption.get_text().strip() for table in tables)
+
+
+@pytest.fixture
+def layout(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
+    import page_layout
+
+    return page_layout
+
+
+def test_each_figure_of_a_cell_is_behind_a_tab(layout):
+    """From its anchor to the next: picture and line."""
+    parts = [nodes.target(ids=["a"]), nodes.image(uri="a.png"), nodes.raw("", "files of a"),
+             nodes.target(ids=["b"]), nodes.image(uri="b.png"), nodes.raw("", "files of b")]
+    output = nodes.container("", *parts, nb_element="cell_code_output")
+    cell = nodes.container("", nodes.container("", nb_element="cell_code_source"), output)
+    layout.put_behind_tabs(cell)
+    tabs, = output.children
+    labels = [item[0].astext() for item in tabs]
+    assert labels == ["log time", "linear time"]
+    assert [list(item[1].children) for item in tabs] == [parts[:3], parts[3:]]
+
+
+def test_a_cell_with_another_number_of_figures_is_refused(layout):
+    output = nodes.container("", nodes.target(ids=["a"]), nodes.image(uri="a.png"),
+                             nb_element="cell_code_output")
+    with pytest.raises(ValueError):
+        layout.put_behind_tabs(nodes.container("", output))
