@@ -126,7 +126,7 @@ display(HTML(fid.summary([
     {"what": "Prefix matching, one token on", "anchor": "prefix-matching-one-token-on",
      "where": "text: to the first A; code: to the token after it (read)", "here": "the code's",
      "size": "not measured: the text's own is not computed here"},
-    {"what": "Task sets to 1,024", "anchor": "the-experiment-of-d-1-is-not-the-papers",
+    {"what": "Task sets to 1,024", "anchor": "another-experiment-on-task-sets",
      "where": "paper: M to 2^20, rate 0.01, distances summed over k", "here": "M to 1,024, our rate, means",
      "size": "another experiment"},
     {"what": "n-gram score off by one", "anchor": "n-gram-scores-one-position-late",
@@ -380,7 +380,7 @@ for n, change in late_ngrams.items():
 # The code measures the attention to the token *after* the first A, which is what an induction head copies, and so
 # does this book.
 #
-# ## The experiment of D.1 is not the paper's
+# ## Another experiment on task sets
 #
 # *Read.* The paper trains on sets of up to $2^{20}$ tasks at a rate of 0.01, and sums the distances over the
 # positions $k$. The runs on the page [linear regression stages](06_regression_stages) end at 1,024 tasks, have the
