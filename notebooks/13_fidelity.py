@@ -187,7 +187,7 @@ display(
                 },
                 {
                     "what": "Task sets to 1,024",
-                    "anchor": "the-experiment-of-d-1-is-not-the-papers",
+                    "anchor": "another-experiment-on-task-sets",
                     "where": "paper: M to 2^20, rate 0.01, distances summed over k",
                     "here": "M to 1,024, our rate, means",
                     "size": "another experiment",
@@ -516,7 +516,7 @@ for n, change in late_ngrams.items():
 # The code measures the attention to the token *after* the first A, which is what an induction head copies, and so
 # does this book.
 #
-# ## The experiment of D.1 is not the paper's
+# ## Another experiment on task sets
 #
 # *Read.* The paper trains on sets of up to $2^{20}$ tasks at a rate of 0.01, and sums the distances over the
 # positions $k$. The runs on the page [linear regression stages](06_regression_stages) end at 1,024 tasks, have the

@@ -91,7 +91,8 @@ def interval(row: Row, reading: Reading, scale=1.0, values=None) -> Interval:
 
 def _p(row, to, value, centre, half, df):
     """How often so large a deviation comes by chance; None where the tolerance is ours."""
-    if not math.isfinite(value) or not half or (row.released is None and row.tolerance):
+    if not math.isfinite(value) or not half or (row.released is None and row.tolerance) or (
+            row.log and value <= 0):  # step 0 is no factor away from any
         return None
     far = abs(to(value) - centre) / half
     return float(2 * ndtr(-far * Z) if df == math.inf else 2 * stdtr(df, -far * stdtrit(df, TAIL)))

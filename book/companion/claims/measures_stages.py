@@ -46,7 +46,7 @@ def language_stages(run, of, start=None, end=None):
     return stage_reading(tables, found, LANGUAGE, of, end)
 
 
-LAST = 499_999  # the paper's last step, which a seed must have reached
+LAST, SEEDS = 499_999, 5  # the paper's last step, which so many seeds must have reached
 
 
 @measures("LR-15")
@@ -56,6 +56,8 @@ def all_seeds(run, of, start=None, end=None):
     runs = [other for other in run.others if other.last("regression") >= LAST
             and other["regression"].manifest["settings"].get("model", {}).get(
                 "residual", "doubled") == "doubled"]
+    if len({other.seed for other in runs}) < SEEDS:
+        return None
     if of == "shown":
         readings = [[regression_stages(other, of) for of in ("matched", "beside")]
                     for other in runs]

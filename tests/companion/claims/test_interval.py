@@ -60,6 +60,7 @@ def test_steps_are_judged_by_factors():
     found = interval(row, Reading(100.0), values=np.exp(FIVE))
     assert found.centre == pytest.approx(math.exp(3))
     assert found.notice == pytest.approx(math.exp(prediction(FIVE)[1]))
+    assert judge(row, Reading(0.0), values=np.exp(FIVE))[0] == DIFFERS  # step 0: no factor away
     blind = interval(row, Reading(100.0, blind=20.0), values=np.exp(FIVE))
     assert blind.notice == pytest.approx(math.exp(20.0))
 
