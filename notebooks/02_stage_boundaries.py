@@ -21,8 +21,7 @@ if "google.colab" in sys.modules:  # fetch what this page needs; elsewhere, do n
 # # Stage boundaries
 #
 # Section 5, B.1 and B.3 of the paper. The LLC $\hat\lambda(w_t)$ is estimated at checkpoints $t$ of one
-# training run; the curve is smoothed by a Gaussian process in $\log(t + 1)$, and where its slope vanishes,
-# a stage ends:
+# training run. A Gaussian process in $\log(t + 1)$ smooths the curve. Where its slope vanishes, a stage ends:
 #
 # $$
 # \Big|\frac{d \hat\lambda}{d \log(t + 1)}\Big| \text{ has a local minimum at } t \text{, below a tolerance.}
@@ -88,9 +87,9 @@ summary(
 # ## The curve and its stages
 #
 # Bands are the stages found here. Ticks at the top are the paper's boundaries. Grey are the authors' five released
-# seeds, their mean and range; their LLC averages 5,000 draws a chain from the first on. Each estimate carries its
+# seeds, their mean and range. Their LLC averages 5,000 draws a chain from the first on. Each estimate carries its
 # Monte Carlo error, and the Gaussian process that smooths the curve takes this error as its noise. LR3 to LR5 are
-# nine tenths of the training and a sliver of the log axis: the second tab shows them.
+# nine tenths of the paper's training and a sliver of the log axis: the second tab shows them.
 
 # %% tags=["tabs"] mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps, with the stages found as coloured bands and the paper's boundaries as ticks"}}
 for name, linear in (("llc", False), ("llc_linear", True)):
@@ -155,7 +154,7 @@ figures.show(fig, figures.slope_table(panels), "slopes", run.description)
 # ## What the first boundary is
 #
 # Section 7.1, Fig. 5a: the mean square of the model's predictions. The best prediction without the context is
-# zero, so where the model learns just that, this falls, and where it begins to use the context, it rises again.
+# zero. While the model learns just that, the curve falls. When it begins to use the context, the curve rises again.
 
 # %% mystnb={"image": {"alt": "Mean-square prediction over training: it falls to a minimum below the noise variance and then rises"}}
 fig = figures.curve_with_levels(
@@ -178,11 +177,12 @@ for what in ("step of the minimum", "least value, against the noise"):
 # ## How much the rule decides
 #
 # B.1 names the choices: the tolerance, the smoothing, the checkpoints, and whether the slope is taken with
-# respect to $\log t$ or to $t$. The same curve with one of them changed at a time; boundaries that come and go
-# are the rule's, not the run's. In $t$ the tolerance is 8 LLC in 40,000 steps, so that both agree there. The
-# plateau that a curve begins on ends no stage. It is left where the slope first exceeds the tolerance or, by our
-# rule, where the curve has gently come as far from its start as that slope takes it in one unit of $\log t$;
-# `steep only` leaves that second way out.
+# respect to $\log t$ or to $t$. Here is the same curve with one of them changed at a time. Boundaries that come and
+# go are the rule's, not the run's. In $t$ the tolerance is 8 LLC in 40,000 steps, so that both agree there.
+#
+# The plateau that a curve begins on ends no stage. The curve leaves it where its slope first exceeds the tolerance.
+# By our rule it also leaves it where it has gently come as far from its start as that slope takes it in one unit of
+# $\log t$. `steep only` is without this second way.
 
 # %%
 changes = sensitivity(llc, Rule(rule))
@@ -192,7 +192,7 @@ changes["boundaries"] = [spell(found) if len(found) <= 8 else f"{spell(found[:7]
 show_table(changes, "Boundaries under one other choice at a time")
 
 # %% [markdown]
-# The authors' process has no noise term but the least that scikit-learn keeps, a variance of $10^{-10}$; fitted to
+# The authors' process has no noise term but the least that scikit-learn keeps, a variance of $10^{-10}$. Fitted to
 # their released curve, its kernel ends on the bounds and smooths little. Here is ours, with the estimates' own
 # errors, with none, and with a fitted level. All are solved in ball arithmetic, for without noise double precision
 # does not settle them ([where paper, code and companion differ](13_fidelity) says more).
@@ -210,9 +210,9 @@ show_table(
 # %% [markdown]
 # ## How far noise moves them
 #
-# A bootstrap over chains: each repetition draws the chains anew, smooths their mean with the same kernel, and
-# looks for the same boundaries (within a factor of 1.4). `found` is the share of the repetitions that find it
-# again; `low` and `high` are the 5th and 95th percentile of where those do. A chain that diverged at any
+# This is a bootstrap over chains. Each repetition draws the chains anew, smooths their mean with the same kernel,
+# and looks for the same boundaries (within a factor of 1.4). `found` is the share of the repetitions that find a
+# boundary again. `low` and `high` are the 5th and 95th percentile of where those do. A chain that diverged at any
 # checkpoint is left out.
 
 # %%

@@ -121,10 +121,10 @@ show("LR-4", regression=run)
 # %% [markdown]
 # ### Zero, or the task prior?
 #
-# D.1.1, Fig. D.1. Other runs, trained on a finite set of $M$ tasks, whose mean is not zero. If the model first
-# learned to predict zero, its predictions would come closest to zero; if it learns the task prior
+# D.1.1, Fig. D.1. These are other runs, trained on a finite set of $M$ tasks whose mean is not zero. If the model
+# first learned to predict zero, its predictions would come closest to zero. If it learns the task prior
 # $x \cdot \bar w$, they come closer to that. This is not the paper's experiment: theirs goes to $M = 2^{20}$, has a
-# rate of 0.01, and sums the distances over $k$; ours ends at $M = 1024$ and takes their mean.
+# rate of 0.01, and sums the distances over $k$. Ours ends at $M = 1024$ and takes their mean.
 
 # %% mystnb={"image": {"alt": "Mean-square distance of the predictions to zero and to the task prior over training, one curve for each number of tasks, on logarithmic scales"}}
 sets = task_sets(preset, seed, recompute and not reuse)
@@ -256,7 +256,7 @@ show("LR-9", "LR-20", development=development)
 # ## Attention becomes hard and constant
 #
 # D.2.3. Each head counts as two, its queries at the x-tokens and at the y-tokens. The normalised entropy
-# (eqs. 20, 21) is zero where all attention goes to one token, the variability (eq. 22) is zero where the
+# (eqs. 20, 21) is zero where all attention goes to one token. The variability (eq. 22) is zero where the
 # pattern is the same in every context.
 
 # %% mystnb={"image": {"alt": "Normalised attention entropy over training, a panel for each block and part, a curve for each head"}}
@@ -289,7 +289,7 @@ figures.show(fig, heads[["step", "block", "head", "part", "variability"]],
 # ### Which heads are of a kind
 #
 # A half-head is of a kind if it puts more than nine tenths of its attention there and hardly varies. Which
-# head becomes what depends on the seed; that some do is the claim.
+# head becomes what depends on the seed. The claim is that some do.
 
 # %%
 final = heads[heads.step == heads.step.max()]

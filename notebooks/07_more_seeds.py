@@ -22,7 +22,7 @@ if "google.colab" in sys.modules:  # fetch what this page needs; elsewhere, do n
 #
 # B.4 and Fig. B.3b of the paper: the same curves for every run that there is, with other initial weights
 # and other batches, and for both readings of the residual stream. The authors' released code doubles the
-# stream in every block, $x' = 2x + \text{attn} + \text{mlp}$; the paper's text describes the standard
+# stream in every block, $x' = 2x + \text{attn} + \text{mlp}$. The paper's text describes the standard
 # one, $x' = x + \text{attn} + \text{mlp}$. Both are run here.
 
 # %% tags=["parameters"]
@@ -110,8 +110,8 @@ for name, table, column in (("LLC", "llc", "llc"), ("test loss", "evaluation", "
 # %% [markdown]
 # ## Boundaries
 #
-# Each run's boundaries by the same rule, beside the paper's four: the found one that is nearest on the log
-# scale, and by what factor it is off.
+# Each run's boundaries by the same rule. Beside each of the paper's four stands the found one that is nearest on
+# the log scale, and by what factor it is off.
 
 # %%
 tables = []
@@ -214,7 +214,7 @@ for column, digits in (("llc", 1), ("loss", 3), ("weight_norm", 2)):
     )
 
 # %% [markdown]
-# The speed of the climb hangs on the seed; the norm of the weights does not, and tells the residual streams apart:
+# The speed of the climb hangs on the seed. The norm of the weights does not, and tells the residual streams apart:
 
 # %%
 last = together[together.step == together.step.max()].set_index("residual")

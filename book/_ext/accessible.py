@@ -11,13 +11,14 @@ scroll sideways get the keyboard's focus from _static/scroll_boxes.js.
 
 import re
 
-FIGURE = re.compile(r'^<img [^>]*src="[^"]*_images/[^>]*>$', re.M)
+FIGURE = re.compile(  # behind its anchors (the extension `figures`)
+    r'^((?:<span class="target"[^>]*></span>)*)(<img [^>]*src="[^"]*_images/[^>]*>)$', re.M)
 EMPTY_HEADING = re.compile(r'<th( class="[^"]*")?>(<p></p>)?\s*</th>')
 
 
 def mend(body: str) -> str:
     """The page's HTML without those faults."""
-    body = FIGURE.sub(r'<div class="scroll-box">\g<0></div>', body)
+    body = FIGURE.sub(r'\1<div class="scroll-box">\2</div>', body)
     body = EMPTY_HEADING.sub(r"<td\1></td>", body)
     return body.replace(' role="doc-biblioentry"', ' role="listitem"')
 

@@ -68,3 +68,10 @@ def test_a_cell_with_another_number_of_figures_is_refused(layout):
                              nb_element="cell_code_output")
     with pytest.raises(ValueError):
         layout.put_behind_tabs(nodes.container("", output))
+
+
+def test_every_figure_of_a_page_has_a_box_of_its_own(html):
+    """Which scrolls on a phone, where the figure keeps a size at which its labels can be read."""
+    figures = html.select('article .cell_output img[src*="_images/"]')
+    assert len(figures) > 3
+    assert all("scroll-box" in figure.parent.get("class", ()) for figure in figures)
