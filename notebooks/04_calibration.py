@@ -98,7 +98,7 @@ summary(
      f"{seeded.mcse.iloc[-1] / seeded.llc.iloc[-1]:.1%} and R-hat at most "
      f"{seeded.rhat.max():.2f}.",
      "The page ends with a recipe, and with a function that runs it."],
-    "LR-16", calibration=run)
+    "LR-16", "LR-21", calibration=run)
 
 # %% [markdown]
 # ## The sweep

@@ -86,6 +86,7 @@ summary(
     "LR-10",
     "LR-11",
     "LR-14",
+    "LR-20",
     development=development,
 )
 
