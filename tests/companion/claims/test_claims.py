@@ -224,9 +224,7 @@ def test_explain_shows_the_whole_arithmetic(released, found_stages, capsys):
             assert m.row.what in said
         assert said.count("  power: notices ") == said.count("times the tolerance; ") / 2
     said = explain(found["LR-12"])
-    values = (31.839, 31.781, 31.766, 32.043, 32.407)
-    assert "released, weight_norm, step 40,292: " + ", ".join(
-        f"{value:.5g}" for value in sorted(values, key=values.index)) in said or "32.4" in said
+    assert "released, weight_norm, step 40,292: 31.967, 31.874, 31.852, 32.359, 31.784" in said
     assert "t(4) sd sqrt(1/1 + 1/5) = " in said
     assert "reproduced at 0.5 times the tolerance; reproduced at 1 times" in said
     with pytest.raises(SystemExit):
