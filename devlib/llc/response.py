@@ -1,12 +1,13 @@
 """How the posterior answers to its data: covariances over draws, with their errors.
 
-The posterior of nbeta L with one sample's loss l_i weighed by 1 + h / nbeta instead of 1 has, at
-h = 0, the derivative
+Where one sample's loss l_i gets a little more weight, so that the density that eq. 8 samples is
+proportional to exp(-nbeta L(w) - h l_i(w) - gamma / 2 |w - w0|^2), the mean of any observable
+phi(w) has at h = 0 the derivative
 
-    d E[phi] / dh = -Cov(phi, l_i)
+    d E[phi] / dh = -Cov(phi, l_i),
 
-of any observable phi (w): the susceptibility of phi to that sample (Baker et al., 2025), and where
-phi is itself a sample's loss the Bayesian influence function (Kreer et al., 2025).
+the susceptibility of phi to that sample (Baker et al., 2025), and where phi is itself a sample's
+loss the Bayesian influence function (Kreer et al., 2025).
 """
 
 from dataclasses import dataclass

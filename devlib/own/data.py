@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    TensorDataset,
+    default_collate,
+)
 
 from devlib.devices import is_gpu, move
 from devlib.errors import UserError
@@ -64,7 +72,7 @@ def samples_of(data, dtype, where) -> Samples:
             return _stacked(move(tuple(columns), where), rebuild, dtype)
 
     def batch(parts):
-        columns, rebuild = _columns(fetch([int(place) for place in parts[0]]))
+        columns, rebuild = _columns(fetch(parts[0].tolist()))
         return rebuild([_cast(move(part, where), dtype) for part in columns])
 
     return Samples((torch.arange(size, device=where),), batch, True)
@@ -84,8 +92,13 @@ def _reader(data):
     """(places -> batch, number of samples, whether by a collate_fn of its own) of what is read
     sample by sample; of all else Nones."""
     collate = default_collate
-    if isinstance(data, DataLoader):
+    if isinstance(data, DataLoader) and not isinstance(data.dataset, IterableDataset):
+        if not isinstance(data.sampler, RandomSampler | SequentialSampler):
+            raise UserError(f"the DataLoader draws by a {type(data.sampler).__name__}, which is "
+                            "not followed here: give its samples as a dataset, such as a Subset")
         data, collate = data.dataset, data.collate_fn or default_collate
+    if isinstance(data, DataLoader):  # of a stream
+        data = data.dataset
     own = collate is not default_collate
     if isinstance(data, TensorDataset) and not own:
         return lambda places: [part[list(places)] for part in data.tensors], len(data), False

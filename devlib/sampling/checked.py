@@ -131,7 +131,8 @@ def _check_reach(loss, params, batch, moves, watch):
                         "functional_call(model, params, x), without torch.no_grad() or detach()")
     if lost:
         raise UserError(f"{', '.join(lost)} {'do' if lost[1:] else 'does'} not reach the loss: "
-                        "mend the name, or leave it out of params")
+                        "mend the name, or leave it out of what moves (params, or "
+                        "requires_grad=False)")
     return values.detach()
 
 

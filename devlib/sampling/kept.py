@@ -32,7 +32,7 @@ def save(run, path):
         tensors[name] = torch.from_numpy(np.concatenate(getattr(run, f"_{name}"), 1))
     facts = {name: getattr(run, name) for name in FACTS} | {
         "taken": run.taken, "sampler": repr(run.sampler), "prints": _prints(run)}
-    tensors = {name: part.detach().cpu().contiguous() for name, part in tensors.items()}
+    tensors = {name: torch.as_tensor(to_numpy(part.contiguous())) for name, part in tensors.items()}
     facts["sha256"] = digest(tensors, facts)
     # one entry: safetensors writes several in an order of chance, and the same chains give the
     # same bytes
@@ -61,7 +61,7 @@ def put_back(run, path, tensors, prints):
             raise UserError(f"{path} holds chains of another {name}: give the one that they had, "
                             f"or {REMEDY}")
     probe, where = _probe(run), run.w.device
-    if not torch.allclose(probe.cpu(), tensors["probe"], rtol=SAME, atol=0):
+    if not np.allclose(to_numpy(probe), to_numpy(tensors["probe"]), rtol=SAME, atol=0):
         raise UserError(f"{path} holds chains of another loss: at the same parameters and samples "
                         f"it has other values. Give the one that they had, or {REMEDY}")
     run.w, run.state = tensors["w"].to(where), tensors["state"].to(where)
@@ -84,8 +84,7 @@ def _print(words, *tensors):
     found = hashlib.sha256(words.encode())
     for tensor in tensors:
         found.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        flat = tensor.detach().cpu().contiguous().flatten()
-        found.update(to_numpy(flat.view(torch.uint8)).tobytes())
+        found.update(to_numpy(tensor.contiguous().flatten().view(torch.uint8)).tobytes())
     return found.hexdigest()
 
 

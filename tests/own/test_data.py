@@ -4,7 +4,14 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+)
 
 from devlib.errors import UserError
 from devlib.own import data as own_data
@@ -124,6 +131,9 @@ def test_a_collate_function_of_ones_own_makes_the_batch():
 REFUSED = {
     "a generator": (lambda: (row for row in X), "a generator has no length"),
     "endless": (Endless, "a Endless has no length"),
+    "a loader of a stream": (lambda: DataLoader(Endless()), "a Endless has no length"),
+    "a loader of a part": (lambda: DataLoader(Pairs(), sampler=SubsetRandomSampler([1, 2])),
+                           "draws by a SubsetRandomSampler, which is not followed here"),
     "a number": (lambda: 3, "not int"), "nothing": (lambda: (), "not tuple"),
     "texts": (lambda: (X, ["a"] * 12), r"data\[1\] holds str, no tensor"),
     "numpy texts": (lambda: (X, np.array(["a"] * 12)), "numpy array of <U1"),

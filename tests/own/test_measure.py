@@ -62,13 +62,13 @@ def assert_untouched(model, before):
 
 
 def test_a_quadratic_is_exact_and_reached():
-    found = bowl(eps=1e-3, precision=0.04)
-    sampler = SGLD(1e-3, default_nbeta(64), GAMMA)
+    found = bowl(eps=4e-4, precision=0.08)
+    sampler = SGLD(4e-4, default_nbeta(64), GAMMA)
     assert found.draws.sampler == sampler and found.reached
     assert_within(found.estimate, quadratic_chain_mean(H, sampler))
-    assert found.estimate.mcse <= 0.04 * found.estimate.mean
+    assert found.estimate.mcse <= 0.08 * found.estimate.mean
     assert str(found).startswith(str(found.estimate)) and "\n" not in str(found)
-    assert "both starts meet" in str(found) and "precision 4% reached in" in str(found)
+    assert "both starts meet" in str(found) and "precision 8% reached in" in str(found)
 
 
 def test_the_step_of_a_quadratic_is_that_of_its_curvature():

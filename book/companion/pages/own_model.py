@@ -5,6 +5,8 @@ Everything is in float64, so that what the page prints is the same on every proc
 """
 
 import sys
+import warnings
+from contextlib import contextmanager
 
 import pandas as pd
 import torch
@@ -55,9 +57,9 @@ def texts(samples=128, seed=0) -> torch.Tensor:
 
 def hugging_face(seed=0):
     """A small GPT-2 of random weights; None where transformers is not installed."""
-    _hide_a_foreign_torchvision()
     try:
-        from transformers import GPT2Config, GPT2LMHeadModel
+        with _quiet_imports():
+            from transformers import GPT2Config, GPT2LMHeadModel
     except ImportError:
         return None
     torch.manual_seed(seed)
@@ -67,9 +69,9 @@ def hugging_face(seed=0):
 
 def transformer_lens(seed=0):
     """A small model of TransformerLens, of random weights; None where that is not installed."""
-    _hide_a_foreign_torchvision()
     try:
-        from transformer_lens import TransformerBridge, TransformerBridgeConfig
+        with _quiet_imports():
+            from transformer_lens import TransformerBridge, TransformerBridgeConfig
     except ImportError:
         return None
     return TransformerBridge.boot_native(TransformerBridgeConfig(
@@ -77,15 +79,19 @@ def transformer_lens(seed=0):
         act_fn="gelu", seed=seed)).double()
 
 
-def _hide_a_foreign_torchvision():
-    """transformers imports torchvision where it finds it, and fails where that was built for
-    another torch."""
+@contextmanager
+def _quiet_imports():
+    """Both libraries import torchvision where they find it, and fail where that was built for
+    another torch; and tqdm warns of a bar that a notebook cannot draw."""
     try:
         import torchvision  # noqa: F401
     except ImportError:
         pass
     except RuntimeError:
         sys.modules["torchvision"] = None  # as if it were not installed
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        yield
 
 
 # ---------------------------------------------------------------------------- other libraries
