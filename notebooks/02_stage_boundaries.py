@@ -43,6 +43,7 @@ from companion import figures, results
 from companion.claims.judge import DIFFERS
 from companion.claims.ledger import on_tables, show
 from companion.claims.verdicts import verdict
+from companion.health import curve_health, say_health
 from companion.pages.boundaries import beside_paper, sensitivity
 from devlib.boundaries import NOISES, Rule, bootstrap
 from devlib.settings import replace
@@ -70,8 +71,9 @@ print(f"{len(llc)} checkpoints up to step {reached:,}, each with {settings.llc.c
 
 # %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps, with the stages found as coloured bands and the paper's boundaries dashed"}}
 smoothed, boundaries, stages = find_stages(llc, evaluation, rule)
-fig = figures.llc_curve(llc, smoothed, stages, paper, evaluation)
-figures.show(fig, llc, "llc", run.description)
+health = curve_health(llc, settings.llc)
+fig = figures.llc_curve(llc.assign(health=health), smoothed, stages, paper, evaluation)
+figures.show(fig, llc.assign(health=health), "llc", run.description)
 
 # %%
 def spell(steps):
@@ -86,6 +88,17 @@ print(f"worst R-hat {llc.rhat.max():.2f}; smallest ESS {llc.ess.min():.0f}; "
       f"largest standard error {llc.mcse.max():.2f}\n"
       f"chains that escaped: {llc.escaping.sum()}, "
       f"diverged: {llc.diverged.sum()}")
+
+# %% [markdown]
+# Not every estimate passed its own checks. Where the burn-in ends on its bound, half of the draws, or R-hat is above
+# 1.05, the chains were still on their way when they ended: such points are drawn open, and their errors say nothing
+# of how far they are from where the chains would come to rest. The stages above are those of all points.
+
+# %%
+import textwrap
+
+for line in say_health(llc, evaluation, settings.llc, rule):
+    print("\n".join(textwrap.wrap(line, 90, initial_indent="- ", subsequent_indent="  ")))
 
 # %% [markdown]
 # ### By the paper's own sampler

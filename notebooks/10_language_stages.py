@@ -39,6 +39,7 @@ from companion.artefact import predicted_shift
 from companion.claims.ledger import show
 from companion.claims.table_rows import brownian_share, composition_baseline
 from companion.claims.verdicts import onset, say
+from companion.health import curve_health, say_health
 from companion.pages import costs
 from companion.pages.coloured_text import context_of, show_text
 from devlib.language.behaviour import icl_windows
@@ -85,8 +86,10 @@ print(run["corpus"].fillna("").round(3).to_string(index=False))
 
 # %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps, with the stages found as coloured bands and the paper's boundaries dashed"}}
 paper = {name: end for name, end in PAPER_STAGE_ENDS["LM"].items() if end < reached}
-fig = figures.llc_curve(llc, smoothed, stages, paper, behaviour, loss_unit="nats a token")
-figures.show(fig, llc, "llc", run.description)
+health = curve_health(llc, settings.llc)
+fig = figures.llc_curve(llc.assign(health=health), smoothed, stages, paper, behaviour,
+                        loss_unit="nats a token")
+figures.show(fig, llc.assign(health=health), "llc", run.description)
 
 # %%
 say("boundaries found:", ", ".join(f"{step:,}" for step in boundaries) or "none",
@@ -94,6 +97,8 @@ say("boundaries found:", ", ".join(f"{step:,}" for step in boundaries) or "none"
 say(f"worst R-hat {llc.rhat.max():.2f}; smallest ESS {llc.ess.min():.0f}; standard error at "
     f"most {llc.mcse.max():.1f}; chains that escaped: {llc.escaping.sum()}, diverged: "
     f"{llc.diverged.sum()}")
+for line in say_health(llc, behaviour, settings.llc, settings.stages):
+    say(line)
 digits = {"loss_change": 3, "loss_se": 3, "llc_change": 1, "llc_se": 1}
 print(stages.round(digits).to_string(index=False))
 

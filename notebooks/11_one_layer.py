@@ -35,6 +35,7 @@ from companion import figures, results_language
 from companion import figures_development as draw
 from companion.claims.ledger import show
 from companion.claims.verdicts import onset, say
+from companion.health import curve_health, say_health
 from devlib.errors import UserError
 from devlib.stages import find_stages
 
@@ -54,11 +55,15 @@ say(f"{len(behaviour)} checkpoints up to step {reached:,}, of {training.batch * 
 # ## The curve and its stages
 
 # %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps of the one-layer model, with the stages found as coloured bands"}}
-fig = figures.llc_curve(llc, smoothed, stages, {}, behaviour, loss_unit="nats a token")
-figures.show(fig, llc, "llc_one_layer", run.description)
+health = curve_health(llc, settings.llc)
+fig = figures.llc_curve(llc.assign(health=health), smoothed, stages, {}, behaviour,
+                        loss_unit="nats a token")
+figures.show(fig, llc.assign(health=health), "llc_one_layer", run.description)
 
 # %%
 say("boundaries found:", ", ".join(f"{step:,}" for step in boundaries) or "none")
+for line in say_health(llc, behaviour, settings.llc, settings.stages):
+    say(line)
 digits = {"loss_change": 3, "loss_se": 3, "llc_change": 1, "llc_se": 1}
 print(stages.round(digits).to_string(index=False))
 end = behaviour.iloc[-1]

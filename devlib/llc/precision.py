@@ -30,11 +30,12 @@ class OnDemand:
 
 
 def estimate_to_precision(loss, params, data, sampler, *, precision=0.02, cap_draws=10_000,
-                          block=200, min_ess=MIN_ESS, max_rhat=TEST_RHAT, max_distance_rhat=TEST_RHAT,
-                          burn_in=None, baseline="same-batch", chains=4, seed=0, batch_size=None,
-                          mask=None, vectorised=None, compile=None, init_losses=None,
-                          microbatch=None, start="w0", on_divergence="raise", warn=True,
-                          progress=False, health=True) -> OnDemand:
+                          block=200, min_ess=MIN_ESS, max_rhat=TEST_RHAT,
+                          max_distance_rhat=TEST_RHAT, burn_in=None, baseline="same-batch",
+                          chains=4, seed=0, batch_size=None, mask=None, vectorised=None,
+                          compile=None, init_losses=None, microbatch=None, start="w0",
+                          on_divergence="raise", warn=True, progress=False,
+                          health=True) -> OnDemand:
     """Runs chains on, block by block, until error <= precision |mean| with ESS >= `min_ess` (below
     which the MCSE is itself a guess), R-hat <= `max_rhat` for the loss and <= `max_distance_rhat`
     for |w - w0|^2, or to `cap_draws` draws a chain.
