@@ -51,8 +51,10 @@ def smooth(steps, values, settings: StageSettings = StageSettings(), errors=None
     come in any order; the curve has them by step.
 
     Raises UserError for fewer than four checkpoints, for two of the same step, and for a step, a
-    value or an error that is none. Warns where a curve with errors is out of the scale that the
-    kernel's bounds are meant for (`check_scale`).
+    value or an error that is none. Where a curve with errors is out of the scale that the kernel's
+    bounds are meant for (`bound_in_the_way`), it warns, and takes the unit in which the tolerance
+    is the paper's, if that mends it: a curve that was scaled with its errors and its tolerance has
+    the boundaries that it had.
     """
     steps, values, errors = _by_step(steps, values, errors)
     if len(steps) < LEAST:
@@ -61,8 +63,17 @@ def smooth(steps, values, settings: StageSettings = StageSettings(), errors=None
              else np.maximum(errors**2, LEAST_NOISE))
     fitted = kernel or fit(steps, values, noise, settings, fit_noise, seed)
     mean, sd = mean_and_sd(steps, values, noise, fitted)
-    if kernel is None and errors is not None:
-        check_scale(values, mean, noise**0.5, fitted, settings)
+    if kernel is None and errors is not None and (
+            shown := bound_in_the_way(values, mean, noise**0.5, fitted, settings)):
+        unit = settings.tolerance / StageSettings().tolerance
+        other = fit(steps, values / unit, noise / unit**2, settings, fit_noise, seed)
+        again = mean_and_sd(steps, values / unit, noise / unit**2, other)
+        mended = not bound_in_the_way(values / unit, again[0], noise**0.5 / unit, other, settings)
+        if mended or fitted.length > settings.length_low:  # else it is a shorter length it wants
+            warn_of_scale(fitted, *shown)
+        if mended:
+            mean, sd = again[0] * unit, again[1] * unit
+            fitted = Kernel(other.amplitude * unit**2, other.length, other.level * unit**2)
     return SmoothCurve(steps, mean, sd, slope(steps, mean), fitted)
 
 
@@ -98,29 +109,32 @@ def by_step(steps) -> np.ndarray:
     return order
 
 
-def check_scale(values, mean, errors, kernel: Kernel, settings: StageSettings):
-    """Warns if a bound of the kernel's amplitude (authors' code; a variance in the curve's own
-    unit, squared) keeps the smoothed curve from its data, so that boundaries depend on the unit.
+def bound_in_the_way(values, mean, errors, kernel: Kernel, settings: StageSettings):
+    """(name, what shows it) of a bound of the kernel's amplitude (authors'
+    code; a variance in the curve's own unit, squared) that keeps the smoothed curve from its data,
+    so that boundaries depend on the unit; None if none does.
 
     On the upper bound: the curve (S,) is FAR of its `errors` (S,) from `values` (S,), root mean
-    square, or more, and not for want of a shorter length. On the lower: the values vary by FAR
+    square, or more. On the lower: the values vary by FAR
     errors or more, and still by less than the least amplitude.
     """
     away = float(np.sqrt(np.mean(((mean - values) / errors) ** 2)))
     spread = float(np.std(values))
-    if (kernel.amplitude == settings.amplitude_high and kernel.length > settings.length_low
-            and away >= FAR):
-        what, name = f"smoothed, it lies {away:.1f} standard errors from its data", "high"
-    elif (kernel.amplitude == settings.amplitude_low
-          and FAR * np.median(errors) <= spread < settings.amplitude_low**0.5):
-        what, name = f"its values vary by {spread:.2g} only", "low"
-    else:
-        return
+    if kernel.amplitude == settings.amplitude_high and away >= FAR:
+        return "amplitude_high", f"smoothed, it lies {away:.1f} standard errors from its data"
+    if (kernel.amplitude == settings.amplitude_low
+            and FAR * np.median(errors) <= spread < settings.amplitude_low**0.5):
+        return "amplitude_low", f"its values vary by {spread:.2g} only"
+    return None
+
+
+def warn_of_scale(kernel: Kernel, name, what):
+    """Warns that the curve's unit does not fit the kernel's bounds."""
     warnings.warn(
-        f"the curve's unit does not fit the kernel, whose amplitude ends on its bound amplitude_"
-        f"{name} = {kernel.amplitude:g}: {what}, and its boundaries may be false. Give the bounds "
-        "of StageSettings in the curve's own unit, squared, or scale the curve, its errors and "
-        "the tolerance alike", stacklevel=3)
+        f"the curve's unit does not fit the kernel, whose amplitude ends on its bound {name} = "
+        f"{kernel.amplitude:g}: {what}, and its boundaries may be false, unless the tolerance is "
+        "in the same unit. Give the bounds of StageSettings in the curve's own unit, squared, or "
+        "scale the curve, its errors and the tolerance alike", stacklevel=3)
 
 
 def slope(steps, values, log=True) -> np.ndarray:
@@ -212,14 +226,18 @@ def find_stages(llc: pd.DataFrame, loss: pd.DataFrame, settings: StageSettings =
         steps = llc.step[bad]
         warnings.warn(
             f"{bad.sum()} of {len(llc)} estimates, between steps {steps.min():,} and "
-            f"{steps.max():,}, are not sound; without them these boundaries go: "
-            f"{', '.join(f'{step:,}' for step in gone) or 'none'}", UnsoundPoints, stacklevel=2)
+            f"{steps.max():,}, are not sound; without them the boundaries are {_spell(sound[1])}, "
+            f"so that these go: {_spell(gone)}", UnsoundPoints, stacklevel=2)
         if unsound == "leave out":
             if sound[0] is None:
                 raise UserError(f"stages need at least {LEAST} checkpoints, and {(~bad).sum()} of "
                                 f"{len(llc)} are sound: measure the others with more draws")
             found = sound
     return *found, stage_table(found[1], found[0], loss, llc, prefix)
+
+
+def _spell(steps):
+    return ", ".join(f"{step:,}" for step in steps) or "none"
 
 
 def _with_boundaries(llc, settings):
@@ -230,5 +248,5 @@ def _with_boundaries(llc, settings):
 def is_unsound(health: pd.Series) -> pd.Series:
     """Which estimates failed a check that their error rests on, by their `health` (S,): empty, or
     a short reason. One that is merely IMPRECISE is sound: its error says so."""
-    words = health.fillna("").astype(str)
+    words = health.astype(object).where(health.notna(), "").astype(str)  # NaN: of an empty column
     return (words != "") & ~words.str.startswith(IMPRECISE)

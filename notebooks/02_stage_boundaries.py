@@ -43,8 +43,9 @@ import pandas as pd
 from companion import figures, results
 from companion.claims.judge import joint_of
 from companion.claims.ledger import on_tables, show
-from companion.claims.verdicts import DIFFERS, NOT_RUN
+from companion.claims.verdicts import DIFFERS, NOT_RUN, say
 from companion.figures_released import behind
+from companion.health import curve_health, say_health
 from companion.pages.boundaries import beside_paper, sensitivity
 from companion.paper_stages import find_named, paper_ends, told
 from companion.shown_tables import show_table
@@ -92,11 +93,12 @@ summary(
 # nine tenths of the paper's training and a sliver of the log axis: the second tab shows them.
 
 # %% tags=["tabs"] mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps, with the stages found as coloured bands and the paper's boundaries as ticks"}}
+marked = llc.assign(health=curve_health(llc, settings.llc))
 for name, linear in (("llc", False), ("llc_linear", True)):
-    fig = figures.llc_curve(llc, smoothed, stages, paper, evaluation, linear=linear)
+    fig = figures.llc_curve(marked, smoothed, stages, paper, evaluation, linear=linear)
     for ax, curve in zip(fig.axes, ("loss", "llc"), strict=True):
         behind(ax, curve)
-    figures.show(fig, llc, name, run.description)
+    figures.show(fig, marked, name, run.description)
 
 # %%
 def spell(steps):
@@ -107,6 +109,16 @@ def spell(steps):
 beside = beside_paper(boundaries, paper, reached)
 show_table(beside, "The paper's boundaries, and ours that are nearest on the log scale",
            units={"paper": "step", "found": "step"}, digits={"factor": 2})
+
+# %% [markdown]
+# Not every estimate passed its own checks. Where the burn-in ends on its bound, half of the draws, or R-hat is above
+# 1.05, the chains were still on their way when they ended. Such points are drawn open. Their errors say nothing of
+# how far they are from where the chains would come to rest; [what the curve measures](16_what_the_curve_measures)
+# does. The stages above are those of all points.
+
+# %%
+for line in say_health(llc, evaluation, settings.llc, rule):
+    say("-", line)
 
 # %% [markdown]
 # ## Table 1, the regression half

@@ -40,6 +40,7 @@ from companion.artefact import predicted_shift
 from companion.claims.ledger import show
 from companion.claims.table_rows import brownian_share, composition_baseline
 from companion.claims.verdicts import onset, say
+from companion.health import curve_health, say_health
 from companion.pages import costs
 from companion.pages.coloured_text import context_of, show_text
 from companion.paper_stages import find_named, paper_ends, told
@@ -106,10 +107,11 @@ def pick(table, columns):
 # paper's rate and batches. The bands end where this curve rests, by the paper's rule.
 
 # %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps, with the stages found as coloured bands and the paper's boundaries as ticks"}}
+marked = llc.assign(health=curve_health(llc, settings.llc))
 fig = figures.llc_curve(
-    llc, smoothed, stages, ends, behaviour, loss_unit="nats a token"
+    marked, smoothed, stages, ends, behaviour, loss_unit="nats a token"
 )
-figures.show(fig, llc, "llc", run.description)
+figures.show(fig, marked, "llc", run.description)
 
 # %%
 say(
@@ -118,6 +120,8 @@ say(
     f"most {llc.mcse.max():.1f}; chains that escaped: {llc.escaping.sum()}, diverged: "
     f"{llc.diverged.sum()}"
 )
+for line in say_health(llc, behaviour, settings.llc, settings.stages):
+    say(line)
 show_table(stages, "What each stage changes", units={"loss_change": "nats"},
            digits={"loss_change": 3, "loss_se": 3, "llc_change": 1, "llc_se": 1})
 

@@ -35,6 +35,7 @@ from companion import figures, results_language
 from companion import figures_development as draw
 from companion.claims.ledger import show
 from companion.claims.verdicts import onset, say
+from companion.health import curve_health, say_health
 from companion.paper_stages import find_named, paper_ends
 from companion.shown_tables import show_table
 from companion.summary import summary
@@ -76,10 +77,13 @@ summary(
 # ## The curve and its stages
 
 # %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps of the one-layer model, with the stages found as coloured bands"}}
-fig = figures.llc_curve(llc, smoothed, stages, {}, behaviour, loss_unit="nats a token")
-figures.show(fig, llc, "llc_one_layer", run.description)
+marked = llc.assign(health=curve_health(llc, settings.llc))
+fig = figures.llc_curve(marked, smoothed, stages, {}, behaviour, loss_unit="nats a token")
+figures.show(fig, marked, "llc_one_layer", run.description)
 
 # %%
+for line in say_health(llc, behaviour, settings.llc, settings.stages):
+    say(line)
 show_table(stages, "What each stage changes", units={"loss_change": "nats"},
            digits={"loss_change": 3, "loss_se": 3, "llc_change": 1, "llc_se": 1})
 say(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from devlib.errors import UserError
+from devlib.errors import UnsoundPoints, UserError
 from devlib.process import Kernel
 from devlib.settings import StageSettings
 from devlib.stages import (
@@ -178,10 +178,62 @@ def test_a_table_of_the_loss_without_a_stage_s_end():
         find_stages(llc, loss[loss.step != llc.step.iloc[-1]], StageSettings(restarts=0))
 
 
-@pytest.mark.parametrize("scale, end", [(100.0, "high"), (1e-4, "low")])
+# ---------------------------------------------------------------------- estimates not sound
+
+
+def ill(first, last, words="R-hat 1.2"):
+    """The two-step curve, flat from its second step on, whose estimates between two places sag by
+    30: a third stage that is not there, and a note that they are not sound."""
+    llc, loss = tables(STEPS[::2])
+    places = np.arange(len(llc))
+    sag = 30 * np.exp(-((places - (first + last) / 2) / (last - first) * 3) ** 2)
+    inside = (places >= first) & (places <= last)
+    return llc.assign(llc=llc.llc - sag * inside, health=np.where(inside, words, "")), loss
+
+
+def test_boundaries_that_rest_on_unsound_estimates_are_said_and_can_be_left_out():
+    settings = StageSettings(restarts=0)
+    llc, loss = ill(56, 76)
+    sound = find_stages(*tables(STEPS[::2]), settings)[1]
+    with pytest.warns(UnsoundPoints, match=r"21 of \d+ estimates, between steps") as said:
+        everything = find_stages(llc, loss, settings)
+    assert set(everything[1]) - set(sound)  # what the sag makes
+    gone = [step for step in everything[1] if min(abs(np.log1p(step) - np.log1p(other))
+                                                  for other in sound) > 0.35]
+    assert str(said[0].message).endswith("these go: " + ", ".join(f"{step:,}" for step in gone))
+    with pytest.warns(UnsoundPoints):
+        curve, boundaries, stages = find_stages(llc, loss, settings, unsound="leave out")
+    expected = find_stages(llc[llc.health == ""], loss, settings)
+    assert boundaries == expected[1] and not set(gone) & set(boundaries)
+    np.testing.assert_array_equal(curve.mean, expected[0].mean)
+    pd.testing.assert_frame_equal(stages, expected[2])
+
+
+@pytest.mark.parametrize("words", ["", np.nan, "imprecise: ESS 90"])
+def test_sound_estimates_are_used_without_a_word(words):
+    settings, (llc, loss) = StageSettings(restarts=0), tables(STEPS[::4])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = find_stages(llc.assign(health=words), loss, settings, unsound="leave out")
+    assert found[1] == find_stages(llc, loss, settings)[1]
+
+
+def test_too_few_sound_estimates():
+    llc, loss = tables(STEPS[::20])
+    llc["health"] = ["", "", "", *["R-hat 1.2"] * (len(llc) - 3)]
+    settings = StageSettings(restarts=0)
+    with pytest.warns(UnsoundPoints, match="without them the boundaries are none"):
+        find_stages(llc, loss, settings)
+    with pytest.warns(UnsoundPoints), pytest.raises(UserError, match="at least 4 checkpoints, a"):
+        find_stages(llc, loss, settings, unsound="leave out")
+    with pytest.raises(UserError, match="unsound must be 'say' or 'leave out'"):
+        find_stages(llc, loss, settings, unsound="ignore")
+
+
+@pytest.mark.parametrize("scale, end", [(100.0, "high"), (1e4, "high"), (1e-4, "low")])
 def test_a_curve_in_another_unit(scale, end):
     """With the kernel's bounds in the same unit it has the same boundaries; with the authors' it
-    says that they are not to be trusted."""
+    says that they do not fit, and has the same boundaries too."""
     settings, (llc, loss) = StageSettings(restarts=0), tables()
     wanted, other = (replace(
         settings, tolerance=scale * settings.tolerance, amplitude_low=factor * 1e-3,
@@ -190,8 +242,11 @@ def test_a_curve_in_another_unit(scale, end):
         warnings.simplefilter("error")
         expected = find_stages(llc, loss, settings)[1]
         assert find_stages(tables(scale=scale)[0], loss, wanted)[1] == expected != []
-    with pytest.warns(UserWarning, match=f"its bound amplitude_{end} = .* boundaries may be false"):
-        find_stages(tables(scale=scale)[0], loss, other)
+    with pytest.warns(UserWarning, match=f"its bound amplitude_{end} = .* may be false") as said:
+        found = find_stages(tables(scale=scale)[0], loss, other)[1]
+    assert found == expected and len(said) == 1
+    with pytest.warns(UserWarning, match="may be false"):  # the tolerance of another unit
+        find_stages(tables(scale=scale)[0], loss, StageSettings(restarts=0))
 
 
 @pytest.mark.parametrize("values, error", [

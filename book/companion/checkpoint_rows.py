@@ -1,17 +1,15 @@
 """What is estimated at one checkpoint, as rows of a table over training: the LLC (Fig. 1, Fig. 3)
 and the Hessian (B.5)."""
 
-import math
-
 import pandas as pd
 
+from companion.health import row_health
 from devlib.hessian import Hessian, spectral_density, top_eigenpairs, trace
 from devlib.llc.estimate import estimate_llc
-from devlib.llc.precision import MIN_ESS, TEST_RHAT, estimate_to_precision
+from devlib.llc.precision import estimate_to_precision
 from devlib.rng import generator
 from devlib.sampling import SGLD, sample_chains
 from devlib.settings import HessianSettings, LLCSettings
-from devlib.stages import IMPRECISE
 
 
 def llc_row(loss, params, data, llc: LLCSettings, seed, also=None, **options) -> dict:
@@ -41,31 +39,6 @@ def llc_row(loss, params, data, llc: LLCSettings, seed, also=None, **options) ->
             **({} if also is None else also(draws)),
             **{f"chain_{chain}": mean for chain, mean in
                zip(draws.healthy, estimate.chain_means, strict=True)}}
-
-
-def row_health(row, llc: LLCSettings) -> str:
-    """What is wrong with an estimate, in a few words; empty where nothing is. From what every row
-    of an LLC table holds and the settings of its chains, so that tables from before there was such
-    a column have it too. In order: chains that escaped or diverged; a burn-in, found from the
-    trace, that ends on its bound, half of the draws; R-hat above the limit of
-    `estimate_to_precision`. Where none of these fails but the precision asked for was not reached,
-    or the ESS is below 200 where none was, it begins with "imprecise" (devlib.stages)."""
-    unmet = [f"{row[name]:.0f} {name}" for name in ("escaping", "diverged") if row[name]]
-    if llc.burn_in is None and row["burn_in"] >= row["draws"] // 2:
-        unmet.append("burn-in at its bound")
-    if not (row["rhat"] <= TEST_RHAT or row["mcse"] == 0):
-        unmet.append(f"R-hat {row['rhat']:.2f}")
-    if llc.precision is not None and not row["mcse"] <= llc.precision * abs(row["llc"]):
-        unmet.append(f"{IMPRECISE}: error {row['mcse'] / (abs(row['llc']) or math.nan):.1%}")
-    elif not (row["ess"] >= MIN_ESS or row["mcse"] == 0):
-        unmet.append(f"{IMPRECISE}: ESS {row['ess']:.0f}")
-    return ", ".join(unmet)
-
-
-def curve_health(table: pd.DataFrame, llc: LLCSettings) -> pd.Series:
-    """The `row_health` of each row of an LLC table."""
-    return pd.Series([row_health(row, llc) for row in table.to_dict("records")], table.index,
-                     dtype=str)
 
 
 def hessian_row(loss, params, data, settings: HessianSettings, seed, **options) -> dict:

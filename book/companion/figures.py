@@ -15,6 +15,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from companion.site import data_links
+from devlib.stages import is_unsound
 
 # Okabe and Ito's eight colours, told apart by every kind of colour vision.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -185,7 +186,8 @@ def per_position(steps, values: pd.DataFrame, floors, ylabel) -> Figure:
 def llc_curve(llc: pd.DataFrame, smooth, stages: pd.DataFrame, paper: dict,
               loss: pd.DataFrame, loss_unit="squared target units", linear=False) -> Figure:
     """Fig. 1: test loss above, LLC with two standard errors and its smooth curve below, stages
-    as bands behind both, the paper's boundaries as ticks. By log time, or by `linear`."""
+    as bands behind both, the paper's boundaries as ticks. By log time, or by `linear`. Where the
+    table has a column `health`, estimates that are not sound by it are drawn open."""
     fig, (top, bottom) = figure(2, 1, height=6.2, sharex=True)
     last = loss.step.max()
     top.set_xlim(0, last)
@@ -193,8 +195,12 @@ def llc_curve(llc: pd.DataFrame, smooth, stages: pd.DataFrame, paper: dict,
     top.fill_between(loss.step, loss.loss - 2 * loss.loss_se, loss.loss + 2 * loss.loss_se,
                      color=BLUE, alpha=0.25, lw=0)
     top.set_ylabel(f"test loss\n({loss_unit})")
-    bottom.errorbar(llc.step, llc.llc, 2 * llc.mcse, color=VERMILLION, fmt="o", ms=3.5, lw=1.1,
-                    capsize=2, label="estimate, 2 standard errors")
+    bad = is_unsound(llc.health) if "health" in llc else llc.llc.isna()
+    for part, face, label in ((llc[~bad], VERMILLION, "estimate, 2 standard errors"),
+                              (llc[bad], "white", "not sound: a check of its error failed")):
+        if len(part):
+            bottom.errorbar(part.step, part.llc, 2 * part.mcse, color=VERMILLION, fmt="o", ms=3.5,
+                            mfc=face, lw=1.1, capsize=2, label=label)
     bottom.plot(smooth.steps, smooth.mean, color=BLACK, lw=1.2, label="smoothed")
     bottom.set_ylabel("LLC (no unit)")
     bottom.legend(fontsize=9, loc="lower right")

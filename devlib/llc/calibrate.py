@@ -113,10 +113,9 @@ def calibrate(loss, params, data, *, batch_size, nbeta=None, eps=EPS, gammas=GAM
     the bias is above the precision ("biased"), the next smaller eps is tried.
 
     The spring alone relaxes in 2 / (eps gamma) draws, and five times as many are the least. Where
-    they are more than `cap_draws`, or chains as long do not come to rest, the setting is "too
-    slow", the former without any sampling; smaller steps are slower still, and the next gamma is
-    tried. So it is after a chain that escapes. Estimates with a standard error above `tolerance`
-    of their size agree with anything, and count as "too noisy".
+    they are more than `cap_draws` (then nothing is sampled), or chains as long do not come to
+    rest, the setting is "too slow", and as after one that escapes, the next gamma is tried.
+    Estimates with a standard error above `tolerance` of their size count as "too noisy".
 
     Raises NotCalibrated, with what every setting showed, if none passes.
     """
@@ -139,17 +138,16 @@ def calibrate(loss, params, data, *, batch_size, nbeta=None, eps=EPS, gammas=GAM
     for column in grid:
         larger = None
         for sampler in column:
-            row = _trial((loss, params, data), sampler, draws, tolerance, cap_draws,
-                         options | {"seed": seed})
+            row = _trial((loss, params, data), sampler, draws, tolerance, cap_draws, seed, options)
             rows.append(row)
             if row.status in (ESCAPING, SLOW):
                 break
             if larger is not None and larger.status == row.status == OK and _agree(row, larger):
-                done = _test((loss, params, data), larger, draws, precision, cap_draws, options
-                             | {"seed": stream_seed(seed, "test of the proposal")})
+                done = _test((loss, params, data), larger, draws, precision, cap_draws, seed,
+                             options)
                 if isinstance(done, OnDemand) and done.reached:
-                    return _propose(larger, row, pd.DataFrame(rows).reset_index(drop=True), done,
-                                    batch_size)
+                    table = pd.DataFrame(rows).reset_index(drop=True)
+                    return _propose(larger, row, table, done, batch_size)
                 larger["status"] = _failure(done, precision)
                 if larger.status == SLOW:
                     break
@@ -165,19 +163,19 @@ def calibrate(loss, params, data, *, batch_size, nbeta=None, eps=EPS, gammas=GAM
         "add smaller eps")
 
 
-def _trial(problem, sampler, draws, tolerance, cap_draws, options) -> pd.Series:
+def _trial(problem, sampler, draws, tolerance, cap_draws, seed, options) -> pd.Series:
     """The row of one setting: from `draws` draws a chain, or from none where the spring is known
     not to relax in `cap_draws`."""
     if cap_draws < RELAXATIONS * sampler.relaxation() < math.inf:
         return pd.Series({name: math.nan for name in COLUMNS} | {
             "eps": sampler.eps, "nbeta": sampler.nbeta, "gamma": sampler.gamma, "status": SLOW})
-    row = sweep(*problem, [sampler], draws=draws, **options).iloc[0]
+    row = sweep(*problem, [sampler], draws=draws, seed=seed, **options).iloc[0]
     if row.status == OK and not row.mcse <= tolerance * abs(row.llc):
         row["status"] = NOISY
     return row
 
 
-def _test(problem, row, draws, precision, cap_draws, options):
+def _test(problem, row, draws, precision, cap_draws, seed, options):
     """The OnDemand of chains to the precision promised, at least as long as the spring needs; or
     ChainDiverged."""
     sampler = SGLD(row.eps, row.nbeta, row.gamma)
@@ -185,7 +183,8 @@ def _test(problem, row, draws, precision, cap_draws, options):
     block = max(draws, math.ceil(needed) if math.isfinite(needed) else 0)
     try:
         return estimate_to_precision(*problem, sampler, precision=precision, cap_draws=cap_draws,
-                                     block=block, warn=False, **options)
+                                     block=block, warn=False,
+                                     seed=stream_seed(seed, "test of the proposal"), **options)
     except ChainDiverged as error:
         return error
 

@@ -50,7 +50,8 @@ class Doubled(_Beside):
     the first one's batch, and as noise (xi_1 + xi_2) / sqrt(2), so that sqrt(2 eps) times it is
     what the run's two steps add. Both then stay close where the potential draws paths together,
     and the mean difference of their losses is the bias of the smaller step, to first order in it:
-    a chain's mean is off by c eps + O(eps^2), and 2 c eps - c eps = c eps (Richardson)."""
+    a chain's mean is off by c eps + O(eps^2), and 2 c eps - c eps = c eps (Richardson). A moving
+    preconditioner counts its window in steps, so that here it spans twice the time."""
 
     def __init__(self, run):
         super().__init__(run, sampler=replace(run.sampler, eps=2 * run.sampler.eps))

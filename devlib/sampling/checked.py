@@ -19,6 +19,7 @@ from devlib.fast import Uncompiled
 from devlib.sampling.given import NAMED, problem_of
 from devlib.sampling.model import check_problem, per_sample_losses
 
+SLOWEST = 1_000  # draws in which the slowest direction relaxes that rounding has to leave alone
 SIZE_TOLERANCE = 1e-2  # a batch of another size may go through other kernels, in bfloat16 even
 
 
@@ -75,9 +76,16 @@ def first_losses(loss, params, data) -> torch.Tensor:
 
 def check_rounding(w, init_loss, sampler):
     """Raises UserError where the precision of w0 (P,) is too coarse for the chain: in 16 bits;
-    where rounding adds more than a hundredth to the noise of a step; and where the rounding of the
-    mean loss, `init_loss` at w0, moves nbeta times it by a twentieth of what a regular model of
-    as many parameters has, P / 2."""
+    where rounding loses its drift; and where the rounding of the mean loss, `init_loss` at w0,
+    moves nbeta times it by a twentieth of what a regular model of as many parameters has, P / 2.
+
+    The drift is lost first: w - eps / 2 (..) is rounded before the noise is added, so that what is
+    below half the spacing s of numbers as large as w leaves no trace, and the chain spreads as if
+    nothing held it. In a direction that relaxes in R draws, curvature 2 / (eps R), the drift's
+    standard deviation is sqrt(eps / (2 R)). It has to be above s for R up to SLOWEST: eps >
+    2 SLOWEST s^2. A quadratic at nbeta h = 1e7 about w = (1, -2, 1.5, 4), LLC 2, has 1.99 in
+    float32 at eps = 1e-9, 2.21 at 1e-10 and 7.6 at 1e-11, with a noise at all three far above
+    what rounding adds."""
     kind, rounding = str(w.dtype).removeprefix("torch."), torch.finfo(w.dtype).eps
     if rounding > torch.finfo(torch.float32).eps:
         raise UserError(f"a chain in {kind} loses its steps to rounding: give the parameters in "
@@ -85,7 +93,7 @@ def check_rounding(w, init_loss, sampler):
     spacing = rounding * 2 ** w.double().abs().log2().floor()  # of numbers as large as w
     noise = sampler.eps / getattr(sampler, "floor", 1.0)  # at most, of the preconditioned one
     more = "give the model and the data in float64 (model.double()), or take "
-    if spacing.square().mean() / 12 > noise / 100:
+    if 2 * SLOWEST * spacing.square().mean() > noise:
         raise UserError(f"eps = {sampler.eps:g} makes steps that the rounding of the parameters in "
                         f"{kind} swallows: {more}a larger eps")
     moved = sampler.nbeta * rounding / 2 * abs(init_loss)

@@ -14,6 +14,7 @@ from devlib.hessian import Hessian
 from devlib.llc.calibrate import calibrate
 from devlib.sampling import SGLD, Chains, RMSpropSGLD, per_sample_losses, sample_chains
 from devlib.sampling.checked import check_loss
+from devlib.sampling.sgld import sgld_step
 
 SAMPLER = SGLD(eps=1e-2, nbeta=10.0, gamma=1.0)
 
@@ -308,6 +309,7 @@ def regression_at_truth(dtype, noise=0.0):
     (torch.float16, SGLD(1e-3, 20.0, 1.0), 0, "a chain in float16 loses its steps"),
     (torch.float32, SGLD(1e-13, 20.0, 1.0), 0, "eps = 1e-13 makes steps that the rounding"),
     (torch.float64, SGLD(1e-31, 20.0, 1.0), 0, "eps = 1e-31 makes steps that the rounding"),
+    (torch.float32, SGLD(1e-10, 1e7, 1.0), 0, "eps = 1e-10 makes steps that the rounding"),
     (torch.float32, SGLD(1e-7, 1e7, 1.0), 1, r"nbeta = 1e\+07 times the rounding of a loss")])
 def test_what_rounding_would_drown(dtype, sampler, noise, match):
     with pytest.raises(UserError, match=f"{match}.*(float32|float64)"):
@@ -317,9 +319,36 @@ def test_what_rounding_would_drown(dtype, sampler, noise, match):
 @pytest.mark.parametrize("dtype, sampler, noise", [
     (torch.float32, SGLD(1e-3, 20.0, 1.0), 1), (torch.float64, SGLD(1e-7, 1e7, 1.0), 1),
     (torch.float32, SGLD(1e-7, 1e7, 1.0), 0), (torch.float64, SGLD(1e-20, 20.0, 1.0), 0),
+    (torch.float32, SGLD(1e-9, 1e7, 1.0), 0), (torch.float64, SGLD(1e-10, 1e7, 1.0), 0),
     (torch.float32, RMSpropSGLD(1e-13, 20.0, 1.0, floor=1e-6), 0)])
 def test_what_rounding_leaves(dtype, sampler, noise):
     assert np.isfinite(run(*regression_at_truth(dtype, noise), sampler).losses).all()
+
+
+def drift_lost(eps, draws, chains=64):
+    """(LLC, its standard error over chains) of SGLD in float32 on 1/2 sum (w - w0)^2 at nbeta =
+    1e7, begun at rest: the update (8) in the library's own order of rounding."""
+    gen, w0 = torch.Generator().manual_seed(0), torch.tensor([1.0, -2.0, 1.5, 4.0])
+    sampler = SGLD(eps, 1e7, 0.0)
+    w = w0 + torch.randn(chains, 4, generator=gen) / 1e7**0.5
+    losses = []
+    for _ in range(draws):
+        losses.append(1e7 * (w - w0).double().square().sum(1) / 2)
+        w = sgld_step(w, w - w0, w0, torch.randn(chains, 4, generator=gen), sampler)
+    means = torch.stack(losses).mean(0)
+    return float(means.mean()), float(means.std() / chains**0.5)
+
+
+def test_rounding_leaves_the_drift_or_the_step_is_refused():
+    """The exact answer in float32 at a step that is let through, and far from it, as rounding
+    takes the drift away, at one that is refused."""
+    def exact(eps):
+        return 4 / 2 / (1 - eps * 1e7 / 4)
+
+    mean, error = drift_lost(1e-9, 4000)
+    assert abs(mean - exact(1e-9)) < 4 * error
+    mean, error = drift_lost(2e-11, 20_000)
+    assert mean - exact(2e-11) > 4 * error
 
 
 def test_factors_in_bfloat16_of_weights_in_float32():
