@@ -37,6 +37,7 @@ import torch
 
 import devlib
 from companion.pages import own_model
+from companion.summary import summary
 from devlib.errors import UserError
 from devlib.llc.response import influence
 
@@ -49,13 +50,20 @@ pd.options.display.max_colwidth = None
 # Noisy images with one bright column of six. The net has batch norm and dropout and stands in training mode, as
 # training left it.
 
-# %%
+# %% tags=["show-input"]
 net, checkpoints = own_model.trained(seed)
 x, y = own_model.bars(seed=seed)
 before = {name: value.clone() for name, value in net.state_dict().items()}
 
-found = devlib.measure(net, (x, y), loss=torch.nn.CrossEntropyLoss(), batch_size=64, precision=0.1,
-                       cap_draws=400, seed=seed)
+found = devlib.measure(
+    net,
+    (x, y),
+    loss=torch.nn.CrossEntropyLoss(),
+    batch_size=64,
+    precision=0.1,
+    cap_draws=400,
+    seed=seed,
+)
 print(found)
 
 # %% [markdown]
@@ -65,19 +73,39 @@ print(found)
 # estimates, and what was not reached. Such an answer is no measurement yet. A larger step makes these chains forget
 # sooner.
 
-# %%
-longer = devlib.measure(net, (x, y), loss=torch.nn.CrossEntropyLoss(), batch_size=64, precision=0.1,
-                        eps=3e-3, cap_draws=1600, seed=seed)
+# %% tags=["show-input"]
+longer = devlib.measure(
+    net,
+    (x, y),
+    loss=torch.nn.CrossEntropyLoss(),
+    batch_size=64,
+    precision=0.1,
+    eps=3e-3,
+    cap_draws=1600,
+    seed=seed,
+)
 print(longer)
 
 # %% [markdown]
 # The model is in eval mode while it is measured. Afterwards all is as it was: weights, running means, modes.
 
-# %%
-assert net.training and all(torch.equal(before[name], value)
-                            for name, value in net.state_dict().items())
+# %% tags=["show-input"]
+assert net.training and all(
+    torch.equal(before[name], value) for name, value in net.state_dict().items()
+)
 sampler = longer.draws.sampler
 print(f"eps {sampler.eps:g}, nbeta {sampler.nbeta:.2f}, gamma {sampler.gamma:g}")
+
+# %% tags=["summary", "remove-input"]
+summary(
+    "The LLC can be estimated for any model with a differentiable loss, by SGLD chains "
+    "(Section 4, A.3).",
+    [
+        "One call measures a module, its data and its loss, and prints one line with "
+        "the estimate, its error and its health.",
+        f"A small convolutional net, precision 10 % asked for: {longer}.",
+    ],
+)
 
 # %% [markdown]
 # ## What may be given
@@ -96,7 +124,8 @@ print(f"eps {sampler.eps:g}, nbeta {sampler.nbeta:.2f}, gamma {sampler.gamma:g}"
 # Parameters with `requires_grad=False` stay, tied ones move as one. What would give a wrong number without a word is
 # refused in one line before the first draw:
 
-# %%
+
+# %% tags=["show-input"]
 def of_output(function):
     return lambda model, batch: function(model(batch[0]), batch[1])
 
@@ -105,10 +134,15 @@ cross_entropy = torch.nn.functional.cross_entropy
 wrong = {
     "a mean": of_output(cross_entropy),
     "a loss of the batch": of_output(
-        lambda out, y: cross_entropy(out - out.mean(0), y, reduction="none")),
+        lambda out, y: cross_entropy(out - out.mean(0), y, reduction="none")
+    ),
     "a random loss": of_output(
-        lambda out, y: cross_entropy(torch.nn.functional.dropout(out), y, reduction="none")),
-    "a constant": of_output(lambda out, y: out.detach()[:, 0])}
+        lambda out, y: cross_entropy(
+            torch.nn.functional.dropout(out), y, reduction="none"
+        )
+    ),
+    "a constant": of_output(lambda out, y: out.detach()[:, 0]),
+}
 for name, loss in wrong.items():
     try:
         devlib.measure(net, (x, y), loss=loss)
@@ -122,16 +156,25 @@ for name, loss in wrong.items():
 # Random weights, tokens as a dictionary, and one block's attention alone. Its embedding is its unembedding too; both
 # stay tied.
 
-# %%
+# %% tags=["show-input"]
 gpt2, tokens = own_model.hugging_face(seed), own_model.texts(seed=seed)
 if gpt2 is None:
     print("transformers is not installed here")
 else:
     data = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
-    quick = {"loss": devlib.next_token, "batch_size": 32, "chains": 2, "cap_draws": 60,
-             "vectorised": False, "seed": seed}
+    quick = {
+        "loss": devlib.next_token,
+        "batch_size": 32,
+        "chains": 2,
+        "cap_draws": 60,
+        "vectorised": False,
+        "seed": seed,
+    }
     for only in (None, "transformer.h.1.attn.*"):
-        print(f"{only or 'all weights'}: {devlib.measure(gpt2, data, only=only, **quick)}\n")
+        print(
+            f"{only or 'all weights'}: "
+            f"{devlib.measure(gpt2, data, only=only, **quick)}\n"
+        )
     assert gpt2.lm_head.weight is gpt2.transformer.wte.weight
 
 # %% [markdown]
@@ -142,7 +185,7 @@ else:
 # The bridges of TransformerLens 4 lend their parameters to modules of other names. All of them are the user's own
 # afterwards.
 
-# %%
+# %% tags=["show-input"]
 bridge = own_model.transformer_lens(seed)
 if bridge is None:
     print("transformer_lens is not installed here")
@@ -160,14 +203,31 @@ else:
 # draws are the Bayesian influence function: how the loss of one sample answers when another gets more weight. Each
 # has its Monte Carlo error.
 
-# %%
+# %% tags=["show-input"]
 images, columns = own_model.bars(samples=6, seed=seed + 1)
-watched = devlib.measure(net, (x, y), loss=torch.nn.CrossEntropyLoss(), batch_size=64, eps=3e-3,
-                         cap_draws=400, observables={"six": (images, columns)}, every=5, seed=seed)
+watched = devlib.measure(
+    net,
+    (x, y),
+    loss=torch.nn.CrossEntropyLoss(),
+    batch_size=64,
+    eps=3e-3,
+    cap_draws=400,
+    observables={"six": (images, columns)},
+    every=5,
+    seed=seed,
+)
 answer = influence(watched.observed["six"])
 table = pd.DataFrame(
-    [{"sample": i, "column": int(columns[i]), "influence on itself": answer.values[i, i],
-      "error": answer.mcse[i, i]} for i in range(6)])
+    [
+        {
+            "sample": i,
+            "column": int(columns[i]),
+            "influence on itself": answer.values[i, i],
+            "error": answer.mcse[i, i],
+        }
+        for i in range(6)
+    ]
+)
 print(table.to_string(index=False, float_format="{:.2g}".format))
 assert (table["influence on itself"] < 0).all()
 
@@ -181,10 +241,23 @@ assert (table["influence on itself"] < 0).all()
 # health. `curve.stages()` cuts it into stages by the rule of [stage boundaries](02_stage_boundaries), where the
 # checkpoints are dense enough to show any.
 
-# %%
-curve = devlib.llc_curve(net, checkpoints, (x, y), loss=torch.nn.CrossEntropyLoss(), batch_size=64,
-                         chains=2, eps=3e-3, cap_draws=100, seed=seed)
-print(curve.table.drop(columns=["eps", "draws", "loss_se"]).round(3).to_string(index=False))
+# %% tags=["show-input"]
+curve = devlib.llc_curve(
+    net,
+    checkpoints,
+    (x, y),
+    loss=torch.nn.CrossEntropyLoss(),
+    batch_size=64,
+    chains=2,
+    eps=3e-3,
+    cap_draws=100,
+    seed=seed,
+)
+print(
+    curve.table.drop(columns=["eps", "draws", "loss_se"])
+    .round(3)
+    .to_string(index=False)
+)
 assert (curve.table.loss.diff().dropna() < 0).all()
 smoothed, boundaries, stages = curve.stages()
 print("\nboundaries:", boundaries)
@@ -199,12 +272,28 @@ print("\nboundaries:", boundaries)
 # the loss of $w_0$ is taken on each drawn batch, where it subtracts the batch's own noise as well, and its mean carries
 # an error. `whole_set=False` asks for that.
 
-# %%
-drawn = devlib.measure(net, (x, y), loss=torch.nn.CrossEntropyLoss(), batch_size=16, eps=1e-3,
-                       cap_draws=60, whole_set=False, seed=seed)
+# %% tags=["show-input"]
+drawn = devlib.measure(
+    net,
+    (x, y),
+    loss=torch.nn.CrossEntropyLoss(),
+    batch_size=16,
+    eps=1e-3,
+    cap_draws=60,
+    whole_set=False,
+    seed=seed,
+)
 print(f"loss of w0: {drawn.draws.init_loss:.4f} +- {drawn.draws.init_loss_se:.4f}")
-whole = devlib.measure(net, (x, y), loss=torch.nn.CrossEntropyLoss(), batch_size=16, eps=1e-3,
-                       cap_draws=60, whole_set=True, seed=seed)
+whole = devlib.measure(
+    net,
+    (x, y),
+    loss=torch.nn.CrossEntropyLoss(),
+    batch_size=16,
+    eps=1e-3,
+    cap_draws=60,
+    whole_set=True,
+    seed=seed,
+)
 print(f"on the whole set: {whole.draws.init_loss:.4f}")
 assert abs(drawn.draws.init_loss - whole.draws.init_loss) < 4 * drawn.draws.init_loss_se
 
@@ -215,7 +304,7 @@ assert abs(drawn.draws.init_loss - whole.draws.init_loss) < 4 * drawn.draws.init
 #
 # ## Beside other libraries
 #
-# By their READMEs and docstrings in the release named, read in November 2026; *not found* means not found there, and
+# By their READMEs, docstrings and, where these are silent, sources in the release named, read in November 2026; *not found* means not found there, and
 # is no test of their code. devinterp is the authors' own library.
 
 # %% tags=["hide-input"]

@@ -36,15 +36,21 @@ if "google.colab" in sys.modules:  # fetch what this page needs; elsewhere, do n
 preset: str = "published"  # the scale: smoke, laptop, published or paper
 seed: int = 1  # of initialisation, batches, test set and chains
 recompute: bool = False  # compute anew instead of reading stored tables
-reuse: bool = False  # with recompute: measure the committed checkpoints instead of training
+reuse: bool = (
+    False  # with recompute: measure the committed checkpoints instead of training
+)
 
 # %% tags=["hide-input"]
 import math
 
 import numpy as np
+import pandas as pd
 
 from companion import figures, presets, results
+from companion.claims.verdicts import say
 from companion.pages import curve, curve_figures
+from companion.shown_tables import show_table
+from companion.summary import summary
 from devlib.boundaries import Rule
 from devlib.steps import nearest_each
 
@@ -53,11 +59,44 @@ run = results.regression(preset, seed, recompute, reuse=reuse)
 found = results.protocols(preset, seed, recompute, reuse=reuse)
 llc, evaluation = run["llc"], run["evaluation"]
 nbeta, gamma = settings.llc.nbeta, settings.llc.gamma
-nothing = settings.task.task_dim + settings.task.noise_variance  # the loss of predicting zero
+nothing = (
+    settings.task.task_dim + settings.task.noise_variance
+)  # the loss of predicting zero
 reached = int(llc.step.max())
 part = found["estimates"]
-print(f"{part.step.nunique()} checkpoints up to step {reached:,}; from each start {chosen.chains} chains "
-      f"of {chosen.draws} draws, batch {chosen.batch}; the first {chosen.burn_in} are burn-in.")
+ours = curve.chain_loss(llc, nbeta)
+released = curve.released("chain_loss")
+LAST = 40_404  # the last step at which all released chains have forgotten
+early, released_early = ours[ours.step <= LAST], released[released.step <= LAST]
+plateaus = curve.released_plateaus()
+r = plateaus[plateaus.curve == "correlation to 40404"].value
+own = np.corrcoef(llc.llc[early.index], -early.loss)[0, 1]
+both = curve.with_meeting(part[part.protocol == "equilibrium"])
+published = part[part.protocol == "as published"]
+local = curve.with_meeting(part[part.protocol == "local"])
+local = curve.with_retained(local, nothing)
+apart = sorted(both[~both.meet].step.unique())
+agree = sorted(both[both.meet].step.unique())
+
+# %% tags=["summary", "remove-input"]
+summary(
+    "The LLC is a measure of the degeneracy of the loss near the checkpoint: it is "
+    "estimated by a chain that a spring holds there (Section 4, A.3).",
+    [
+        f"Up to step {min(LAST, reached):,} chains of the paper's settings end at one "
+        f"loss, {early.chain_loss.mean():.2f} ± {early.chain_loss.std():.2f}, "
+        f"wherever they start. Predicting zero has {nothing:.3f}. The curve is the test "
+        "loss "
+        f"upside down: r = {r.min():.5f} or more in all five released seeds, {own:.5f} "
+        "here.",
+        f"Started from two places, chains agree at {len(agree)} of "
+        f"{both.step.nunique()} checkpoints. They part at: "
+        f"{', '.join(f'{step:,}' for step in apart) or 'none'}.",
+        "With a spring that follows the weights and a stable step, chains keep "
+        f"{local.retained.min():.0%} to {local.retained.max():.0%} of what the model "
+        "knows, and the LLC is another curve.",
+    ],
+)
 
 # %% [markdown]
 # ## Where the chains end
@@ -67,26 +106,37 @@ print(f"{part.step.nunique()} checkpoints up to step {reached:,}; from each star
 # dashed line.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Mean loss of the chains over training: a flat line above the loss of predicting zero until step 40,000, while the loss of the model falls from 4.3 to 1.9; after that the chains' loss falls too"}}
-ours = curve.chain_loss(llc, nbeta)
-released = curve.released("chain_loss")
-fig = curve_figures.chain_loss(ours, released, {"predicting zero": nothing},
-                               "loss (squared target units)")
+fig = curve_figures.chain_loss(
+    ours, released, {"predicting zero": nothing}, "loss (squared target units)"
+)
 figures.show(fig, ours, "chain_loss", run.description)
 
 # %% tags=["hide-input"]
-LAST = 40_404  # the last step at which all released chains have forgotten
-early, released_early = ours[ours.step <= LAST], released[released.step <= LAST]
-plateaus = curve.released_plateaus()
-r = plateaus[plateaus.curve == "correlation to 40404"].value
 slope = plateaus[plateaus.curve == "slope to 40404"].value
-own = np.corrcoef(llc.llc[early.index], -early.loss)[0, 1]
-print(f"Up to step {min(LAST, reached):,}:\n"
-      f"  mean loss of the chains, released seeds: {released_early['mean'].mean():.3f}, every seed and step "
-      f"within {released_early.least.min():.3f} to {released_early.greatest.max():.3f}\n"
-      f"  ours: {early.chain_loss.mean():.3f} +- {early.chain_loss.std():.3f} (sd over checkpoints)\n"
-      f"  corr(LLC, -loss), released seeds: {r.min():.5f} to {r.max():.5f}; ours: {own:.5f}\n"
-      f"  slope of the LLC against -loss, released: {slope.min():.1f} to {slope.max():.1f}; "
-      f"nbeta is {nbeta:.1f}")
+show_table(
+    pd.DataFrame(
+        {
+            "up to step 40,404": [
+                "mean loss of the chains",
+                "corr(LLC, -loss)",
+                "slope of the LLC against -loss",
+            ],
+            "released seeds, least": [released_early.least.min(), r.min(), slope.min()],
+            "released seeds, greatest": [
+                released_early.greatest.max(),
+                r.max(),
+                slope.max(),
+            ],
+            "ours": [
+                early.chain_loss.mean(),
+                own,
+                np.polyfit(-early.loss, llc.llc[early.index], 1)[0],
+            ],
+        }
+    ),
+    f"Five released seeds and ours; nbeta is {nbeta:.2f}",
+    digits=5,
+)
 
 # %% [markdown]
 # So to that step the curve at the paper's settings says what the test loss says. The reason is the spring. The
@@ -94,10 +144,17 @@ print(f"Up to step {min(LAST, reached):,}:\n"
 
 # %% tags=["hide-input"]
 spring = part[(part.protocol == "equilibrium") & (part.start == "w0")]
-for row in spring[spring.step.isin(nearest_each(spring.step, (0, 12_221, 40_404, 146_464, 217_171, reached)))].itertuples():
-    print(f"step {row.step:7,}: spring's sd {gamma**-0.5:.3f}, rms of the weights "
-          f"{gamma**-0.5 / row.spring_ratio:.3f}; ratio {row.spring_ratio:.2f}")
-print(f"The spring alone relaxes in 2 / (eps gamma) = {2 / (settings.llc.eps * gamma):,.0f} draws.")
+shown = nearest_each(spring.step, (0, 12_221, 40_404, 146_464, 217_171, reached))
+spring = spring[spring.step.isin(shown)][["step", "spring_ratio"]]
+spring.insert(1, "rms of the weights", gamma**-0.5 / spring.spring_ratio)
+show_table(
+    spring.rename(columns={"spring_ratio": "spring's sd over it"}),
+    f"The spring's sd, {gamma**-0.5:.3f}, beside the weights",
+)
+say(
+    "The spring alone relaxes in 2 / (eps gamma) = "
+    f"{2 / (settings.llc.eps * gamma):,.0f} draws."
+)
 
 # %% [markdown]
 # ### Is it the step?
@@ -122,11 +179,13 @@ figures.show(fig, steep, "steepness", run.description)
 
 # %% tags=["hide-input"]
 small = part[part.protocol == "small step"]
-for row in small.itertuples():
-    print(f"step {row.step:7,}, eps {row.eps:.0e}, from {'w0       ' if row.start == 'w0' else 'the prior'}: "
-          f"LLC {row.llc:6.1f} +- {max(row.mcse, row.chain_sd / row.chains**0.5):.1f}, mean loss of the chain "
-          f"{row.chain_loss:.2f}")
-if not len(small):
+if len(small):
+    show_table(
+        small[["step", "start", "eps", "llc", "mcse", "chain_sd", "chain_loss"]],
+        "The paper's target by a tenth of the paper's step",
+        digits={"eps": ".0e", "llc": 1, "mcse": 1, "chain_sd": 1, "chain_loss": 2},
+    )
+else:
     print("this preset takes no smaller step")
 
 # %% [markdown]
@@ -137,8 +196,12 @@ if not len(small):
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Loss against position in the context at four checkpoints, of the model and of the last states of its chains: at the earlier checkpoints the chains' lines are flat above four"}}
 table = found["positions"].fillna({"start": ""})
-shown = nearest_each(table.step, (12_221, 40_404, 217_171, 499_999) if reached > 100_000
-                     else (reached // 10, reached))
+shown = nearest_each(
+    table.step,
+    (12_221, 40_404, 217_171, 499_999)
+    if reached > 100_000
+    else (reached // 10, reached),
+)
 fig = curve_figures.positions(table, shown)
 figures.show(fig, table, "positions_of_chains", found.description)
 
@@ -152,23 +215,18 @@ figures.show(fig, table, "positions_of_chains", found.description)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "LLC over training from two starts, with the released range in grey: they agree up to step 146,464 and part after it, where the released curve falls and the chains from the prior do not"}}
 RELEASED_LLC = curve.released("llc")
-both = curve.with_meeting(part[part.protocol == "equilibrium"])
-published = part[part.protocol == "as published"]
 fig = curve_figures.two_starts(both, published, llc, RELEASED_LLC)
 figures.show(fig, both, "two_starts", found.description)
 
 # %% tags=["hide-input"]
-apart = sorted(both[~both.meet].step.unique())
-agree = sorted(both[both.meet].step.unique())
-print(f"the starts agree at {len(agree)} of {both.step.nunique()} checkpoints; "
-      f"apart at: {', '.join(f'{step:,}' for step in apart) or 'none'}")
 wide = both.pivot(index="step", columns="start", values="llc")
-for step in nearest_each(both.step, (984, 12_221, 40_404, 95_959, 146_464, 217_171, 328_282, 499_999)):
-    stored = llc[llc.step == step].llc
-    long = published[published.step == step].llc
-    print(f"step {step:7,}: from w0 {wide.w0[step]:6.1f}, from the prior {wide.prior[step]:6.1f}"
-          + (f", other pages {stored.iloc[0]:6.1f}" if len(stored) else "")
-          + (f", as published {long.iloc[0]:6.1f}" if len(long) else ""))
+wide = wide.rename(columns={"w0": "from w0", "prior": "from the prior"})
+wide["other pages"] = llc.set_index("step").llc.reindex(wide.index)
+wide["as published"] = published.set_index("step").llc.reindex(wide.index)
+wide["released, mean"] = RELEASED_LLC.set_index("step")["mean"].reindex(wide.index)
+show_table(
+    wide, "The LLC at each checkpoint, by how the chains are run", index=True, digits=1
+)
 
 # %% [markdown]
 # The climb shows why a long chain's average depends on its length. From $w_0$ the chain needs thousands of draws to
@@ -177,9 +235,13 @@ for step in nearest_each(both.step, (984, 12_221, 40_404, 95_959, 146_464, 217_1
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Block means of the LLC along chains from two starts at late checkpoints: from the prior flat from the beginning, from w0 climbing over thousands of draws"}}
 if len(published):
-    late = nearest_each(published.step, (217_171, 499_999) if reached > 100_000 else (reached,))
-    panels = [(step, ("w0, small step", "prior, small step"), chosen.small_factor)
-              for step in sorted(small.step.unique())[:1]]
+    late = nearest_each(
+        published.step, (217_171, 499_999) if reached > 100_000 else (reached,)
+    )
+    panels = [
+        (step, ("w0, small step", "prior, small step"), chosen.small_factor)
+        for step in sorted(small.step.unique())[:1]
+    ]
     panels += [(step, ("w0, long", "prior"), 1) for step in late]
     fig = curve_figures.climb(found["climb"], panels, RELEASED_LLC)
     figures.show(fig, found["climb"], "climb", found.description)
@@ -195,14 +257,15 @@ else:
 # meaning where the model is no better than that.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "LLC by the local protocol over training from two starts above, and the share of the model's knowledge that the chains keep below"}}
-local = curve.with_retained(curve.with_meeting(part[part.protocol == "local"]), nothing)
 fig = curve_figures.local_curve(local, evaluation)
 figures.show(fig, local, "local_protocol", found.description)
 
 # %% tags=["hide-input"]
-print(f"nbeta {nbeta:.0f}, spring's sd {chosen.local_ratio:g} of the weights' rms")
-print(f"share kept: {local.retained.min():.0%} to {local.retained.max():.0%}; the two starts agree at "
-      f"{local[local.meet].step.nunique()} of {local.step.nunique()} checkpoints")
+say(
+    f"nbeta {nbeta:.1f}, spring's sd {chosen.local_ratio:g} of the weights' rms; share "
+    f"kept {local.retained.min():.0%} to {local.retained.max():.0%}; the two starts "
+    f"agree at {local[local.meet].step.nunique()} of {local.step.nunique()} checkpoints"
+)
 
 # %% [markdown]
 # The profile: the same over $n\beta$, for three springs. A number that hangs on both is no property of the
@@ -225,15 +288,32 @@ rule = Rule(settings.stages)
 loss = evaluation.set_index("step").loss[llc.step].to_numpy()
 norm = evaluation.set_index("step").weight_norm[llc.step].to_numpy()
 c = early.chain_loss.mean()
-curves = {"llc": (llc.llc.to_numpy(), False), "nbeta (c - loss)": (nbeta * (c - loss), False),
-          "nbeta (chain loss - c)": (nbeta * (ours.chain_loss.to_numpy() - c), False),
-          "weight norm, scaled": (norm, True)}
-own = curve.plateaus(llc.step, curves, rule)
-for name in curves:
-    print(name)
-    for row in plateaus[plateaus.curve == name].itertuples():
-        print(f"  released seed {row.seed}: {', '.join(f'{int(s):,}' for s in row.boundaries.split())}")
-    print(f"  ours: {', '.join(f'{step:,}' for step in own[name])}")
+curves = {
+    "llc": (llc.llc.to_numpy(), False),
+    "nbeta (c - loss)": (nbeta * (c - loss), False),
+    "nbeta (chain loss - c)": (nbeta * (ours.chain_loss.to_numpy() - c), False),
+    "weight norm, scaled": (norm, True),
+}
+found_here = curve.plateaus(llc.step, curves, rule)
+rows = {f"released, seed {number}": {} for number in range(5)} | {"ours": {}}
+for row in plateaus[plateaus.curve.isin(curves)].itertuples():
+    rows[f"released, seed {row.seed}"][row.curve] = row.boundaries.split()
+rows["ours"] = found_here
+show_table(
+    pd.DataFrame(
+        [
+            {
+                "run": name,
+                **{
+                    curve_name: ", ".join(f"{int(step):,}" for step in steps)
+                    for curve_name, steps in row.items()
+                },
+            }
+            for name, row in rows.items()
+        ]
+    ),
+    "Plateaus of each curve, in steps",
+)
 
 # %% [markdown]
 # ## The language model
@@ -244,16 +324,41 @@ for name in curves:
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Mean loss of the language model's chains over training, above uniform guessing for the released model"}}
 from companion import results_language
 
-language = results_language.language(preset, 0 if preset == "published" else seed, False, 2)
+language = results_language.language(
+    preset, 0 if preset == "published" else seed, False, 2
+)
 words = presets.get(preset).language
 lm = curve.chain_loss(language["llc"], words.llc.nbeta)
 uniform = math.log(words.model.vocabulary)
-fig = curve_figures.chain_loss(lm, curve.released("language_chain_loss"),
-                               {"uniform guessing": uniform}, "loss (nats)")
+fig = curve_figures.chain_loss(
+    lm,
+    curve.released("language_chain_loss"),
+    {"uniform guessing": uniform},
+    "loss (nats)",
+)
 figures.show(fig, lm, "language_chain_loss", language.description)
 theirs = curve.released("language_chain_loss")["mean"]
-print(f"released: {theirs.min():.1f} to {theirs.max():.1f} nats; "
-      f"ours: {lm.chain_loss.min():.1f} to {lm.chain_loss.max():.1f}; uniform guessing {uniform:.2f}")
+correlation = plateaus[plateaus.curve == "language correlation"].value.iloc[0]
+say(
+    f"mean loss of the chains: released {theirs.min():.1f} to {theirs.max():.1f} nats, "
+    f"ours {lm.chain_loss.min():.1f} to {lm.chain_loss.max():.1f}; uniform guessing "
+    f"{uniform:.2f}. "
+    f"corr(LLC, -loss) over the released run: {correlation:.3f}"
+)
+
+# %% [markdown]
+# ## What is measured, what is inferred, what is open
+#
+# *Measured.* At the paper's settings the chains of the regression model end at one loss, above that of predicting
+# zero, from every checkpoint up to step 40,404: in all five released seeds, and here from two starts and by a tenth
+# of the step. Until there the LLC adds nothing to the test loss. Later the estimate hangs on where the chain starts
+# and on how many draws it takes.
+#
+# *Inferred.* The fall of the released curve in LR4 is a change of regime: the weights outgrow a spring of fixed
+# width, and chains that before forgot the model now stay near it for as long as they are run.
+#
+# *Open.* The local protocol keeps the model, but its numbers hang on the spring and on $n\beta$: which of them, if
+# any, has plateaus that neither the loss nor the norm has, one seed and one spring do not settle.
 
 # %% tags=["remove-cell"]
 from companion.site import page_ends

@@ -88,12 +88,12 @@ class ProtocolSettings:
     burn_in: int = number(250, "-", "first draws left out of the average", "ours")
     position_samples: int = number(2**12, "-", "test contexts for the loss at each position",
                                    "ours")
-    long_steps: tuple[int, ...] = number((40_404, 217_171, 328_282, 499_999), "t", "checkpoints "
-                                         "that get chains as long as the paper's", "ours")
+    long_steps: tuple[int, ...] = number((217_171, 499_999), "t", "checkpoints that get chains as "
+                                         "long as the paper's", "ours")
     long_chains: int = number(3, "C", "chains; the paper takes 10", "A.4.2")
     long_draws: int = number(5_000, "T", "SGLD steps a chain, all of them averaged", "A.4.2, code")
     block: int = number(100, "-", "draws in a mean of the climb", "ours")
-    small_steps: tuple[int, ...] = number((12_221, 40_404), "t", "checkpoints where the paper's "
+    small_steps: tuple[int, ...] = number((12_221,), "t", "checkpoints where the paper's "
                                           "target is sampled by a smaller step", "ours")
     small_factor: float = number(10.0, "-", "of the paper's step over it", "ours")
     small_chains: int = number(2, "C", "chains from each start", "ours")
@@ -101,7 +101,7 @@ class ProtocolSettings:
     local_ratio: float = number(0.1, "-", "the spring's sd over the weights' root mean square",
                                 "ours")
     curvature_samples: int = number(1024, "-", "contexts behind the largest curvature", "ours")
-    profile_steps: tuple[int, ...] = number((984, 12_221, 40_404, 217_171, 499_999), "t",
+    profile_steps: tuple[int, ...] = number((12_221, 40_404, 499_999), "t",
                                             "checkpoints of the profile", "ours")
     profile_nbetas: tuple[float, ...] = number((200 / 3, 2_000 / 3, 20_000 / 3), "n beta",
                                                "of the profile", "ours")
