@@ -78,7 +78,9 @@ summary(
 
 # %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps of the one-layer model, with the stages found as coloured bands"}}
 marked = llc.assign(health=curve_health(llc, settings.llc))
-fig = figures.llc_curve(marked, smoothed, stages, {}, behaviour, loss_unit="nats a token")
+fig = figures.llc_curve(
+    marked, smoothed, stages, {}, behaviour, loss_unit="nats a token"
+)
 figures.show(fig, marked, "llc_one_layer", run.description)
 
 # %%

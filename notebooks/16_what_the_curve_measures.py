@@ -85,8 +85,8 @@ summary(
     [
         f"Up to step {min(LAST, reached):,} chains of the paper's settings end at one "
         f"loss, {early.chain_loss.mean():.2f} ± {early.chain_loss.std():.2f}, "
-        f"wherever they start. Predicting zero has {nothing:.3f}. The curve is the test "
-        "loss "
+        f"wherever they start. Predicting zero has {nothing:.3f}. The curve is the "
+        "test loss "
         f"upside down: r = {r.min():.5f} or more in all five released seeds, {own:.5f} "
         "here.",
         f"Started from two places, chains agree at {len(agree)} of "
@@ -211,7 +211,8 @@ figures.show(fig, table, "positions_of_chains", found.description)
 # Chains that have forgotten their start cannot tell where they began. So each checkpoint is sampled twice: from
 # $w_0$, and from the prior, $w_0 + N(0, 1/\gamma)$. Filled marks: the two agree within three standard errors. Open
 # marks: they do not, and neither number is *the* LLC. Diamonds are chains as long as the paper's with every draw
-# averaged, as its code does.
+# averaged, as its code does. All checkpoints share the batches and the noise of their start, so that the small gap
+# between the two up to step 40,404 is one gap, not one a checkpoint.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "LLC over training from two starts, with the released range in grey: they agree up to step 146,464 and part after it, where the released curve falls and the chains from the prior do not"}}
 RELEASED_LLC = curve.released("llc")
@@ -269,7 +270,8 @@ say(
 
 # %% [markdown]
 # The profile: the same over $n\beta$, for three springs. A number that hangs on both is no property of the
-# checkpoint alone.
+# checkpoint alone. Open marks are cells whose two starts do not agree: their chains are too short, as all are at the
+# largest $n\beta$, and nothing is read off them.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "LLC against inverse temperature at several checkpoints, one panel for each width of the spring"}}
 profile = found["profile"].assign(ratio=found["profile"].spring_ratio.round(3))

@@ -13,7 +13,7 @@ record.
 from typing import NamedTuple
 
 
-class Measurement(NamedTuple):
+class Versioned(NamedTuple):
     """A version, and where the code begins, as MODULE:NAME. All that it uses counts, wherever it
     lies."""
 
@@ -22,28 +22,29 @@ class Measurement(NamedTuple):
 
 
 MEASUREMENTS = {
-    "evaluation": Measurement(1, ("companion.regression:measure_evaluation",)),
-    "LLC": Measurement(1, ("companion.regression:measure_llc",)),
-    "metrics": Measurement(1, ("companion.regression:measure_behaviour",
-                               "companion.regression:measure_structure",
-                               "companion.regression:measure_heads")),
-    "path": Measurement(1, ("companion.regression:path_tables",)),
-    "Hessian": Measurement(1, ("companion.regression:measure_hessian",
-                               "companion.checkpoint_rows:hessian_row",
-                               "companion.checkpoint_rows:density_rows")),
-    "protocols": Measurement(1, ("companion.protocols:measure_starts",
-                                 "companion.protocols:measure_long",
-                                 "companion.protocols:measure_profile")),
-    "task sets": Measurement(1, ("companion.pages.task_sets:train_and_measure",)),
-    "calibration": Measurement(1, ("companion.pages.calibration:run_job",)),
-    "curvature": Measurement(2, ("companion.pages.calibration:curvature",)),
-    "proposal": Measurement(2, ("companion.pages.calibration:propose",)),
-    "fidelity": Measurement(1, ("companion.pages.fidelity_tables:measure",)),
-    "primer": Measurement(1, ("companion.pages.primer:compute",)),
-    "language metrics": Measurement(1, ("companion.language:measure_metrics",)),
-    "language LLC": Measurement(1, ("companion.language:measure_llc",)),
-    "language path": Measurement(1, ("companion.language:path_tables",)),
-    "language changes": Measurement(1, ("companion.language:change_tables",)),
+    "evaluation": Versioned(1, ("companion.regression:measure_evaluation",)),
+    "LLC": Versioned(1, ("companion.regression:measure_llc",)),
+    "metrics": Versioned(1, ("companion.regression:measure_behaviour",
+                             "companion.regression:measure_structure",
+                             "companion.regression:measure_heads")),
+    "path": Versioned(1, ("companion.regression:path_tables",)),
+    "Hessian": Versioned(1, ("companion.regression:measure_hessian",
+                             "companion.checkpoint_rows:hessian_row",
+                             "companion.checkpoint_rows:density_rows")),
+    "protocols": Versioned(1, ("companion.protocols:measure_starts",
+                               "companion.protocols:measure_long",
+                               "companion.protocols:measure_small",
+                               "companion.protocols:measure_profile")),
+    "task sets": Versioned(1, ("companion.pages.task_sets:train_and_measure",)),
+    "calibration": Versioned(1, ("companion.pages.calibration:run_job",)),
+    "curvature": Versioned(2, ("companion.pages.calibration:curvature",)),
+    "proposal": Versioned(2, ("companion.pages.calibration:propose",)),
+    "fidelity": Versioned(1, ("companion.pages.fidelity_tables:measure",)),
+    "primer": Versioned(1, ("companion.pages.primer:compute",)),
+    "language metrics": Versioned(1, ("companion.language:measure_metrics",)),
+    "language LLC": Versioned(1, ("companion.language:measure_llc",)),
+    "language path": Versioned(1, ("companion.language:path_tables",)),
+    "language changes": Versioned(1, ("companion.language:change_tables",)),
 }
 
 _LANGUAGE = ("language metrics", "language LLC", "language path", "language changes")

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from companion import measurements, runs
-from companion.measurements import MEASUREMENTS, TABLES, Measurement
+from companion.measurements import MEASUREMENTS, TABLES, Versioned
 from companion.results import load, regression
 from companion.runs import RunKey
 from tests import measured_code
@@ -140,12 +140,12 @@ def test_the_record_is_made_anew_and_says_what_that_declares(tmp_path, monkeypat
 def first_versions(monkeypatch):
     """Every measurement in version 1, whatever it has come to."""
     for name, measurement in MEASUREMENTS.items():
-        monkeypatch.setitem(MEASUREMENTS, name, Measurement(1, measurement.begins))
+        monkeypatch.setitem(MEASUREMENTS, name, Versioned(1, measurement.begins))
 
 
 def raise_version(monkeypatch, name):
     old = MEASUREMENTS[name]
-    monkeypatch.setitem(MEASUREMENTS, name, Measurement(old.version + 1, old.begins))
+    monkeypatch.setitem(MEASUREMENTS, name, Versioned(old.version + 1, old.begins))
 
 
 def test_a_new_version_is_measured_anew_and_nothing_else_is(tmp_path, monkeypatch,
