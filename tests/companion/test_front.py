@@ -85,6 +85,17 @@ def test_the_news_of_health_and_of_the_released_curve():
     assert f"it is {released['corrected'][0]:.0f} " in corrections
 
 
+def test_the_news_of_the_curve():
+    values = [float(row["value"]) for row in rows(DATA / "released/plateaus.csv")
+              if row["curve"] == "correlation to 40404"]
+    end = {row["start"]: float(row["llc"])
+           for row in rows(DATA / "results/published/protocols-doubled-seed1/estimates.csv")
+           if row["protocol"] == "equilibrium" and row["step"] == "499999"}
+    said = front.news()[0]
+    assert len(values) == 5 and f"r = {min(values):.5f} or more" in said
+    assert f"say {end['w0']:.0f}, chains from the prior {end['prior']:.0f}" in said
+
+
 def test_the_headline_draws_ours_over_the_released_range():
     fig = front.headline()
     try:
