@@ -13,6 +13,7 @@ import os
 import sys
 import traceback
 import types
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 
@@ -33,6 +34,7 @@ def run(page, folder, facts):
 
     os.chdir(folder)
     colab, files = types.ModuleType("google.colab"), types.ModuleType("google.colab.files")
+    colab.__spec__ = ModuleSpec("google.colab", None)  # libraries ask for it, to see where they are
     files.download = lambda path: None
     colab.files = files
     sys.modules |= {"google.colab": colab, "google.colab.files": files}
