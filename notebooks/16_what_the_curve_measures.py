@@ -36,9 +36,7 @@ if "google.colab" in sys.modules:  # fetch what this page needs; elsewhere, do n
 preset: str = "published"  # the scale: smoke, laptop, published or paper
 seed: int = 1  # of initialisation, batches, test set and chains
 recompute: bool = False  # compute anew instead of reading stored tables
-reuse: bool = (
-    False  # with recompute: measure the committed checkpoints instead of training
-)
+reuse: bool = False  # with recompute: measure committed checkpoints
 
 # %% tags=["hide-input"]
 import math

@@ -10,6 +10,7 @@ from companion.claims.table_rows import HESSIAN_ERRORS, MATCH, matched, plateaus
 from companion.pages import curve
 from companion.paper_stages import find_named, match, paper_ends
 from companion.places import project_root
+from companion.program import PROGRAM
 from companion.runs import COMMITTED, finished
 from companion.tables import Results, load
 from devlib.errors import UserError
@@ -28,7 +29,7 @@ def largest(stem) -> Results:
         if keys:
             return load(keys[0].committed)
     raise UserError(f"data/results has no tables of {stem}, which the front page shows; "
-                    "python -m companion reproduce makes them")
+                    f"{PROGRAM} reproduce makes them")
 
 
 @functools.cache

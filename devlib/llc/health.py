@@ -8,9 +8,10 @@ from torch.func import grad_and_value
 
 from devlib.checks import check_count
 from devlib.errors import UserError
-from devlib.sampling.chains import Chains, Random
+from devlib.sampling.chains import Chains
 from devlib.sampling.draws import diagnostic
 from devlib.sampling.model import flat_loss, per_sample_losses
+from devlib.sampling.streams import Random
 
 TARGETS = ("batch", "whole-set")
 

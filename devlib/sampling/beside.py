@@ -26,6 +26,7 @@ class Watched(Chains):
         self.still.extend(draws)
 
     def save(self, path):
+        """Refused with a UserError: the companions have no place in the file."""
         raise UserError("chains that watch their health are not kept: their companions would begin "
                         "anew. Save plain Chains, which take the same draws")
 

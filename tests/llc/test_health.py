@@ -8,7 +8,7 @@ from companion.known.potentials import MeanModel
 from devlib.errors import UserError
 from devlib.llc.health import mala_acceptance
 from devlib.sampling import SGLD, Chains, RMSpropSGLD
-from devlib.sampling.chains import Random
+from devlib.sampling.streams import Random
 
 PLAIN = SGLD(eps=2e-2, nbeta=20, gamma=2)
 RMS = RMSpropSGLD(eps=2e-2, nbeta=20, gamma=2, decay=0.9, floor=0.5)

@@ -22,7 +22,8 @@ from devlib.llc import default_nbeta, estimate_llc
 from devlib.llc.precision import estimate_to_precision
 from devlib.sampling import SGLD, Draws, RMSpropSGLD, sample_chains
 from devlib.sampling.beside import Watched
-from devlib.sampling.chains import Chains, Random
+from devlib.sampling.chains import Chains
+from devlib.sampling.streams import Random
 
 CURVATURES = (1.0, 2.0, 4.0)
 SAMPLER = SGLD(eps=5e-3, nbeta=20, gamma=1)

@@ -14,8 +14,8 @@ from companion.known.potentials import LinearNetwork, MeanModel, quadratic
 from devlib.errors import UserError
 from devlib.llc import estimate_llc
 from devlib.sampling import SGLD, ChainDiverged, Chains, RMSpropSGLD, sample_chains, sgld_step
-from devlib.sampling.chains import Random
 from devlib.sampling.draws import Draws, import_arviz
+from devlib.sampling.streams import Random
 
 PLAIN = SGLD(eps=1e-2, nbeta=10.0, gamma=1.0)
 RMS = RMSpropSGLD(eps=1e-3, nbeta=10.0, gamma=1.0, decay=0.9)
@@ -122,7 +122,7 @@ def test_a_chain_does_not_depend_on_how_many_run(vectorised, batch_size):
 @SAMPLERS
 def test_extended_equals_unbroken(vectorised, sampler, monkeypatch):
     """Bit for bit, across the block length of the random numbers too."""
-    monkeypatch.setattr("devlib.sampling.chains.LONGEST_BLOCK", 16)
+    monkeypatch.setattr("devlib.sampling.streams.LONGEST_BLOCK", 16)
     chains = Chains(*regression(), sampler, chains=2, seed=1, batch_size=3, vectorised=vectorised,
                     compile=False)
     for draws in (1, 30, 9, 20):

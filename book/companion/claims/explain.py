@@ -1,5 +1,5 @@
 """One claim's whole arithmetic: the data, the interval, the errors, the power, and the verdict at
-other tolerances. What `python -m companion claims --explain ID` prints."""
+other tolerances. What the command `claims --explain ID` prints."""
 
 import numpy as np
 

@@ -12,9 +12,10 @@ from devlib.llc import estimate_llc, scaled_losses
 from devlib.regression.model import MICROBATCH
 from devlib.regression.task import fixed_set
 from devlib.rng import generator
-from devlib.sampling.chains import Chains, Random
+from devlib.sampling.chains import Chains
 from devlib.sampling.sample import COMPILE_FROM
 from devlib.sampling.sgld import SGLD, sgld_step
+from devlib.sampling.streams import Random
 from devlib.settings import HessianSettings, RegressionSettings
 
 PROBES = 16  # random vectors of the trace's sum and mean
