@@ -177,7 +177,8 @@ def _unmet(starts, precision) -> list[str]:
         return unmet
     if not pooled.mcse <= precision * abs(pooled.mean):
         share = pooled.mcse / abs(pooled.mean) if pooled.mean else np.inf
-        unmet.append(f"the error is {share:.1%} of the mean")
+        unmet.append(f"the error is {share:.1%} of the mean" if share <= 1 else
+                     "the error is larger than the mean")
     if not pooled.ess >= MIN_ESS:
         unmet.append(f"ESS {pooled.ess:.0f} is below {MIN_ESS}")
     return unmet
