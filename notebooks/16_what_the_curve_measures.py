@@ -45,6 +45,7 @@ import numpy as np
 import pandas as pd
 
 from companion import figures, presets, results
+from companion.claims import seeds
 from companion.claims.verdicts import say
 from companion.pages import curve, curve_figures
 from companion.shown_tables import show_table
@@ -166,7 +167,7 @@ say(
 top = results.hessian(preset, seed, recompute, reuse=reuse)["statistics"]
 strength = settings.llc.eps * nbeta
 steep = top[["step"]].assign(steepness=strength * top.eig_1)
-theirs = curve.released("curvature")
+theirs = seeds.curve("eig_1")
 theirs[["mean", "least", "greatest"]] *= strength
 fig = curve_figures.step_stability(steep, theirs, LIMIT := 4.0)
 figures.show(fig, steep, "steepness", run.description)
@@ -213,7 +214,7 @@ figures.show(fig, table, "positions_of_chains", found.description)
 # between the two up to step 40,404 is one gap, not one a checkpoint.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "LLC over training from two starts, with the released range in grey: they agree up to step 146,464 and part after it, where the released curve falls and the chains from the prior do not"}}
-RELEASED_LLC = curve.released("llc")
+RELEASED_LLC = seeds.curve("llc")
 fig = curve_figures.two_starts(both, published, llc, RELEASED_LLC)
 figures.show(fig, both, "two_starts", found.description)
 

@@ -5,9 +5,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from companion.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILLION, figure, log_steps
+from companion.figures_released import GREY, LABEL
 
 STARTS = {"w0": ("o", BLUE, "from w0"), "prior": ("s", VERMILLION, "from the prior")}
-GREY = "#888888"  # what was released
+
+
+def _behind(ax, released, last, label):
+    """Draws what was released up to the step `last`: its mean, and its range where there are
+    several runs."""
+    shown = released[released.step <= last]
+    if shown.least.notna().all():
+        ax.fill_between(shown.step, shown.least, shown.greatest, color=GREY, alpha=0.35, lw=0)
+    ax.plot(shown.step, shown["mean"], color=GREY, label=label)
 
 
 def chain_loss(ours: pd.DataFrame, released: pd.DataFrame, levels: dict, ylabel) -> Figure:
@@ -16,10 +25,7 @@ def chain_loss(ours: pd.DataFrame, released: pd.DataFrame, levels: dict, ylabel)
     predictors that know nothing."""
     fig, ax = figure()
     ax.set_xlim(0, max(ours.step.max(), 10))
-    shown = released[released.step <= ours.step.max()]
-    if shown.least.notna().all():
-        ax.fill_between(shown.step, shown.least, shown.greatest, color=GREY, alpha=0.35, lw=0)
-    ax.plot(shown.step, shown["mean"], color=GREY, label="released: mean loss of the chains")
+    _behind(ax, released, ours.step.max(), "released: mean loss of the chains")
     ax.plot(ours.step, ours.chain_loss, color=VERMILLION, marker="o", ms=3,
             label="ours: mean loss of the chains")
     ax.plot(ours.step, ours.loss, color=BLUE, label="ours: loss of the model itself")
@@ -36,10 +42,7 @@ def step_stability(ours: pd.DataFrame, released: pd.DataFrame, limit) -> Figure:
     model's steepest direction: from `limit` on a chain cannot stay there."""
     fig, ax = figure(height=3.2)
     ax.set_xlim(0, max(ours.step.max(), 10))
-    shown = released[released.step <= ours.step.max()]
-    ax.fill_between(shown.step, shown.least, shown.greatest, color=GREY, alpha=0.35, lw=0,
-                    label="released, five seeds: range and mean")
-    ax.plot(shown.step, shown["mean"], color=GREY)
+    _behind(ax, released, ours.step.max(), LABEL)
     ax.plot(ours.step, ours.steepness, color=BLUE, marker="o", ms=3, label="ours")
     ax.axhline(limit, color=BLACK, ls="--", lw=1.1, label=f"a step diverges above {limit:g}")
     log_steps(ax)
@@ -55,10 +58,7 @@ def two_starts(estimates: pd.DataFrame, published: pd.DataFrame, stored: pd.Data
     chains, as the other pages have it (`stored`), and as released (mean and range)."""
     fig, ax = figure(height=4.6)
     ax.set_xlim(0, max(stored.step.max(), 10))
-    shown = released[released.step <= stored.step.max()]
-    ax.fill_between(shown.step, shown.least, shown.greatest, color=GREY, alpha=0.35, lw=0,
-                    label="released, five seeds: range and mean")
-    ax.plot(shown.step, shown["mean"], color=GREY)
+    _behind(ax, released, stored.step.max(), LABEL)
     ax.plot(stored.step, stored.llc, color=BLACK, lw=0.9, label="from w0, up to 1,000 draws "
             "(the other pages)" if stored.draws.max() >= 1_000 else "the other pages")
     for start, (mark, colour, name) in STARTS.items():

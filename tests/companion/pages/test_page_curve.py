@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from companion.claims import seeds
 from companion.pages import curve
 from devlib.boundaries import Rule
 
@@ -56,7 +57,7 @@ def test_the_released_chains_forget_up_to_step_40404():
     early = found.loc[:40_404]
     assert early.least.min() > 4.44 - 0.025 and early.greatest.max() < 4.44 + 0.025
     assert found.loc[499_999, "greatest"] < 3.9
-    both = curve.released("llc").set_index("step")
+    both = seeds.curve("llc").set_index("step")
     loss = early["mean"] - both.loc[:40_404, "mean"] / NBETA  # of the models, by the definition
     assert np.corrcoef(both.loc[:40_404, "mean"], -loss)[0, 1] > 0.9999
     table = curve.released_plateaus()
@@ -64,6 +65,6 @@ def test_the_released_chains_forget_up_to_step_40404():
 
 
 def test_the_paper_s_step_is_too_long_for_the_steepest_direction_in_lr2():
-    found = curve.released("curvature").set_index("step")
+    found = seeds.curve("eig_1").set_index("step")
     assert (3e-4 * NBETA * found.loc[10_101:30_303, "least"] > 4).all()
     assert (3e-4 * NBETA * found.loc[:984, "greatest"] < 1).all()
