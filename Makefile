@@ -9,6 +9,9 @@ PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 # a file's tests and a page's cells share what they build, so that each goes to one worker
 PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 READY := $(VENV)/.ready
+# Python keeps what it compiled, also where the surroundings forbid it: the suite starts hundreds of
+# processes, and each would compile torch's sources anew, for 10 s of a core
+unexport PYTHONDONTWRITEBYTECODE
 ADDRESS := $(VENV)/.address
 
 .PHONY: help reproduce test test-elsewhere test-slow lint book single zip audit bench clean
