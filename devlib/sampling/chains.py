@@ -11,7 +11,7 @@ from tqdm import tqdm
 from devlib.checks import check_count
 from devlib.devices import is_gpu, move, to_numpy
 from devlib.errors import UserError
-from devlib.fast import Uncompiled, compiled, mean_gradient
+from devlib.fast import Uncompiled, compiled, mean_gradient, recorded
 from devlib.rng import generator
 from devlib.sampling import kept
 from devlib.sampling.burn_in import find_burn_in
@@ -184,6 +184,8 @@ class Chains:
                                        compile and not (vectorised and narrow),
                                        self.free is not None, self.batch_size is None,
                                        None if vectorised else self.microbatch)
+            if vectorised and narrow:
+                self.step = recorded(self.step)  # by each run anew: a loss may hold what changes
         if vectorised is not None:
             return make(bool(vectorised))
         make(not narrow or self.size < VECTORISED_BELOW, compile=False)
