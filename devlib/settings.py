@@ -76,6 +76,11 @@ class LLCSettings:
                                      "estimate, with `draws` as the cap; None: all draws", "-")
 
 
+# Ours, of what an estimate's error rests on:
+MIN_ESS = 200  # below it the MCSE is itself a guess
+TEST_RHAT = 1.05  # above it chains, or their halves, are not averaged
+
+
 @dataclass(frozen=True)
 class StageSettings:
     """Plateaus of the smoothed LLC curve (B.1); the kernel is the authors' choice in code."""

@@ -165,8 +165,9 @@ def _sweep(args):
 
 def _claims(args):
     """Measure the paper's claims on stored tables, and print them."""
+    from companion.claims.calibration import calibration
     from companion.claims.explain import explain
-    from companion.claims.ledger import chosen, ledger
+    from companion.claims.ledger import chosen, entries, ledger
     from companion.claims.text import block, tally
 
     chosen(args.explain)
@@ -175,7 +176,7 @@ def _claims(args):
         told = [judged for judged in found if judged.claim.id in args.explain]
         print("\n\n\n".join(map(explain, told)))
         return
-    print("\n\n".join([*map(block, found), tally(found)]))
+    print("\n\n".join([*map(block, found), calibration(entries()), tally(found)]))
 
 
 def _adopt(args):

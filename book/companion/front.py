@@ -5,8 +5,9 @@ import functools
 import json
 
 from companion import figures, presets
-from companion.claims import health, seeds
+from companion.claims import seeds
 from companion.claims.table_rows import HESSIAN_ERRORS, MATCH, matched, plateaus_on
+from companion.health import ill
 from companion.pages import curve
 from companion.paper_stages import find_named, match, paper_ends
 from companion.places import project_root
@@ -161,7 +162,7 @@ def news() -> list[str]:
         f"{(llc.mcse <= 0.02 * llc.llc.abs()).mean():.0%} of {len(llc)} checkpoints; "
         f"{llc.diverged.sum():.0f} chains diverged "
         "([by which sampler](../notebooks/02_stage_boundaries)). At "
-        f"{sum(bool(health.ill(run, step)) for step in llc.step)} of the checkpoints the estimate "
+        f"{sum(bool(ill(run, step)) for step in llc.step)} of the checkpoints the estimate "
         "hangs on how long the chains are, or they disagree: the [claims](claims) take it for no "
         "measurement.",
         f"**Corrections.** Paper, code and released results differ in places, each of which is "

@@ -11,9 +11,7 @@ from devlib.sampling.chains import Chains
 from devlib.sampling.draws import ChainDiverged, Draws
 from devlib.sampling.sample import COMPILE_FROM, check_on_divergence
 from devlib.sampling.sgld import warn_if_short
-
-MIN_ESS = 200  # below it the MCSE is itself a guess
-TEST_RHAT = 1.05  # above it chains, or their halves, are not averaged
+from devlib.settings import MIN_ESS, TEST_RHAT
 
 
 @dataclass(frozen=True)

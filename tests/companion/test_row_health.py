@@ -1,4 +1,4 @@
-"""The health of a row, from what every row holds, and what a page says of a curve's."""
+"""The one rule of health: of a row, of a curve, of what a claim rests on, and what a page says."""
 
 import numpy as np
 import pandas as pd
@@ -7,7 +7,7 @@ import pytest
 from companion import results
 from companion.checkpoint_rows import llc_row
 from companion.figures import llc_curve
-from companion.health import curve_health, row_health, say_health
+from companion.health import curve_health, ill, row_health, say_health
 from companion.known.potentials import quadratic
 from devlib.settings import LLCSettings, StageSettings
 from devlib.stages import find_stages, is_unsound
@@ -44,16 +44,54 @@ def test_a_measured_row_has_it(draws, words):
     assert words in row["health"] if words else row["health"] == ""
 
 
+class Tables(dict):
+    """A Results as `ill` takes it: an untrained checkpoint and one more, by chains of 1,000 draws,
+    half of them burn-in. The spring relaxes in 1,000 draws."""
+
+    def __init__(self, **last):
+        first = SOUND | {"step": 0, "llc": 12.0, "init_loss": 4.26, "burn_in": 499, "mcse": 0.2}
+        second = first | {"step": 900, "llc": 160.0, "init_loss": 2.04} | last  # chain loss 4.44
+        super().__init__(llc=pd.DataFrame([first, second]))
+        self.manifest = {"settings": {"llc": {
+            "eps": 3e-4, "gamma": 20 / 3, "nbeta": 200 / 3, "burn_in": None, "precision": 0.02}}}
+
+
+@pytest.mark.parametrize("last, said", [
+    ({}, ""),  # it has forgotten the model
+    ({"llc": 100.0}, "step 900: the chains still know the model (their loss 3.54, untrained 4.44) "
+                     "after a burn-in of 499 draws, and the spring relaxes in 1,000"),
+    ({"llc": 100.0, "burn_in": 2_000, "draws": 6_000}, ""),  # it knows the model, and is settled
+    ({"rhat": 1.06}, "step 900: R-hat 1.06"), ({"mcse": 9.0}, ""),  # imprecise, and it says so
+    ({"diverged": 2}, "step 900: 2 diverged")])
+def test_an_llc_is_a_measurement_if_its_chains_settled_or_forgot(last, said):
+    """And curve, open markers and claims say the same of it."""
+    found = Tables(**last)
+    assert ill(found, 900) == ill(found, 0, 900) == said and ill(found, 0) == ""
+    health = curve_health(found["llc"], LLCSettings(**found.manifest["settings"]["llc"]))
+    assert list(is_unsound(health)) == [False, bool(said)]
+
+
+def test_without_an_untrained_checkpoint_no_chains_count_as_having_forgotten():
+    table = Tables()
+    table["llc"] = table["llc"].iloc[1:]
+    assert "still know the model" in ill(table, 900)
+
+
 def test_the_committed_tables_have_it_without_being_rewritten():
-    """Up to step 116,345 the chains had come to rest; of those after 151,663 none had."""
+    """Up to step 80,808 the chains had forgotten the model; of those after 151,663 none had come to
+    rest, and none between has waited for the spring."""
     run = results.regression("published", 1)
     settings = results.regression_settings("published")
     llc = run["llc"]
     health = curve_health(llc, settings.llc)
     bad = is_unsound(health)
-    assert not bad[llc.step <= 116_345].any() and bad[llc.step > 151_663].all()
+    assert not bad[llc.step <= 80_808].any() and bad[llc.step > 80_808].all()
+    assert bad.sum() == 96 and all(bool(ill(run, step)) == sick
+                                   for step, sick in zip(llc.step, bad, strict=True))
     assert health[llc.step == 217_171].item() == (
-        "burn-in at its bound, R-hat 1.15, imprecise: error 2.4%")
+        "burn-in at its bound, R-hat 1.15, the chains still know the model (their loss 3.60, "
+        "untrained 4.43) after a burn-in of 500 draws, and the spring relaxes in 1,000, "
+        "imprecise: error 2.4%")
     lines = say_health(llc, run["evaluation"], settings.llc, settings.stages)
     assert f"{bad.sum()} of {len(llc)} estimates" in lines[0] and "318,181" in lines[0]
     assert "the spring alone relaxes in 1,000 draws" in lines[-1] and "0.2 to 1.0" in lines[-1]

@@ -3,11 +3,11 @@
 
 import numpy as np
 
-from companion.claims.health import ill, ill_of
 from companion.claims.interval import Reading
 from companion.claims.registry import llc_change, measures, spacing, unpaired
 from companion.claims.table_rows import brownian_share
 from companion.claims.verdicts import first_to_make, onset
+from companion.health import ill
 from devlib.steps import at, nearest
 
 TWO, ONE = "language-2layer", "language-1layer"
@@ -199,7 +199,7 @@ def one_layer(run, of):
         boundaries = run.stages(ONE)[1]
         other = boundaries[1] if len(boundaries) > 1 else np.nan  # the second one, says E
     return Reading((other + 1) / (least.step + 1), blind=spacing(behaviour.step, least.step),
-                   ill=ill_of(run[ONE], *run.stages(ONE)[1]) if of == "boundary" else "")
+                   ill=ill(run[ONE], *run.stages(ONE)[1]) if of == "boundary" else "")
 
 
 @measures("LM-13")
@@ -208,7 +208,7 @@ def one_layer_drop(run, of, start, end):
     the least it had had: a bump."""
     tables = run[ONE]
     if of == "llc":
-        return llc_change(tables["llc"], start, end, ill_of(tables, start, end))
+        return llc_change(tables["llc"], start, end, ill(tables, start, end))
     behaviour = tables["behaviour"]
     part = behaviour[behaviour.step.between(start, end)]
     rise = part.loss - part.loss.cummin()
@@ -222,6 +222,6 @@ def language_llc(run, of, step=None):
     tables = run[TWO]
     if of == "climb":
         start, end = least_bigram(run).step, run.last(TWO)
-        return llc_change(tables["llc"], start, end, ill_of(tables, start, end))
+        return llc_change(tables["llc"], start, end, ill(tables, start, end))
     found = at(tables["llc"], step)
     return Reading(found.llc, found.mcse, ill=ill(tables, step))

@@ -3,10 +3,10 @@ function a claim (companion.claims.measures)."""
 
 import numpy as np
 
-from companion.claims.health import ill, ill_of
 from companion.claims.interval import Reading
 from companion.claims.registry import llc_change, measures, spacing, unpaired
 from companion.claims.table_rows import HESSIAN_ERRORS, matched, plateaus_on, told_apart
+from companion.health import ill
 from devlib.stages import PAPER_STAGE_ENDS
 from devlib.steps import at
 
@@ -28,7 +28,7 @@ def stage_changes(run, of, start, end):
     tables = run["regression"]
     if of == "loss":
         return unpaired(tables["evaluation"], start, end, "loss", "loss_se")
-    return llc_change(tables["llc"], start, end, ill_of(tables, start, end))
+    return llc_change(tables["llc"], start, end, ill(tables, start, end))
 
 
 @measures("LR-3")
@@ -80,7 +80,7 @@ def turning_points(run, of, column):
     step = statistics.step[top if of in ("highest", "still climbing") else low]
     if of == "still climbing":
         end = BOUNDARIES[1]
-        return llc_change(tables["llc"], step, end, ill_of(tables, step, end))
+        return llc_change(tables["llc"], step, end, ill(tables, step, end))
     return Reading(float(step), blind=spacing(statistics.step, step))
 
 

@@ -3,11 +3,11 @@ those counted that the paper does not have (companion.claims.measures)."""
 
 import numpy as np
 
-from companion.claims.health import ill_of
 from companion.claims.interval import Reading
 from companion.claims.measures_regression import BOUNDARIES
 from companion.claims.registry import llc_change, measures, spacing
 from companion.claims.table_rows import matched
+from companion.health import ill
 from devlib.essential import turning_points
 from devlib.stages import PAPER_STAGE_ENDS
 
@@ -18,14 +18,14 @@ def stage_reading(tables, found, wanted, of, end=None) -> Reading:
     """How many of the `wanted` boundaries are among the `found`, one to one; how many found are
     none of them; or which one is found for `end`. It rests on the LLC at every boundary."""
     near = matched(found, wanted)
-    sick = ill_of(tables, *found, *wanted)
+    sick = ill(tables, *found, *wanted)
     if of == "matched":
         return Reading(len(near), ill=sick)
     if of == "beside":
         return Reading(len(found) - len(near), ill=sick)
     step = near.get(end, np.nan)
     return Reading(float(step), blind=spacing(tables["llc"].step, step),
-                   ill=ill_of(tables, *([end] if np.isnan(step) else [step])))
+                   ill=ill(tables, *([end] if np.isnan(step) else [step])))
 
 
 @measures("LR-17")
@@ -39,10 +39,10 @@ def language_stages(run, of, start=None, end=None):
     """The language model's boundaries beside the paper's four, and the changes between those."""
     tables = run["language-2layer"]
     if of == "change":
-        return llc_change(tables["llc"], start, end, ill_of(tables, start, end))
+        return llc_change(tables["llc"], start, end, ill(tables, start, end))
     found = run.stages("language-2layer")[1]
     if of == "count":
-        return Reading(len(found), ill=ill_of(tables, *found))
+        return Reading(len(found), ill=ill(tables, *found))
     return stage_reading(tables, found, LANGUAGE, of, end)
 
 
@@ -65,7 +65,7 @@ def all_seeds(run, of, start=None, end=None):
                            for near, beside in readings),
                        ill=next((near.ill for near, _ in readings if near.ill), ""))
     changes = [llc_change(other["regression"]["llc"], start, end,
-                          ill_of(other["regression"], start, end)) for other in runs]
+                          ill(other["regression"], start, end)) for other in runs]
     error = np.sqrt(sum(change.error**2 for change in changes)) / len(changes)
     return Reading(float(np.mean([change.value for change in changes])), float(error),
                    runs=len(changes), ill=next((c.ill for c in changes if c.ill), ""))

@@ -33,7 +33,8 @@ def of_seeds(curve):
 def estimates(steps, level, error):
     """A healthy table of LLCs: three chains, each with the same deviation at every checkpoint."""
     return pd.DataFrame({"step": steps, "llc": level, "mcse": error, "rhat": 1.01, "diverged": 0,
-                         "burn_in": 3_000, "init_loss": 4.0, **{
+                         "escaping": 0, "ess": 500.0, "draws": 8_000, "burn_in": 3_000,
+                         "init_loss": 4.0, **{
                              f"chain_{i}": level + off + 0.01 * i * np.log1p(steps)
                              for i, off in enumerate((-1, 0, 1))}})
 

@@ -1,53 +1,13 @@
-"""Which LLCs of a table are measurements, and the error of a change."""
+"""The error of a change, and steps that are matched and spaced."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from companion.claims import health
 from companion.claims.interval import Z
 from companion.claims.registry import llc_change, spacing, unpaired
 from companion.claims.table_rows import matched, told_apart
-from companion.runs import RunKey
-from companion.tables import load
-
-SETTINGS = {"llc": {"eps": 3e-4, "gamma": 20 / 3, "nbeta": 200 / 3}}  # relaxes in 1,000 draws
-
-
-def tables(**last):
-    """An untrained checkpoint and one more: chains of 1,000 draws, half of them burn-in."""
-    first = {"step": 0, "llc": 12.0, "init_loss": 4.26, "burn_in": 500, "rhat": 1.01, "diverged": 0}
-    second = first | {"step": 900, "llc": 160.0, "init_loss": 2.04} | last  # the chain loss 4.44
-    return _Tables([first, second])
-
-
-class _Tables(dict):
-    """A Results as `ill` takes it."""
-
-    def __init__(self, rows):
-        super().__init__(llc=pd.DataFrame(rows))
-        self.manifest = {"settings": SETTINGS}
-
-
-@pytest.mark.parametrize("last, said", [
-    ({}, ""),  # it has forgotten the model
-    ({"llc": 100.0}, "the spring relaxes in 1,000 draws, the burn-in is 500, and at step 900 the "
-                     "chains still know the model"),  # the chain loss is 3.54
-    ({"llc": 100.0, "burn_in": 2_000}, ""),  # it knows the model, and is settled
-    ({"rhat": 1.2}, "step 900: R-hat 1.20"),
-    ({"diverged": 2}, "step 900: 2 chains diverged")])
-def test_an_llc_is_a_measurement_if_its_chains_settled_or_forgot(last, said):
-    found = health.ill(tables(**last), 900)
-    assert found.startswith(said) if said else found == ""
-    assert health.ill(tables(**last), 0) == ""
-    assert health.ill_of(tables(**last), 0, 900) == found
-
-
-def test_the_published_curve_is_measured_to_the_end_of_lr2_and_no_further():
-    run = load(RunKey.of("regression", "published", 1).committed)
-    assert [bool(health.ill(run, step)) for step in (
-        0, 984, 10_101, 40_292, 126_262, 318_181, 499_999)] == [False] * 4 + [True] * 3
 
 
 def chains(step, *values, mcse=1.0):

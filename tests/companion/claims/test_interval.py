@@ -1,4 +1,4 @@
-"""Intervals, power and verdicts, by hand and on the released seeds themselves."""
+"""Intervals, power and verdicts, by hand."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from companion.claims import ledger, seeds
+from companion.claims import seeds
 from companion.claims.entries import Row
 from companion.claims.interval import Reading, Z, interval, judge, prediction
 from companion.claims.judge import Answer, Measured, joint, joint_of, overall
@@ -141,35 +141,3 @@ def test_overall():
     assert overall([REPRODUCED, NOT_REACHED, NOT_RUN]) == NOT_RUN
     assert overall([REPRODUCED, NOT_REACHED]) == NOT_REACHED
     assert overall([REPRODUCED, REPRODUCED]) == REPRODUCED
-
-
-# ------------------------------------------------------------ calibrated on the paper's own data
-
-
-def left_out(shift):
-    """Every row that rests on all five released seeds, each seed in turn judged against the other
-    four, moved by so many of their standard deviations: whether it is in the interval."""
-    for claim in ledger.entries():
-        for row in claim.rows:
-            values = seeds.of_seeds(**row.released) if row.released else ()
-            if len(values) < 5 or claim.needs["seeds"] > 1:
-                continue
-            for number, value in enumerate(values):
-                rest = np.delete(values, number)
-                to, back = (np.log, np.exp) if row.log else (float, float)
-                moved = back(to(value) + shift * np.std(to(rest) if row.log else rest, ddof=1))
-                yield judge(row, Reading(float(moved)), values=rest)[0] != DIFFERS
-
-
-def test_the_ledger_is_calibrated_on_the_released_seeds():
-    """About 95 of 100 left-out numbers are where the other four seeds want them. The rows are not
-    independent, for five seeds give them all: hence the width. Four seeds notice a shift as
-    Student's t says, of three sd one time in three, and of eight nearly always."""
-    inside = [np.mean(list(left_out(shift))) for shift in (0, 3, 8)]
-    assert 0.90 <= inside[0] <= 0.99
-    t, unit = stats.t(3), 1.25**0.5
-    edge = t.ppf(0.975)
-    exact = [t.cdf(edge - shift / unit) - t.cdf(-edge - shift / unit) for shift in (0, 3, 8)]
-    assert exact[0] == pytest.approx(0.95)
-    assert inside[1] == pytest.approx(exact[1], abs=0.1)
-    assert inside[2] <= 0.03
