@@ -33,10 +33,8 @@ class OnDemand:
 def estimate_to_precision(loss, params, data, sampler, *, precision=0.02, cap_draws=10_000,
                           block=200, min_ess=MIN_ESS, max_rhat=TEST_RHAT,
                           max_distance_rhat=TEST_RHAT, burn_in=None, baseline="same-batch",
-                          chains=4, seed=0, batch_size=None, mask=None, vectorised=None,
-                          compile=None, init_losses=None, microbatch=None, start="w0",
-                          on_divergence="raise", warn=True, progress=False,
-                          health=True) -> OnDemand:
+                          chains=4, compile=None, on_divergence="raise", warn=True,
+                          progress=False, health=True, **options) -> OnDemand:
     """Runs chains on, block by block, until error <= precision |mean| with ESS >= `min_ess` (below
     which the MCSE is itself a guess), R-hat <= `max_rhat` for the loss and <= `max_distance_rhat`
     for |w - w0|^2, or to `cap_draws` draws a chain.
@@ -67,9 +65,7 @@ def estimate_to_precision(loss, params, data, sampler, *, precision=0.02, cap_dr
     if compile is None:
         compile = chains * cap_draws >= COMPILE_FROM
     run = (Watched if health else Chains)(
-        loss, params, data, sampler, chains=chains, seed=seed, batch_size=batch_size, mask=mask,
-        vectorised=vectorised, compile=compile, init_losses=init_losses, microbatch=microbatch,
-        start=start)
+        loss, params, data, sampler, chains=chains, compile=compile, **options)
     if warn:
         warn_if_short(sampler, cap_draws)
     more = block + (burn_in or 0)
