@@ -21,15 +21,22 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errn
 def write_atomic(path, data: bytes):
     """Writes `data` so that `path` holds either its old content or all of the new, also after a
     kill or a power cut. Raises StorageError if the disk is full or read-only."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """The name of a temporary file that at the end, unless there is an error, replaces `path`."""
     path = Path(path)
     with storing(path):
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.",
                                              suffix=TEMPORARY)
+        os.close(handle)
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            yield temporary
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:

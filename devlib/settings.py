@@ -102,6 +102,15 @@ class StageSettings:
                 object.__setattr__(self, name, found)
         check_number("tolerance", self.tolerance, above=0)
 
+    def in_unit(self, unit) -> "StageSettings":
+        """The same rule for a curve in another unit: values and errors times `unit`, and so the
+        tolerance, and the amplitude's bounds, which are variances, times its square. Boundaries
+        are then those of the curve in the LLC's own unit."""
+        check_number("unit", unit, above=0)
+        return replace(self, tolerance=unit * self.tolerance,
+                       amplitude_low=unit**2 * self.amplitude_low,
+                       amplitude_high=unit**2 * self.amplitude_high)
+
 
 @dataclass(frozen=True)
 class RegressionEvaluation:

@@ -53,8 +53,9 @@ def smooth(steps, values, settings: StageSettings = StageSettings(), errors=None
     Raises UserError for fewer than four checkpoints, for two of the same step, and for a step, a
     value or an error that is none. Where a curve with errors is out of the scale that the kernel's
     bounds are meant for (`bound_in_the_way`), it warns, and takes the unit in which the tolerance
-    is the paper's, if that mends it: a curve that was scaled with its errors and its tolerance has
-    the boundaries that it had.
+    is the paper's, if that mends it. A curve that was scaled by less, with its errors and its
+    tolerance, may stay near its data and lose or gain a boundary: only the bounds in the same unit
+    (StageSettings.in_unit) give those that it had.
     """
     steps, values, errors = _by_step(steps, values, errors)
     if len(steps) < LEAST:
@@ -133,8 +134,8 @@ def warn_of_scale(kernel: Kernel, name, what):
     warnings.warn(
         f"the curve's unit does not fit the kernel, whose amplitude ends on its bound {name} = "
         f"{kernel.amplitude:g}: {what}, and its boundaries may be false, unless the tolerance is "
-        "in the same unit. Give the bounds of StageSettings in the curve's own unit, squared, or "
-        "scale the curve, its errors and the tolerance alike", stacklevel=3)
+        "in the same unit. Take the settings in the curve's own unit (StageSettings.in_unit)",
+        stacklevel=3)
 
 
 def slope(steps, values, log=True) -> np.ndarray:

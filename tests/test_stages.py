@@ -249,6 +249,27 @@ def test_a_curve_in_another_unit(scale, end):
         find_stages(tables(scale=scale)[0], loss, StageSettings(restarts=0))
 
 
+@pytest.mark.parametrize("curve", ["two steps", "a climb"])
+@pytest.mark.parametrize("scale", [100.0, 10.0, 0.1, 0.01, 0.001])
+def test_settings_in_its_own_unit_give_a_curve_the_boundaries_that_it_had(scale, curve):
+    """Also at a tenfold unit, where the curve stays near its data with the authors' bounds, so
+    that nothing warns, and has another number of boundaries."""
+    settings, (llc, loss) = StageSettings(restarts=0), tables(STEPS[::2])
+    if curve == "a climb":
+        llc = llc.assign(llc=scale * rises(np.log1p(llc.step), (30, 3.0), (30, 6.0), (90, 10.5)))
+    else:
+        llc = llc.assign(llc=scale * llc.llc)
+    plain = llc.assign(llc=llc.llc / scale)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        expected = find_stages(plain, loss, settings)
+        found = find_stages(llc.assign(mcse=scale), loss, settings.in_unit(scale))
+    assert found[1] == expected[1] != []
+    np.testing.assert_allclose(found[0].mean, scale * expected[0].mean, rtol=1e-6)
+    with pytest.raises(UserError, match="unit must be"):
+        settings.in_unit(0)
+
+
 @pytest.mark.parametrize("values, error", [
     (np.zeros(50), 0.0),  # flat: no amplitude is too small for it
     (np.random.default_rng(0).normal(size=50), 1.0),

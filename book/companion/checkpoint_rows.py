@@ -12,21 +12,23 @@ from devlib.sampling import SGLD, sample_chains
 from devlib.settings import HessianSettings, LLCSettings
 
 
-def llc_row(loss, params, data, llc: LLCSettings, seed, also=None, **options) -> dict:
+def llc_row(loss, params, data, llc: LLCSettings, seed, also=None, health=False,
+            **options) -> dict:
     """The LLC at one checkpoint as a row: llc, mcse, ess, rhat, init_loss, the chains' means and
     their spread, the same estimate against the loss on the whole set, the draws taken, how many
-    chains escaped or diverged, and the health of it all (`row_health`). `also(draws)` gives further
-    entries. Further options as for `sample_chains`."""
+    chains escaped or diverged, and the health of it all (`row_health`). With `health` also the step
+    bias, its standard error and the share of slope (devlib.llc.LLC), and then the bias counts to a
+    precision. `also(draws)` gives further entries. Further options as for `sample_chains`."""
     sampler = SGLD(llc.eps, llc.nbeta, llc.gamma)
     options |= dict(chains=llc.chains, burn_in=llc.burn_in, batch_size=llc.batch, seed=seed,
-                    on_divergence="keep", warn=False)  # the paper's lengths, as they are
+                    on_divergence="keep", health=health,
+                    warn=False)  # the paper's lengths, as they are
     if llc.precision is None:
         draws = sample_chains(loss, params, data, sampler, draws=llc.draws, **options)
         estimate = estimate_llc(draws)
     else:
         found = estimate_to_precision(loss, params, data, sampler, precision=llc.precision,
-                                      cap_draws=llc.draws, max_distance_rhat=None, health=False,
-                                      **options)
+                                      cap_draws=llc.draws, max_distance_rhat=None, **options)
         draws, estimate = found.draws, found.estimate
     whole_set = estimate_llc(draws, "whole-set")
     row = {"llc": estimate.mean, "mcse": estimate.mcse, "ess": estimate.ess,
@@ -35,6 +37,9 @@ def llc_row(loss, params, data, llc: LLCSettings, seed, also=None, **options) ->
             "llc_whole_set": whole_set.mean, "mcse_whole_set": whole_set.mcse,
             "draws": draws.losses.shape[1], "burn_in": draws.burn_in,
             "escaping": len(estimate.escaping), "diverged": len(estimate.diverged)}
+    if health:
+        row |= {name: getattr(estimate, name)
+                for name in ("step_bias", "step_bias_mcse", "slope_share")}
     return {**row, "health": row_health(row, llc),
             **({} if also is None else also(draws)),
             **{f"chain_{chain}": mean for chain, mean in

@@ -102,7 +102,8 @@ def sweep(loss, params, data, samplers, *, batch_size, chains=2, draws=200, burn
 
 
 def calibrate(loss, params, data, *, batch_size, nbeta=None, eps=EPS, gammas=GAMMAS, chains=4,
-              draws=400, precision=0.02, tolerance=0.1, cap_draws=10_000, seed=0) -> Calibration:
+              draws=400, precision=0.02, tolerance=0.1, cap_draws=10_000, seed=0,
+              kind=SGLD) -> Calibration:
     """Proposes SGLD settings for a model, with the evidence (the guide of A.5.3, made a rule).
 
     nbeta is m / ln m unless given. For each gamma, from the smallest up (as small as keeps the
@@ -115,7 +116,8 @@ def calibrate(loss, params, data, *, batch_size, nbeta=None, eps=EPS, gammas=GAM
     The spring alone relaxes in 2 / (eps gamma) draws, and five times as many are the least. Where
     they are more than `cap_draws` (then nothing is sampled), or chains as long do not come to
     rest, the setting is "too slow", and as after one that escapes, the next gamma is tried.
-    Estimates with a standard error above `tolerance` of their size count as "too noisy".
+    Estimates with a standard error above `tolerance` of their size count as "too noisy". `kind` is
+    the sampler's class, SGLD or one with its settings, such as SmoothedSGLD.
 
     Raises NotCalibrated, with what every setting showed, if none passes.
     """
@@ -128,7 +130,7 @@ def calibrate(loss, params, data, *, batch_size, nbeta=None, eps=EPS, gammas=GAM
     if np.ndim(eps) != 1 or np.ndim(gammas) != 1 or len(eps) < 2 or not len(gammas):
         raise UserError("give two or more eps and one or more gammas to choose from")
     nbeta = default_nbeta(batch_size) if nbeta is None else nbeta
-    grid = [[SGLD(value, nbeta, gamma) for value in sorted(eps, reverse=True)]
+    grid = [[kind(value, nbeta, gamma) for value in sorted(eps, reverse=True)]
             for gamma in sorted(gammas)]
     loss, params, data = problem_of(loss, params, data).parts
     options = {"batch_size": batch_size, "chains": chains,
@@ -136,14 +138,14 @@ def calibrate(loss, params, data, *, batch_size, nbeta=None, eps=EPS, gammas=GAM
                "compile": chains * draws * len(grid) * len(grid[0]) >= COMPILE_FROM}
     rows = []
     for column in grid:
-        larger = None
+        larger = before = None
         for sampler in column:
             row = _trial((loss, params, data), sampler, draws, tolerance, cap_draws, seed, options)
             rows.append(row)
             if row.status in (ESCAPING, SLOW):
                 break
             if larger is not None and larger.status == row.status == OK and _agree(row, larger):
-                done = _test((loss, params, data), larger, draws, precision, cap_draws, seed,
+                done = _test((loss, params, data), before, draws, precision, cap_draws, seed,
                              options)
                 if isinstance(done, OnDemand) and done.reached:
                     table = pd.DataFrame(rows).reset_index(drop=True)
@@ -151,7 +153,7 @@ def calibrate(loss, params, data, *, batch_size, nbeta=None, eps=EPS, gammas=GAM
                 larger["status"] = _failure(done, precision)
                 if larger.status == SLOW:
                     break
-            larger = row
+            larger, before = row, sampler
     seen = pd.DataFrame(rows).status.value_counts()
     raise NotCalibrated(
         pd.DataFrame(rows).reset_index(drop=True),
@@ -175,10 +177,9 @@ def _trial(problem, sampler, draws, tolerance, cap_draws, seed, options) -> pd.S
     return row
 
 
-def _test(problem, row, draws, precision, cap_draws, seed, options):
+def _test(problem, sampler, draws, precision, cap_draws, seed, options):
     """The OnDemand of chains to the precision promised, at least as long as the spring needs; or
     ChainDiverged."""
-    sampler = SGLD(row.eps, row.nbeta, row.gamma)
     needed = RELAXATIONS * sampler.relaxation()
     block = max(draws, math.ceil(needed) if math.isfinite(needed) else 0)
     try:

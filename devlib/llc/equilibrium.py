@@ -111,10 +111,12 @@ def compare(one: Draws, other: Draws, *, max_rhat=MAX_RHAT, burn_in=None,
 
 
 def _together(one: Draws, other: Draws) -> Draws:
-    """Two sets of chains of one length as one, the second numbered on from the first."""
-    both = {name: np.concatenate([getattr(one, name), getattr(other, name)])
-            for name in ("losses", "baseline", "distances", "doubled")
-            if getattr(one, name) is not None}
+    """Two sets of chains of one length as one, the second numbered on from the first, with what
+    both have."""
+    both = {}
+    for name in ("losses", "baseline", "distances", "doubled"):
+        parts = getattr(one, name), getattr(other, name)
+        both[name] = None if any(part is None for part in parts) else np.concatenate(parts)
     if one.layer_distances is not None:
         both["layer_distances"] = {name: np.concatenate([part, other.layer_distances[name]])
                                    for name, part in one.layer_distances.items()}

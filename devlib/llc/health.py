@@ -11,6 +11,7 @@ from devlib.errors import UserError
 from devlib.sampling.chains import Chains
 from devlib.sampling.draws import diagnostic
 from devlib.sampling.model import flat_loss, per_sample_losses
+from devlib.sampling.sgld import SmoothedSGLD
 from devlib.sampling.streams import Random
 
 TARGETS = ("batch", "whole-set")
@@ -45,6 +46,9 @@ def mala_acceptance(run: Chains, *, draws=100, target="batch") -> Acceptance:
     Raises UserError for a wrong argument, or when no chain is finite.
     """
     check_count("draws", draws)
+    if isinstance(run.sampler, SmoothedSGLD):
+        raise UserError("a step of SmoothedSGLD is no proposal of Metropolis: its noise is shared "
+                        "by two steps; look at the step bias instead")
     if target not in TARGETS:
         raise UserError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
     finite = [chain for chain in range(run.chains) if run.w[chain].isfinite().all()]

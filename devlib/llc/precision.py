@@ -13,6 +13,8 @@ from devlib.sampling.sample import COMPILE_FROM, check_on_divergence
 from devlib.sampling.sgld import warn_if_short
 from devlib.settings import MIN_ESS, TEST_RHAT
 
+SHORTEN = 4  # the most by which a step size is brought down at a time
+
 
 @dataclass(frozen=True)
 class OnDemand:
@@ -30,10 +32,8 @@ class OnDemand:
 def estimate_to_precision(loss, params, data, sampler, *, precision=0.02, cap_draws=10_000,
                           block=200, min_ess=MIN_ESS, max_rhat=TEST_RHAT,
                           max_distance_rhat=TEST_RHAT, burn_in=None, baseline="same-batch",
-                          chains=4, seed=0, batch_size=None, mask=None, vectorised=None,
-                          compile=None, init_losses=None, microbatch=None, start="w0",
-                          on_divergence="raise", warn=True, progress=False,
-                          health=True) -> OnDemand:
+                          chains=4, compile=None, on_divergence="raise", warn=True,
+                          progress=False, health=True, **options) -> OnDemand:
     """Runs chains on, block by block, until error <= precision |mean| with ESS >= `min_ess` (below
     which the MCSE is itself a guess), R-hat <= `max_rhat` for the loss and <= `max_distance_rhat`
     for |w - w0|^2, or to `cap_draws` draws a chain.
@@ -64,9 +64,7 @@ def estimate_to_precision(loss, params, data, sampler, *, precision=0.02, cap_dr
     if compile is None:
         compile = chains * cap_draws >= COMPILE_FROM
     run = (Watched if health else Chains)(
-        loss, params, data, sampler, chains=chains, seed=seed, batch_size=batch_size, mask=mask,
-        vectorised=vectorised, compile=compile, init_losses=init_losses, microbatch=microbatch,
-        start=start)
+        loss, params, data, sampler, chains=chains, compile=compile, **options)
     if warn:
         warn_if_short(sampler, cap_draws)
     more = block + (burn_in or 0)
@@ -78,9 +76,9 @@ def estimate_to_precision(loss, params, data, sampler, *, precision=0.02, cap_dr
         if burn_in is None and max_distance_rhat is not None:
             draws = replace(draws, burn_in=max(draws.burn_in, draws.distance_burn_in()))
         estimate = estimate_llc(draws, baseline)
-        unmet = _unmet(estimate, precision, min_ess, max_rhat)
+        unmet = unmet_gates(estimate, precision, min_ess, max_rhat)
         apart = _apart(estimate, max_distance_rhat)
-        advice = _too_long_a_step(estimate, sampler, precision, min_ess)
+        advice = too_long_a_step(estimate, sampler, precision, min_ess)
         if not (unmet or apart) or advice or run.taken >= cap_draws:
             reason = _reason(estimate, draws, unmet + apart, advice)
             return OnDemand(estimate, draws, not (unmet or apart), reason)
@@ -114,45 +112,61 @@ def _relative(estimate):
 
 def _shares(estimate):
     """The error in words: its MCSE, and the step bias where that was measured."""
+    if _relative(estimate) > 1:  # a share of next to nothing hangs on rounding
+        return "an error larger than the mean"
     if estimate.error == estimate.mcse:
-        return f"MCSE {_relative(estimate):.2%}"
+        return f"MCSE {_relative(estimate):.2%} of the mean"
     size = abs(estimate.mean) or math.nan
     return (f"error {_relative(estimate):.2%} (MCSE {estimate.mcse / size:.2%}, step bias "
-            f"{estimate.step_bias / size:+.2%} +- {estimate.step_bias_mcse / size:.2%})")
+            f"{estimate.step_bias / size:+.2%} +- {estimate.step_bias_mcse / size:.2%}) "
+            "of the mean")
 
 
 def _reason(estimate, draws, unmet, advice):
     """Why it ended there, in words."""
     taken = draws.losses.shape[1]
     if not unmet:
-        return (f"precision reached: {_shares(estimate)} of the mean after {taken} draws a chain, "
+        return (f"precision reached: {_shares(estimate)} after {taken} draws a chain, "
                 f"{draws.burn_in} of them burn-in")
     if advice:
         return f"stopped after {taken} draws a chain: {advice}"
     return f"stopped at the cap of {taken} draws a chain: {'; '.join(unmet)}"
 
 
-def _too_long_a_step(estimate, sampler, precision, min_ess) -> str:
+def too_long_a_step(estimate, sampler, precision, min_ess) -> str:
     """What to do about a step bias that is surely above the precision; nothing where it is not,
     or the estimate too young to say."""
+    wanted = shorter_step(estimate, sampler, precision, min_ess)
+    if wanted is None:
+        return ""
     if estimate.step_bias == math.inf:
         return (f"chains of twice the step diverge: eps = {sampler.eps:g} is within a factor of "
                 "two of its bound; take a smaller eps")
+    enough = wanted > sampler.eps / SHORTEN
+    return (f"{_shares(estimate)}, above {precision:.2%}, and draws do not mend a bias; take eps = "
+            f"{wanted:.1g}" + (", which leaves half the precision to it" if enough else " or less"))
+
+
+def shorter_step(estimate, sampler, precision, min_ess) -> float | None:
+    """The eps that leaves half the precision to the step bias, where that is surely above the
+    precision, but not below a quarter of the present one, as the bias is known to first order
+    (half of it where twice the step diverges); None where the bias is not above."""
+    if estimate.step_bias == math.inf:
+        return sampler.eps / 2
     share = abs(estimate.step_bias) - 4 * estimate.step_bias_mcse  # NaN where unknown
     if not (share > precision * abs(estimate.mean) and estimate.ess >= min_ess):
-        return ""
-    wanted = sampler.eps * precision * abs(estimate.mean) / (2 * abs(estimate.step_bias))
-    return (f"{_shares(estimate)} of the mean, above {precision:.2%}, and draws do not mend a "
-            f"bias; take eps = {wanted:.1g}, which leaves half the precision to it")
+        return None
+    share = precision * abs(estimate.mean) / (2 * abs(estimate.step_bias))
+    return sampler.eps * max(share, 1 / SHORTEN)
 
 
-def _unmet(estimate, precision, min_ess, max_rhat) -> list[str]:
+def unmet_gates(estimate, precision, min_ess, max_rhat) -> list[str]:
     """The gates that an estimate fails, in words. A NaN fails."""
     if estimate.error == 0:  # the loss of w0 wherever the chains went: nothing to average
         return []
     unmet = []
     if not _relative(estimate) <= precision:
-        unmet.append(f"{_shares(estimate)} of the mean, above {precision:.2%}")
+        unmet.append(f"{_shares(estimate)}, above {precision:.2%}")
     if not estimate.ess >= min_ess:
         unmet.append(f"ESS {estimate.ess:.0f}, below {min_ess}")
     if not estimate.rhat <= max_rhat:

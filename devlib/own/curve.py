@@ -15,19 +15,20 @@ from devlib.own.model import in_eval, loss_of
 from devlib.sampling.draws import ChainDiverged
 from devlib.sampling.model import per_sample_losses
 from devlib.settings import StageSettings
-from devlib.stages import by_step, find_stages
+from devlib.stages import IMPRECISE, by_step, find_stages
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
     """`table` has one row a checkpoint: step; loss and loss_se, of w0 on the whole set; llc, mcse,
-    ess and rhat, of both starts together; meet and reached, its health; eps and draws."""
+    ess, rhat, step_bias, its mcse and slope_share (devlib.llc.LLC), of both starts together; meet
+    and reached; health, as devlib.stages takes it: empty, or what is wrong; eps and draws."""
 
     table: pd.DataFrame
 
     def stages(self, settings: StageSettings = StageSettings(), prefix="S"):
-        """(smoothed curve, boundaries, stage table) by devlib.stages.find_stages (B.1), of all
-        rows, whatever their health: look at `meet` and `reached` first."""
+        """(smoothed curve, boundaries, stage table) by devlib.stages.find_stages (B.1) of all
+        rows, with its warning of the boundaries that go without the rows that are not sound."""
         return find_stages(self.table, self.table, settings, prefix)
 
     def __str__(self):
@@ -37,7 +38,7 @@ class Curve:
 
 
 def llc_curve(model, checkpoints, data, *, loss, eps=None, only=None, nbeta=None, gamma=GAMMA,
-              batch_size=None, chains=4, precision=0.05, cap_draws=5_000, seed=0,
+              batch_size=None, chains=4, precision=0.05, cap_draws=5_000, seed=0, health=True,
               progress=False) -> Curve:
     """The LLC of each checkpoint with one sampler and the same batches and noise throughout
     (A.5.2), as `measure` has it, with its loss, errors and health.
@@ -66,25 +67,28 @@ def llc_curve(model, checkpoints, data, *, loss, eps=None, only=None, nbeta=None
                              batch_size)[1].eps for pair in pairs)
         rows = [{"step": step} | _row(
             *problem(step, load), samples, plan, mask=mask, eps=eps, nbeta=nbeta, gamma=gamma,
-            batch_size=batch_size, whole_set=True, sets={}, callback=None, progress=progress)
-            for step, load in pairs]
+            batch_size=batch_size, whole_set=True, sets={}, callback=None, health=health,
+            progress=progress) for step, load in pairs]
     table = pd.DataFrame(rows)
     return Curve(table.iloc[by_step(table.step)].reset_index(drop=True))
 
 
 def _row(loss, params, samples, plan, **settings) -> dict:
     """What the chains say at one checkpoint; NaN where they diverge."""
+    numbers = ("llc", "mcse", "ess", "rhat", "step_bias", "step_bias_mcse", "slope_share")
     losses = per_sample_losses(loss, params, samples.parts).double()
     row = {"loss": float(losses.mean()), "loss_se": float(losses.std() / len(losses) ** 0.5)}
     try:
         found = measure_at(loss, params, samples, plan, **settings)
     except ChainDiverged:
-        return row | dict.fromkeys(("llc", "mcse", "ess", "rhat"), math.nan) | {
-            "meet": False, "reached": False, "eps": settings["eps"], "draws": 0}
-    both = estimate_llc(found.draws)
-    return row | {"llc": both.mean, "mcse": both.mcse, "ess": both.ess, "rhat": both.rhat,
-                  "meet": found.starts.meet, "reached": found.reached, "eps": settings["eps"],
-                  "draws": found.draws.losses.shape[1]}
+        return row | dict.fromkeys(numbers, math.nan) | {
+            "meet": False, "reached": False, "health": "diverged", "eps": settings["eps"],
+            "draws": 0}
+    both, meet = estimate_llc(found.draws), found.starts.meet
+    health = "" if found.reached else IMPRECISE if meet else "two regimes"
+    return row | {name: getattr(both, "mean" if name == "llc" else name) for name in numbers} | {
+        "meet": meet, "reached": found.reached, "health": health, "eps": settings["eps"],
+        "draws": found.draws.losses.shape[1]}
 
 
 def _pairs(checkpoints):

@@ -14,12 +14,14 @@ from devlib.devices import of
 from devlib.errors import UserError
 from devlib.llc.equilibrium import Equilibrium, compare
 from devlib.llc.estimate import LLC, default_nbeta, estimate_llc
+from devlib.llc.precision import MIN_ESS, SHORTEN, shorter_step, too_long_a_step, unmet_gates
 from devlib.own.data import Samples, samples_of
 from devlib.own.masks import mask_of
 from devlib.own.model import check_module, in_eval, loss_of
 from devlib.own.observe import Observed, named
 from devlib.own.settings import curvature_eps
 from devlib.rng import stream_seed
+from devlib.sampling.beside import Watched
 from devlib.sampling.chains import DRAWN, Chains
 from devlib.sampling.draws import ChainDiverged, Draws
 from devlib.sampling.sgld import SGLD
@@ -27,9 +29,8 @@ from devlib.settings import LanguageSettings
 
 GAMMA = LanguageSettings().llc.gamma  # the paper's spring for language models (A.4.1)
 BATCH = 128  # samples, or all where there are fewer
-MIN_ESS = 200  # below it the error itself is a guess
 BLOCK = 200  # draws before the first look
-SMALLER, TRIES = 4, 3  # a step size of our own that diverges is divided, so many times
+TRIES = 3  # so often a step size of our own is made smaller
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,15 @@ class Plan:
 
 def measure(model, data, *, loss, only=None, eps=None, nbeta=None, gamma=GAMMA, batch_size=None,
             chains=4, precision=0.05, cap_draws=5_000, seed=0, whole_set=None, observables=None,
-            callback=None, every=10, vectorised=None, compile=False,
+            callback=None, every=10, health=True, vectorised=None, compile=False,
             progress=False) -> Measurement:
     """The LLC (eq. 3) of an nn.Module at its present weights, by SGLD (eq. 8) from two starts.
 
     `chains` chains begin at w0 and as many at w0 + N(0, 1 / gamma). They run on together until
     they cannot be told apart (devlib.llc.equilibrium: R-hat of the loss and of |w - w0|^2 at most
-    1.01) and the Monte Carlo error is `precision` of the mean, from 200 effective draws or more;
-    or to `cap_draws` draws a chain, and then the result says that, and what is missing.
+    1.01) and the error, Monte Carlo error and step bias together (`LLC.error`), is `precision` of
+    the mean, from 200 effective draws or more; or to `cap_draws` draws a chain, or until the step
+    bias alone is surely too large. Then the result says that, and what is missing.
 
     data: tensors, numpy arrays (memory-mapped ones stay on disk), a tuple or dictionary of them, a
     Dataset, a DataLoader, or a Hugging Face dataset (devlib.own.data.samples_of).
@@ -88,8 +90,10 @@ def measure(model, data, *, loss, only=None, eps=None, nbeta=None, gamma=GAMMA, 
     only: "blocks.1.attn.*", "l0h1", or a list: the weights that move (devlib.own.masks.mask_of).
     batch_size m: 128, or all samples where there are fewer. nbeta: m / ln m (A.5.1). gamma: 100.
     eps: from the largest curvature (devlib.own.settings.curvature_eps), a quarter of that, and
-    again, where a chain diverges. The bias of the step is no part of the error: compare eps / 2,
-    or let devlib.llc.calibrate.calibrate choose.
+    again, where a chain diverges; and where its bias is above the precision, from the bias.
+    health: whether chains of twice the step and one without noise run beside the others, from
+    which the step bias and the share of slope are known (devlib.sampling.beside): half as much
+    work again and one chain more. Without, both are NaN, and the error is that of the draws alone.
     whole_set: whether the loss of w0 is taken on all samples. None does so unless that is more
     samples than all chains draw; False takes it on the drawn batches alone.
     observables: data by name, in the forms and with the loss of `data`: their per-sample losses at
@@ -110,11 +114,12 @@ def measure(model, data, *, loss, only=None, eps=None, nbeta=None, gamma=GAMMA, 
         return measure_at(loss_of(model, loss, samples), params, samples, plan,
                           mask=mask_of(model, only), eps=eps, nbeta=nbeta, gamma=gamma,
                           batch_size=batch_size, whole_set=whole_set, sets=sets, callback=callback,
-                          vectorised=vectorised, compile=compile, progress=progress)
+                          health=health, vectorised=vectorised, compile=compile,
+                          progress=progress)
 
 
 def measure_at(loss, params, samples, plan, *, mask, eps, nbeta, gamma, batch_size, whole_set,
-               sets, callback, progress, **options) -> Measurement:
+               sets, callback, progress, health, **options) -> Measurement:
     """The same of a loss(params, parts) at parameters by name."""
     size, sampler = chosen(loss, params, samples, plan.seed, mask, eps, nbeta, gamma, batch_size)
     if whole_set is None:
@@ -124,12 +129,17 @@ def measure_at(loss, params, samples, plan, *, mask, eps, nbeta, gamma, batch_si
     while True:
         watches = [_Watch(Observed(sets), callback, shift) for shift in (0, plan.chains)]
         try:
-            return _run(loss, params, samples, sampler, plan, watches, options, progress)
+            found = _run(loss, params, samples, sampler, plan, watches, options, progress, health)
+            shorter = tries and found.estimate and shorter_step(found.estimate, sampler,
+                                                                plan.precision, MIN_ESS)
+            if not shorter:
+                return found
         except ChainDiverged:
             if not tries:
                 raise
-            tries -= 1
-            sampler = dataclasses.replace(sampler, eps=sampler.eps / SMALLER)
+            shorter = sampler.eps / SHORTEN
+        tries -= 1
+        sampler = dataclasses.replace(sampler, eps=float(f"{shorter:.1e}"))
 
 
 def chosen(loss, params, samples, seed, mask, eps, nbeta, gamma, batch_size) -> tuple[int, SGLD]:
@@ -146,11 +156,13 @@ def chosen(loss, params, samples, seed, mask, eps, nbeta, gamma, batch_size) -> 
     return size, sampler
 
 
-def _run(loss, params, samples, sampler, plan, watches, options, progress):
+def _run(loss, params, samples, sampler, plan, watches, options, progress, health):
     runs = []
     for start, seed in (("w0", plan.seed), ("prior", stream_seed(plan.seed, "prior"))):
-        runs.append(Chains(loss, params, samples.parts, sampler, chains=plan.chains, seed=seed,
-                           start=start, **options))
+        beside = {"still": start == "w0"} if health else {}  # one chain without noise is enough
+        runs.append((Watched if health else Chains)(
+            loss, params, samples.parts, sampler, chains=plan.chains, seed=seed, start=start,
+            **options, **beside))
         if runs[0].init_losses is not None:
             options = options | {"init_losses": runs[0].init_losses}
     for watch in watches:
@@ -158,34 +170,29 @@ def _run(loss, params, samples, sampler, plan, watches, options, progress):
     more = min(BLOCK, plan.cap_draws)
     while True:
         for run, watch in zip(runs, watches, strict=True):
-            run.extend(more, progress, watch if watch.needed else None, plan.every)
+            run.extend(more, progress, callback=watch if watch.needed else None,
+                       every=plan.every)
             if (draws := run.draws(0)).diverged:
                 raise ChainDiverged(draws)
         starts = compare(*(run.draws() for run in runs))
-        unmet = _unmet(starts, plan.precision)
-        taken = runs[0].taken
-        if not unmet or taken >= plan.cap_draws:
+        unmet, taken = _unmet(starts, plan.precision), runs[0].taken
+        advice = starts.meet and too_long_a_step(starts.estimate, sampler, plan.precision, MIN_ESS)
+        if advice:
+            unmet = [advice]
+        if not unmet or advice or taken >= plan.cap_draws:
             return _result(starts, unmet, plan, taken, watches)
         more = min(taken, plan.cap_draws - taken)  # few looks: each is a chance to stop too soon
 
 
 def _unmet(starts, precision) -> list[str]:
     """What keeps the pooled estimate from the precision, in words."""
-    unmet = [] if starts.meet else ["the starts do not meet"]
-    pooled = estimate_llc(starts.draws)
-    if pooled.mcse == 0:  # the loss of w0 wherever the chains went
-        return unmet
-    if not pooled.mcse <= precision * abs(pooled.mean):
-        share = pooled.mcse / abs(pooled.mean) if pooled.mean else np.inf
-        unmet.append(f"the error is {share:.1%} of the mean" if share <= 1 else
-                     "the error is larger than the mean")
-    if not pooled.ess >= MIN_ESS:
-        unmet.append(f"ESS {pooled.ess:.0f} is below {MIN_ESS}")
-    return unmet
+    pooled = starts.estimate or estimate_llc(starts.draws)
+    return ([] if starts.meet else ["the starts do not meet"]) + unmet_gates(
+        pooled, precision, MIN_ESS, np.inf)
 
 
 def _result(starts, unmet, plan, taken, watches):
-    draws, pooled = starts.draws, estimate_llc(starts.draws)
+    draws, pooled = starts.draws, starts.estimate or estimate_llc(starts.draws)
     sampler = draws.sampler
     notes = [f"precision {100 * plan.precision:g}% "
              + (f"not reached ({', '.join(unmet)})" if unmet else "reached")

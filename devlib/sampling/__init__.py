@@ -4,7 +4,7 @@ from devlib.sampling.chains import Chains
 from devlib.sampling.draws import ChainDiverged, Draws
 from devlib.sampling.model import per_sample_losses
 from devlib.sampling.sample import sample_chains
-from devlib.sampling.sgld import SGLD, RMSpropSGLD, sgld_step
+from devlib.sampling.sgld import SGLD, RMSpropSGLD, SmoothedSGLD, sgld_step
 
-__all__ = ["SGLD", "ChainDiverged", "Chains", "Draws", "RMSpropSGLD", "per_sample_losses",
-           "sample_chains", "sgld_step"]
+__all__ = ["SGLD", "ChainDiverged", "Chains", "Draws", "RMSpropSGLD", "SmoothedSGLD",
+           "per_sample_losses", "sample_chains", "sgld_step"]

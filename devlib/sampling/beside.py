@@ -13,17 +13,18 @@ from devlib.sampling.chains import Chains
 class Watched(Chains):
     """Chains with two companions. They take the very draws that plain `Chains` take; beside them
     run as many chains of twice the step, each on the noise of its own chain, and chain 0 without
-    noise. The cost: half as much again, and one chain more."""
+    noise, unless `still` is False. The cost: half as much again, and one chain more."""
 
-    def __init__(self, *arguments, **options):
+    def __init__(self, *arguments, still=True, **options):
         super().__init__(*arguments, **options)
-        self.doubled, self.still = Doubled(self), Still(self)
+        self.doubled, self.still = Doubled(self), Still(self) if still else None
 
     def extend(self, draws, progress=False, **options):
         super().extend(draws, progress, **options)
         if more := (self.taken + 1) // 2 - self.doubled.taken:
             self.doubled.extend(more)
-        self.still.extend(draws)
+        if self.still:
+            self.still.extend(draws)
 
     def save(self, path):
         """Refused with a UserError: the companions have no place in the file."""
@@ -31,10 +32,11 @@ class Watched(Chains):
                         "anew. Save plain Chains, which take the same draws")
 
     def draws(self, burn_in=None):
-        found, still = super().draws(burn_in), self.still.draws(0)
+        found, still = super().draws(burn_in), self.still and self.still.draws(0)
         doubled = np.full(found.losses.shape, np.nan)
         doubled[:, ::2] = self.doubled.draws(0).losses
-        return replace(found, doubled=doubled, descent=(still.losses - still.baseline)[0])
+        return replace(found, doubled=doubled,
+                       descent=still and (still.losses - still.baseline)[0])
 
 
 class _Beside(Chains):

@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import os
-import tempfile
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from devlib.errors import UserError
-from devlib.files import storing
+from devlib.files import replacing
 from devlib.sampling.burn_in import find_burn_in
-from devlib.sampling.sgld import SGLD, RMSpropSGLD
+from devlib.sampling.sgld import SGLD, RMSpropSGLD, SmoothedSGLD
 
-SAMPLERS = {sampler.__name__: sampler for sampler in (SGLD, RMSpropSGLD)}
+SAMPLERS = {sampler.__name__: sampler for sampler in (SGLD, RMSpropSGLD, SmoothedSGLD)}
 LAYER = "distance of "  # a stored layer's distances: this and the parameter's name
 GROUPS = ("warmup_posterior", "posterior")  # ArviZ's names: before and after burn-in
 
@@ -99,20 +97,11 @@ class Draws:
     def save(self, path):
         """Writes the draws as netCDF, which `arviz.from_netcdf` also reads; whole or not at all.
         The file holds all chains: what diverged is NaN in it, and in ArviZ's summary of it."""
-        path = Path(path)
-        with storing(path):
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-            os.close(handle)
-            try:
-                mode = "w"
-                for group, dataset in self._datasets().items():
-                    dataset.to_netcdf(temporary, mode=mode, group=group, engine="h5netcdf")
-                    mode = "a"
-                os.chmod(temporary, 0o644)
-                os.replace(temporary, path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+        with replacing(path) as temporary:
+            mode = "w"
+            for group, dataset in self._datasets().items():
+                dataset.to_netcdf(temporary, mode=mode, group=group, engine="h5netcdf")
+                mode = "a"
 
     @classmethod
     def read(cls, path) -> "Draws":

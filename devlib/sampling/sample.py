@@ -25,15 +25,15 @@ from devlib.fast import COMPILE_FROM
 from devlib.sampling.beside import Watched
 from devlib.sampling.chains import Chains
 from devlib.sampling.draws import ChainDiverged, Draws
-from devlib.sampling.model import per_sample_losses
-from devlib.sampling.sgld import SGLD, RMSpropSGLD, sgld_step, warn_if_short
+from devlib.sampling.sgld import SGLD, warn_if_short
 
 
-def sample_chains(loss, params, data, sampler: SGLD, *, chains, draws, burn_in=None, seed=0,
-                  batch_size=None, mask=None, vectorised=None, compile=None, init_losses=None,
-                  microbatch=None, start="w0", on_divergence="raise", warn=True,
-                  progress=False, health=False, by_layer=False) -> Draws:
+def sample_chains(loss, params, data, sampler: SGLD, *, chains, draws, burn_in=None, compile=None,
+                  on_divergence="raise", warn=True, progress=False, health=False,
+                  **options) -> Draws:
     """Runs `chains` SGLD chains of `draws` steps from `params`; burn-in counts among the draws.
+    `options`: seed=0, batch_size=None, mask=None, vectorised=None, init_losses=None,
+    microbatch=None, start="w0", by_layer=False.
 
     Batch t and noise t of chain k are functions of (seed, k, t) alone: a chain does not depend
     on how many run beside it, and the same seed at two checkpoints gives both the same batches
@@ -66,9 +66,7 @@ def sample_chains(loss, params, data, sampler: SGLD, *, chains, draws, burn_in=N
     if compile is None:
         compile = chains * draws >= COMPILE_FROM
     run = (Watched if health else Chains)(
-        loss, params, data, sampler, chains=chains, seed=seed, batch_size=batch_size, mask=mask,
-        vectorised=vectorised, compile=compile, init_losses=init_losses, microbatch=microbatch,
-        start=start, by_layer=by_layer)
+        loss, params, data, sampler, chains=chains, compile=compile, **options)
     if warn:
         warn_if_short(sampler, draws)
     run.extend(draws, progress)
@@ -82,7 +80,3 @@ def check_on_divergence(value):
     """Raises UserError unless it is "raise" or "keep"."""
     if value not in ("raise", "keep"):
         raise UserError(f"on_divergence must be 'raise' or 'keep', not {value!r}")
-
-
-__all__ = ["SGLD", "ChainDiverged", "Chains", "Draws", "RMSpropSGLD", "per_sample_losses",
-           "sample_chains", "sgld_step"]

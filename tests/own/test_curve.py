@@ -8,7 +8,7 @@ from torch import nn
 import devlib
 from companion.known.answers import quadratic_chain_mean
 from devlib.checkpoints import CheckpointStore
-from devlib.errors import UserError
+from devlib.errors import UnsoundPoints, UserError
 from devlib.llc import default_nbeta
 from devlib.own.measure import GAMMA
 from devlib.sampling import SGLD
@@ -41,16 +41,36 @@ def states(curvatures):
 def test_each_row_is_exact_and_has_its_health():
     model = Bowl(3.0).train()
     curve = devlib.llc_curve(model, states((200.0, 10.0)), DATA, loss=loss, eps=1e-3, chains=8,
-                             cap_draws=400, precision=0.05)
+                             cap_draws=400, precision=0.05, health=False)
     assert model.training and float(model.h) == 3
-    assert list(curve.table.columns) == ["step", "loss", "loss_se", "llc", "mcse", "ess", "rhat",
-                                         "meet", "reached", "eps", "draws"]
+    assert list(curve.table.columns) == [
+        "step", "loss", "loss_se", "llc", "mcse", "ess", "rhat", "step_bias", "step_bias_mcse",
+        "slope_share", "meet", "reached", "health", "eps", "draws"]
+    assert curve.table[["step_bias", "slope_share"]].isna().all(axis=None)
     sampler = SGLD(1e-3, default_nbeta(64), GAMMA)
     for row, h in zip(curve.table.itertuples(), (200.0, 10.0), strict=True):
         assert row.loss == h and row.loss_se == 0
         assert row.ess >= 200
         assert abs(row.llc - quadratic_chain_mean((h, h), sampler)) < 4 * row.mcse
         assert row.reached == (row.meet and row.mcse <= 0.05 * row.llc)
+
+
+def test_each_row_has_its_step_bias_which_counts():
+    """Against the exact mean at twice the step; at h = 200 twice the step diverges."""
+    curve = devlib.llc_curve(Bowl(), states((200.0, 20.0, 10.0)), DATA, loss=loss, eps=1e-3,
+                             chains=8, cap_draws=400, precision=0.3)
+    steep, *others = curve.table.itertuples()
+    assert steep.step_bias > 1e6 and not steep.reached
+    for row, h in zip(others, (20.0, 10.0), strict=True):
+        at, twice = (quadratic_chain_mean((h, h), SGLD(eps, default_nbeta(64), GAMMA))
+                     for eps in (1e-3, 2e-3))
+        assert abs(row.step_bias - (twice - at)) < 4 * row.step_bias_mcse
+        assert row.slope_share == 0
+        assert row.reached == (row.meet and row.llc > 0 and np.hypot(
+            np.hypot(row.mcse, row.step_bias), row.step_bias_mcse) <= 0.3 * row.llc)
+    words = curve.table.health
+    assert ((words == "") == curve.table.reached).all()
+    assert set(words) <= {"", "imprecise", "two regimes"}
 
 
 def test_it_is_measure_at_each_checkpoint():
@@ -71,6 +91,7 @@ def test_a_checkpoint_where_chains_diverge_stays_in_the_table():
     curve = devlib.llc_curve(Bowl(), states((1e5, 1.0)), DATA, loss=loss,
                              **OPTIONS | {"cap_draws": 200})
     assert np.isnan(curve.table.llc[0]) and not curve.table.reached[0]
+    assert curve.table.health[0] == "diverged"
     assert np.isfinite(curve.table.llc[1])
     assert "0 of them at the precision" in str(curve) or "1 of them at the precision" in str(curve)
 
@@ -82,7 +103,8 @@ def test_stages_of_a_curve(tmp_path):
         store.save(step * 100, Bowl(h).state_dict())
     curve = devlib.llc_curve(Bowl(), store, DATA, loss=loss, **OPTIONS)
     assert list(curve.table.step) == [0, 100, 200, 300, 400]
-    smoothed, boundaries, table = curve.stages()
+    with pytest.warns(UnsoundPoints, match="of 5 estimates, between steps"):  # 40 draws
+        smoothed, boundaries, table = curve.stages()
     assert len(smoothed.mean) == 5 and len(table) == len(boundaries) + 1
     assert (table.start[0], table.end.iloc[-1]) == (0, 400)
 

@@ -3,6 +3,7 @@ as it was."""
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,13 +63,38 @@ def assert_untouched(model, before):
 
 
 def test_a_quadratic_is_exact_and_reached():
-    found = bowl(eps=4e-4, precision=0.08)
+    found = bowl(eps=4e-4, precision=0.08, health=False)
     sampler = SGLD(4e-4, default_nbeta(64), GAMMA)
     assert found.draws.sampler == sampler and found.reached
     assert_within(found.estimate, quadratic_chain_mean(H, sampler))
     assert found.estimate.mcse <= 0.08 * found.estimate.mean
     assert str(found).startswith(str(found.estimate)) and "\n" not in str(found)
     assert "both starts meet" in str(found) and "precision 8% reached in" in str(found)
+
+
+def bias_of(sampler):
+    """Of a quadratic, twice the step against it."""
+    return (quadratic_chain_mean(H, replace(sampler, eps=2 * sampler.eps))
+            - quadratic_chain_mean(H, sampler))
+
+
+def test_the_bias_of_the_step_is_known_and_counts():
+    found = bowl(precision=0.1, chains=8)
+    sampler = found.draws.sampler
+    assert found.reached and found.estimate.error <= 0.1 * found.estimate.mean
+    assert_within(found.estimate, quadratic_chain_mean(H, sampler))
+    assert abs(found.estimate.step_bias - bias_of(sampler)) < 4 * found.estimate.step_bias_mcse
+    assert found.estimate.slope_share == 0
+    given = bowl(precision=0.1, chains=8, eps=10 * sampler.eps)
+    assert not given.reached and "draws do not mend a bias; take eps =" in given.reason
+
+
+def test_a_step_of_our_own_whose_bias_is_too_large_is_made_smaller(monkeypatch):
+    monkeypatch.setattr(settings, "STEP", 1.0)  # a third off in the steepest direction
+    found = bowl(precision=0.1, chains=8)
+    first = float(f"{1 / (default_nbeta(64) * max(H) + GAMMA):.1e}")
+    assert first / 4**3 <= found.draws.sampler.eps < first
+    assert found.reached and bias_of(found.draws.sampler) < 0.1 * found.estimate.mean
 
 
 def test_the_step_of_a_quadratic_is_that_of_its_curvature():

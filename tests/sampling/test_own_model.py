@@ -9,8 +9,10 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from companion.known.answers import quadratic_chain_mean
 from devlib.errors import UserError
 from devlib.hessian import Hessian
+from devlib.llc import estimate_llc
 from devlib.llc.calibrate import calibrate
 from devlib.sampling import SGLD, Chains, RMSpropSGLD, per_sample_losses, sample_chains
 from devlib.sampling.checked import check_loss
@@ -349,6 +351,29 @@ def test_rounding_leaves_the_drift_or_the_step_is_refused():
     assert abs(mean - exact(1e-9)) < 4 * error
     mean, error = drift_lost(2e-11, 20_000)
     assert mean - exact(2e-11) > 4 * error
+
+
+@pytest.mark.parametrize("dtype, sampler", [
+    (torch.float32, SGLD(1e-3, 20.0, 1.0)), (torch.float64, SGLD(1e-7, 1e7, 1.0)),
+    (torch.float32, SGLD(1e-7, 1e7, 1.0))])
+def test_what_is_let_through_is_exact(dtype, sampler):
+    """The regression whose LLC was 5.64 in bfloat16, which is refused now, and 3.21 in float32 at
+    nbeta = 1e7, where its exact minimum leaves rounding nothing to take."""
+    loss, params, (x, y) = regression_at_truth(dtype)
+    curvatures = torch.linalg.eigvalsh(x.double().T @ x.double() / len(x)).tolist()
+    expected = quadratic_chain_mean(curvatures, sampler)
+    found = estimate_llc(run(loss, params, (x, y), sampler, chains=64, draws=2000, burn_in=500,
+                             vectorised=True, warn=False))
+    assert found.ess > 200 and abs(found.mean - expected) < 4 * found.mcse
+
+
+def test_one_large_weight_among_small_ones_is_seen():
+    """Its rounding alone drowns its drift."""
+    x = inputs(64)[0]
+    w = torch.tensor([[0.1, -0.2, 0.15, 3e4]])
+    loss = regression_at_truth(torch.float32)[0]
+    with pytest.raises(UserError, match="eps = 1e-05 makes steps that the rounding"):
+        run(loss, {"w": w}, (x.float(), x.float() @ w.T), SGLD(1e-5, 20.0, 1.0))
 
 
 def test_factors_in_bfloat16_of_weights_in_float32():
