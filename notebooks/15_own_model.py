@@ -84,8 +84,8 @@ longer = devlib.measure(
     loss=torch.nn.CrossEntropyLoss(),
     batch_size=64,
     precision=0.1,
-    eps=3e-3,
-    cap_draws=1600,
+    eps=1e-3,
+    cap_draws=3200,
     seed=seed,
 )
 print(longer)
