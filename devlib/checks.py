@@ -47,3 +47,14 @@ def check_count(name, value, least=1):
     """Raises UserError unless `value` is a whole number of `least` or more."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise UserError(f"{name} must be a whole number of {least} or more, not {value!r}")
+
+
+def check_burn_in(burn_in, **length):
+    """Raises UserError unless `length`, draws by their argument's name, is a whole number of 1 or
+    more, and `burn_in` is None or below it."""
+    ((name, draws),) = length.items()
+    check_count(name, draws)
+    if burn_in is not None:
+        check_count("burn_in", burn_in, least=0)
+        if burn_in >= draws:
+            raise UserError(f"burn_in must be below {name} = {draws}, not {burn_in}")

@@ -71,7 +71,11 @@ def smooth(steps, values, settings: StageSettings = StageSettings(), errors=None
         again = mean_and_sd(steps, values / unit, noise / unit**2, other)
         mended = not bound_in_the_way(values / unit, again[0], noise**0.5 / unit, other, settings)
         if mended or fitted.length > settings.length_low:  # else it is a shorter length it wants
-            warn_of_scale(fitted, *shown)
+            warnings.warn(
+                "the curve's unit does not fit the kernel, whose amplitude ends on its bound "
+                f"{shown[0]} = {fitted.amplitude:g}: {shown[1]}, and its boundaries may be false, "
+                "unless the tolerance is in the same unit. Take the settings in the curve's own "
+                "unit (StageSettings.in_unit)", stacklevel=2)
         if mended:
             mean, sd = again[0] * unit, again[1] * unit
             fitted = Kernel(other.amplitude * unit**2, other.length, other.level * unit**2)
@@ -116,8 +120,7 @@ def bound_in_the_way(values, mean, errors, kernel: Kernel, settings: StageSettin
     so that boundaries depend on the unit; None if none does.
 
     On the upper bound: the curve (S,) is FAR of its `errors` (S,) from `values` (S,), root mean
-    square, or more. On the lower: the values vary by FAR
-    errors or more, and still by less than the least amplitude.
+    square, or more. On the lower: the values vary by FAR errors or more, and by less than it.
     """
     away = float(np.sqrt(np.mean(((mean - values) / errors) ** 2)))
     spread = float(np.std(values))
@@ -127,15 +130,6 @@ def bound_in_the_way(values, mean, errors, kernel: Kernel, settings: StageSettin
             and FAR * np.median(errors) <= spread < settings.amplitude_low**0.5):
         return "amplitude_low", f"its values vary by {spread:.2g} only"
     return None
-
-
-def warn_of_scale(kernel: Kernel, name, what):
-    """Warns that the curve's unit does not fit the kernel's bounds."""
-    warnings.warn(
-        f"the curve's unit does not fit the kernel, whose amplitude ends on its bound {name} = "
-        f"{kernel.amplitude:g}: {what}, and its boundaries may be false, unless the tolerance is "
-        "in the same unit. Take the settings in the curve's own unit (StageSettings.in_unit)",
-        stacklevel=3)
 
 
 def slope(steps, values, log=True) -> np.ndarray:

@@ -325,6 +325,37 @@ print(f"{kept_histogram().expected.sum():.0f} repetitions; p-values of flatness:
       ", ".join(f"{name} {p:.3f}" for name, p in p_values.items()))
 assert min(p_values.values()) > 0.001
 
+# %% [markdown]
+# ## Four numbers that mislead
+#
+# Chains always give a number. Here are four that are wrong, on losses whose answer is known, and the check that
+# says so. A chain from $w_0$ that has not come to rest, in twenty quadratic directions of which the flattest is ten
+# thousand times flatter than the steepest. A chain caught in a narrow hole about $w_0$, while the spring gives it a wide
+# plain. A step that is too large for the curvature. And a $w_0$ that is no minimum.
+
+# %% mystnb={"image": {"alt": "Four panels: traces from two starts that come together slowly; traces from two starts that stay apart; LLC over the step, rising for SGLD and level for smoothed noise; LLC falling below zero as w0 leaves the minimum"}}
+from companion.pages import primer_failures
+
+curves, verdicts = primer_failures.failures(seed)
+fig = primer_failures.panels(curves, verdicts)
+figures.show(fig, curves, "failures", "the same for all presets")
+
+# %%
+show_table(verdicts, "What chains from w0 say, and what a check says",
+           digits={"exact": 2, "from w0": 2, "mcse": 2, "R-hat": 2})
+by_name = verdicts.set_index("failure")["the check says"]
+assert (by_name[["not relaxed", "two regimes"]] == "the starts do not meet").all()
+bias = curves[curves.panel == "step"].groupby("kind").last().bias
+assert bias["smoothed noise"] < 0.1 * bias["SGLD"]
+
+# %% [markdown]
+# The upper two need a second start: chains from $w_0 + N(0, 1/\gamma)$ beside those from $w_0$
+# (`devlib.llc.equilibrium`). In the hole the R-hat of one start alone is perfect. Both starts bound the answer from
+# below and from above, and where they do not meet neither is it. The step is seen by chains of twice the step on the
+# same noise: what they give more is its bias, to first order. Where the noise of two steps is averaged
+# (`SmoothedSGLD`, {cite:t}`leimkuhler2013`), a quadratic has none. The slope is seen by one chain without noise: what
+# descent gains, as a share of what the noise costs. `devlib.measure` makes all four checks unasked.
+
 # %% tags=["remove-cell"]
 from companion.site import page_ends
 

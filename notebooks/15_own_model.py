@@ -32,6 +32,8 @@ seed: int = 0  # of models and chains
 recompute: bool = False  # changes nothing here: the page always measures
 
 # %% tags=["hide-input"]
+import warnings
+
 import pandas as pd
 import torch
 
@@ -69,7 +71,9 @@ print(found)
 # %% [markdown]
 # What was not given was chosen: $n\beta = m / \ln m$ for batches of $m$ (A.5.1), the paper's $\gamma = 100$ (A.4.1), and a
 # step size $\epsilon$ from the largest curvature. Half of the chains begin at $w_0$ and half about it, as the spring alone would
-# spread them. Chains that remember where they began are not at rest: then the line says "two regimes", gives both
+# spread them. Beside them run chains of twice the step, on the same noise, and one without noise: from these come the
+# bias of the step, which is part of the error, and the share of slope (A.7), which says whether $w_0$ is a minimum.
+# They cost half as much again (`health=False` leaves them out). Chains that remember where they began are not at rest: then the line says "two regimes", gives both
 # estimates, and what was not reached. Such an answer is no measurement yet. A larger step makes these chains forget
 # sooner.
 
@@ -80,8 +84,8 @@ longer = devlib.measure(
     loss=torch.nn.CrossEntropyLoss(),
     batch_size=64,
     precision=0.1,
-    eps=3e-3,
-    cap_draws=1600,
+    eps=1e-3,
+    cap_draws=3200,
     seed=seed,
 )
 print(longer)
@@ -261,16 +265,20 @@ curve = devlib.llc_curve(
     seed=seed,
 )
 print(
-    curve.table.drop(columns=["eps", "draws", "loss_se"])
+    curve.table[["step", "loss", "llc", "mcse", "rhat", "meet", "reached", "health"]]
     .round(3)
     .to_string(index=False)
 )
 assert (curve.table.loss.diff().dropna() < 0).all()
-smoothed, boundaries, stages = curve.stages()
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    smoothed, boundaries, stages = curve.stages()
 print("\nboundaries:", boundaries)
+print(*(one.message for one in said), sep="\n")
 
 # %% [markdown]
-# These rows are too short to trust, as `reached` says. At weights that are at no minimum, as before training, an
+# These rows are too short to trust, as `reached` and `health` say, and the stages say which boundaries rest on
+# them. Its other columns are the bias of the step and the share of slope. At weights that are at no minimum, as before training, an
 # estimate may be zero or below.
 #
 # ## Sets too large to pass over, and chains to go on with

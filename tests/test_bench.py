@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from companion import results
 from companion.corpus.toy import toy_corpus
 from companion.packed import pack
+from companion.pages import costs
 from companion.places import project_root
 from devlib.errors import UserError
 from devlib.regression.model import RegressionTransformer
@@ -26,6 +27,7 @@ from tests.bench import (
 )
 from tests.bench import (
     bench_agreement,
+    bench_converged,
     bench_memory,
     bench_pilots,
     bench_precision,
@@ -188,3 +190,24 @@ def test_memory_of_a_process_is_its_own():
     """More than torch alone takes, and no share of this process."""
     found = bench_memory.measure("smoke", "regression training")
     assert 100 < found < 2000  # MB
+
+
+# ------------------------------------------------------------------------- at equilibrium
+
+
+def test_contexts_are_counted():
+    """Four chains of 100 draws on batches of 32; with companions six and one; and the paper's ten
+    of 5,000, or as many after rest as it keeps after burn-in, with the pass over its set."""
+    assert bench_converged.contexts(100) == 4 * 100 * 32
+    assert bench_converged.contexts(100, companions=True) == 7 * 100 * 32
+    assert bench_converged.paper_contexts(0) == 10 * 5_000 * 1024 + 2**20 / 3
+    assert bench_converged.paper_contexts(4_000) == 10 * 8_000 * 1024 + 2**20 / 3
+
+
+def test_a_table_of_what_converged():
+    row = {"step": 3, "from w0": {"llc": 1.0}, "from prior": {"llc": 3.0},
+           "both": {"llc": 2.0, "mcse": 0.1}, "step bias": 0.2, "draws": 100, "warmed up": "no",
+           "precise": False, "contexts": 2000.0, "times less": 50.0}
+    table = costs.converged({"checkpoints": [row, row | {"step": 1, "precise": True}]})
+    assert table.step.tolist() == [1, 3] and table.converged.tolist() == ["yes", "no"]
+    assert table.contexts.tolist() == [2, 2]

@@ -117,9 +117,7 @@ def calibrate(loss, params, data, *, batch_size, nbeta=None, eps=EPS, gammas=GAM
     they are more than `cap_draws` (then nothing is sampled), or chains as long do not come to
     rest, the setting is "too slow", and as after one that escapes, the next gamma is tried.
     Estimates with a standard error above `tolerance` of their size count as "too noisy". `kind` is
-    the sampler's class, SGLD or one with its settings, such as SmoothedSGLD.
-
-    Raises NotCalibrated, with what every setting showed, if none passes.
+    the sampler's class. Raises NotCalibrated, with what every setting showed, if none passes.
     """
     check_count("batch_size", batch_size, least=2)
     check_count("draws", draws, least=16)  # halved by burn-in, eight are left for an R-hat

@@ -69,7 +69,14 @@ def equilibrium(loss, params, data, sampler: SGLD, *, chains=4, draws, max_rhat=
     - A direction that the loss does not see relaxes by the spring alone. From w0 it meets the
       prior's start in |w - w0|^2 only after several times 2 / (eps gamma) draws, though its LLC
       may be right long before: "two regimes" then errs on the safe side, with both estimates
-      alike.
+      alike. Chains from the prior are at rest in it from the first draw and do not mix either: of
+      the regression run at step 217,171, 300 draws have an R-hat of 1.03 in the loss and of 2.4
+      in |w - w0|^2. One start needs that gate: slow directions hide in its loss. Of two the loss
+      alone shows them, as it begins below from w0 and above from the prior, so that where only
+      the distance keeps them apart both estimates bound the answer.
+    - A barrier makes two regimes of one posterior for as long as no chain crosses it: at that
+      step chains from w0 stay for thousands of draws, and after 1,000 of three times the step
+      both starts agree within 2 %. At an earlier one, 40,404, that step diverges.
     - A basin in which no chain begins is missed by both starts alike, and they meet without it:
       of C chains with the chance (1 - p)^C, where the prior gives its surroundings the share p.
       Of (w^2 - 1)^2 at w0 = 1 and gamma = 1 the other well has p = 0.16, and eight chains miss

@@ -47,8 +47,7 @@ def mala_acceptance(run: Chains, *, draws=100, target="batch") -> Acceptance:
     """
     check_count("draws", draws)
     if isinstance(run.sampler, SmoothedSGLD):
-        raise UserError("a step of SmoothedSGLD is no proposal of Metropolis: its noise is shared "
-                        "by two steps; look at the step bias instead")
+        raise UserError("a step of SmoothedSGLD is no proposal of Metropolis: see the step bias")
     if target not in TARGETS:
         raise UserError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
     finite = [chain for chain in range(run.chains) if run.w[chain].isfinite().all()]

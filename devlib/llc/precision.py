@@ -3,8 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
-from devlib.checks import check_count, check_number
-from devlib.errors import UserError
+from devlib.checks import check_burn_in, check_count, check_number
 from devlib.llc.estimate import LLC, check_baseline, estimate_llc
 from devlib.sampling.beside import Watched
 from devlib.sampling.chains import Chains
@@ -58,7 +57,9 @@ def estimate_to_precision(loss, params, data, sampler, *, precision=0.02, cap_dr
     that are left go on.
     """
     _check_gates(precision, min_ess, max_rhat, max_distance_rhat)
-    _check_lengths(burn_in, cap_draws=cap_draws, block=block, chains=chains)
+    for name, value in (("block", block), ("chains", chains)):
+        check_count(name, value)
+    check_burn_in(burn_in, cap_draws=cap_draws)
     check_on_divergence(on_divergence)
     check_baseline(baseline)
     if compile is None:
@@ -92,16 +93,6 @@ def _check_gates(precision, min_ess, max_rhat, max_distance_rhat):
     check_number("max_rhat", max_rhat, least=1)
     if max_distance_rhat is not None:
         check_number("max_distance_rhat", max_distance_rhat, least=1)
-
-
-def _check_lengths(burn_in, **counts):
-    for name, value in counts.items():
-        check_count(name, value)
-    if burn_in is not None:
-        check_count("burn_in", burn_in, least=0)
-        if burn_in >= counts["cap_draws"]:
-            raise UserError(f"burn_in must be below cap_draws = {counts['cap_draws']}, not "
-                            f"{burn_in}")
 
 
 def _relative(estimate):

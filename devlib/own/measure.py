@@ -175,20 +175,14 @@ def _run(loss, params, samples, sampler, plan, watches, options, progress, healt
             if (draws := run.draws(0)).diverged:
                 raise ChainDiverged(draws)
         starts = compare(*(run.draws() for run in runs))
-        unmet, taken = _unmet(starts, plan.precision), runs[0].taken
-        advice = starts.meet and too_long_a_step(starts.estimate, sampler, plan.precision, MIN_ESS)
-        if advice:
+        pooled, taken = starts.estimate or estimate_llc(starts.draws), runs[0].taken
+        unmet = ([] if starts.meet else ["the starts do not meet"]) + unmet_gates(
+            pooled, plan.precision, MIN_ESS, np.inf)
+        if advice := starts.meet and too_long_a_step(pooled, sampler, plan.precision, MIN_ESS):
             unmet = [advice]
         if not unmet or advice or taken >= plan.cap_draws:
             return _result(starts, unmet, plan, taken, watches)
         more = min(taken, plan.cap_draws - taken)  # few looks: each is a chance to stop too soon
-
-
-def _unmet(starts, precision) -> list[str]:
-    """What keeps the pooled estimate from the precision, in words."""
-    pooled = starts.estimate or estimate_llc(starts.draws)
-    return ([] if starts.meet else ["the starts do not meet"]) + unmet_gates(
-        pooled, precision, MIN_ESS, np.inf)
 
 
 def _result(starts, unmet, plan, taken, watches):

@@ -60,16 +60,6 @@ def squared_errors(predictions, ys):
     return (predictions - ys) ** 2
 
 
-def zero_predictor(xs, ys):
-    """Predicts 0: the best guess without looking, for tasks of mean zero (7.1). (B, K)"""
-    return torch.zeros_like(ys)
-
-
-def prior_mean_predictor(xs, ys, tasks):
-    """x . mean(w) over a finite set of tasks (M, D): the "task prior" of D.1.1. (B, K)"""
-    return xs @ tasks.mean(0)
-
-
 def ridge_predictor(xs, ys, noise_variance):
     """The Bayes-optimal prediction for w ~ N(0, I): ridge regression with penalty sigma^2.
 

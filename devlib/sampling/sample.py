@@ -19,7 +19,7 @@ exp(-nbeta L_n(w) - gamma / 2 |w - w0|^2). It works on any loss of the form
     print(estimate_llc(draws))                          # mean, mcse, ess, rhat (devlib.llc)
 """
 
-from devlib.checks import check_count
+from devlib.checks import check_burn_in, check_count
 from devlib.errors import UserError
 from devlib.fast import COMPILE_FROM
 from devlib.sampling.beside import Watched
@@ -56,11 +56,7 @@ def sample_chains(loss, params, data, sampler: SGLD, *, chains, draws, burn_in=N
     Raises UserError for settings out of range before any work, and ChainDiverged, with the other
     chains' draws, when a loss stops being finite (`on_divergence="keep"` returns them instead).
     """
-    check_count("draws", draws)
-    if burn_in is not None:
-        check_count("burn_in", burn_in, least=0)
-        if burn_in >= draws:
-            raise UserError(f"burn_in must be below draws = {draws}, not {burn_in}")
+    check_burn_in(burn_in, draws=draws)
     check_on_divergence(on_divergence)
     check_count("chains", chains)
     if compile is None:

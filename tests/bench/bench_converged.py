@@ -30,7 +30,7 @@ SEED, SAMPLES = 1, presets.PUBLISHED.regression.llc.samples
 # checkpoint -> draws a chain that the paper's chains take from w0 until they are at rest, seen on
 # chains of 12,000 (at the last they are not at rest then)
 STEPS = {984: 0, 40_404: 0, 217_171: 4_000, 499_999: 12_000}
-CHAINS, BATCH, BLOCK, CAP = 4, 64, 100, 1_200
+CHAINS, BATCH, BLOCK, CAP = 4, 32, 100, 2_400
 PRECISION = 0.02
 WARM = {"eps": 1e-3, "draws": 1_000}
 LOSS_ALONE = 1 / 3  # of the cost of a loss with its gradient
@@ -84,7 +84,8 @@ def converged(problem, init) -> dict:
         met = agree(one, other)
         if (met and precise(both, PRECISION, MIN_ESS)) or prior.taken >= CAP:
             break
-        if not met and warmed == "no" and precise(other, 2 * PRECISION, MIN_ESS / 2):
+        apart = abs(one.mean - other.mean) > abs(other.mean) / 2  # and not merely on its way
+        if apart and warmed == "no" and precise(other, 2 * PRECISION, MIN_ESS / 2):
             hot, cold = chains(Chains, "w0", "warm up", WARM["eps"]), one
             hot.extend(WARM["draws"])
             cost += contexts(np.isfinite(hot.draws(0).losses).sum() / CHAINS)

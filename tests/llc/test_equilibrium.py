@@ -31,6 +31,21 @@ class Wells(Potential):
 # ----------------------------------------------------------------------------- where they meet
 
 
+def test_two_starts_show_in_the_loss_what_hides_in_that_of_one():
+    """Eight slow quartic directions beside 40 fast ones, a spring that relaxes in 10,000 draws:
+    of either start alone the R-hat of the loss passes, of both it is far off, and the answer
+    lies between the two means."""
+    slow = Powers("slow", (0.5,) * 40 + (1e-4,) * 8, (2,) * 40 + (4,) * 8)
+    sampler = SGLD(2e-3, 100, 0.1)
+    found = run(slow, sampler, chains=32, draws=600, burn_in=300, warn=False)
+    answer = sum(chain_moments(part, sampler)[0] for part in (slow.parts[0], slow.parts[-1])
+                 for _ in range(40 if part.exponents == (2,) else 8))
+    assert not found.meet and found.rhat > 1.05
+    assert found.from_w0.rhat <= 1.05
+    low, high = found.from_w0, found.from_prior
+    assert low.mean + 4 * low.mcse < answer < high.mean - 4 * high.mcse
+
+
 def test_they_meet_on_a_quadratic_and_the_estimate_is_exact():
     """T1, with gamma and eps."""
     sampler = SGLD(2e-2, 20, 1)

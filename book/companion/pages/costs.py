@@ -64,6 +64,18 @@ def totals(facts) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def converged(facts) -> pd.DataFrame:
+    """One row a checkpoint: the LLC of chains from w0 and from the prior, whether both are one and
+    known to the precision, and what that cost in thousands of contexts."""
+    return pd.DataFrame([{
+        "step": row["step"], "from w0": row["from w0"]["llc"],
+        "from the prior": row["from prior"]["llc"], "both": row["both"]["llc"],
+        "mcse": row["both"]["mcse"], "step bias": row["step bias"], "draws": row["draws"],
+        "warm up": row["warmed up"], "converged": "yes" if row["precise"] else "no",
+        "contexts": row["contexts"] / 1e3, "times less": row["times less"]}
+        for row in sorted(facts["checkpoints"], key=lambda row: row["step"])])
+
+
 def batches(facts) -> pd.DataFrame:
     """One row a checkpoint and batch: the estimate, and its difference from the largest batch's
     with the same noise."""

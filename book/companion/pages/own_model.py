@@ -97,24 +97,29 @@ def _quiet_imports():
 # ---------------------------------------------------------------------------- other libraries
 
 NF = "not found"  # in the library's documentation
-COMPARED = "devlib", "devinterp 1.3.2", "devinterp 2.0.1", "canonical-interp 0.1.5"
+COMPARED = "devlib", "devinterp 1.3.2", "devinterp 2.0.1", "canonical-interp 0.2.7"
 FEATURES = (
     ("models", "any nn.Module", "any nn.Module", "language models", "any nn.Module"),
     ("data", "tensors, arrays, memory maps, loaders, datasets, dictionaries", "DataLoader",
-     "Hugging Face dataset of tokens", "DataLoader"),
+     "Hugging Face dataset of tokens", "DataLoader; a function that unpacks a batch"),
     ("loss", "any, one value a sample", "any", "any, one value a token", "any mean"),
     ("loss tested before sampling", "yes", NF, "finite logits", NF),
     ("mode of the model", "eval, then as it was", "train", "train", "as it is"),
     ("step size", "from the curvature; calibrate", "given; a notebook", "given; a guide",
      "given; grid search"),
-    ("error of the LLC", "MCSE", "sd over chains", "sd over chains", "sd over chains"),
+    ("error of the LLC", "MCSE and step bias", "sd over chains", "sd over chains",
+     "sd over chains"),
     ("ESS and R-hat", "yes", NF, NF, NF),
     ("two starts compared", "yes", NF, NF, NF),
+    ("test of the step", "its bias; Metropolis acceptance", "Metropolis acceptance", NF, NF),
+    ("share of slope", "yes", NF, NF, NF),
+    ("locality", "distance from w0, chain's loss, spring beside weights",
+     "distance from w0; norms of weights, gradient, noise", NF, NF),
     ("runs to a precision", "yes", NF, NF, NF),
     ("baseline", "whole set, or drawn batches with error", "given, or some batches",
-     "some batches", "initial loss"),
+     "some batches", "a pass over the loader, or given"),
     ("part of a model", "names by pattern; heads kept apart", "masks by hand",
-     "heads, layers, MLPs of 85+ model types", NF),
+     "heads, layers, MLPs of 85+ model types", "whole parameters by name"),
     ("losses on other data", "a sample", "callbacks", "a token", NF),
     ("callbacks", "yes", "yes", NF, NF),
     ("susceptibilities, influence", "with MCSE", NF, "without error", NF),
@@ -123,7 +128,8 @@ FEATURES = (
     ("16-bit arithmetic", "in the loss; not the chain", "autocast", "models in bfloat16",
      "autocast"),
     ("several devices for one estimate", "no", "TPU cores", NF, "chains over GPUs"),
-    ("samplers", "SGLD, RMSprop", "SGLD, RMSprop, SGNHT, others", "SGLD, RMSprop", "SGLD"))
+    ("samplers", "SGLD, RMSprop, SGLD of smoothed noise", "SGLD, RMSprop, SGNHT, others",
+     "SGLD, RMSprop", "SGLD"))
 
 
 def comparison() -> pd.DataFrame:
