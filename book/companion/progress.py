@@ -59,7 +59,8 @@ def _minutes(seconds) -> str:
 @contextmanager
 def reporting(expected: dict[str, float], every=MINUTE, stream=None):
     """Reports the parts that `part` names within. A line goes to `stream` (stderr) every so many
-    seconds, unless that is a terminal."""
+    seconds, unless that is a terminal. The first comes after as many: what fails at once says only
+    why."""
     global _current
     stream, stop = stream or sys.stderr, threading.Event()
     found = Progress(expected)
@@ -72,8 +73,6 @@ def reporting(expected: dict[str, float], every=MINUTE, stream=None):
     _current = found
     try:
         if thread:
-            print(f"{len(found.expected)} parts, about {_minutes(found.left())}", file=stream,
-                  flush=True)
             thread.start()
         yield found
     finally:

@@ -83,9 +83,8 @@ def test_without_a_terminal_a_line_comes_now_and_then():
     stream = Stream(terminal=False)
     with progress.reporting({"a": 60, "b": 60}, every=0.001, stream=stream), progress.part("a"):
         assert stream.third.wait(60)
-    first, second, *_ = stream.getvalue().splitlines()
-    assert first == "2 parts, about 2 minutes"
-    assert second.startswith("1 of 2, ") and second.endswith(" left")
+    for line in stream.getvalue().splitlines():
+        assert line.startswith("1 of 2, ") and line.endswith(" left")
     said = stream.getvalue()
     with progress.part("b"):  # of nothing: the report has ended
         assert stream.getvalue() == said
