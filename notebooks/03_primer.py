@@ -106,10 +106,10 @@ double = slopes[slopes.multiplicity == 2].iloc[0]
 assert 0.01 < double.llc - double.slope < 0.05
 
 # %% [markdown]
-# With multiplicity 1 the slope arrives at $\lambda$: to three digits, at these levels. With multiplicity 2
-# the logarithm bends the curve at every scale: the slope is $\lambda - (m - 1) / (-\log \varepsilon)$ up to
-# higher orders, and is still visibly below $\lambda$ at a loss of $10^{-14}$. To the right all curves level
-# off, where the set fills the ball.
+# With multiplicity 1 the slope arrives at $\lambda$, to three digits at these levels. With multiplicity 2 the
+# logarithm bends the curve at every scale. The slope is then $\lambda - (m - 1) / (-\log \varepsilon)$ up to higher
+# orders. At a loss of $10^{-14}$ it is still visibly below $\lambda$. To the right all curves level off, where the
+# set fills the ball.
 #
 # ## The same exponent, from an average
 #
@@ -142,16 +142,15 @@ gap = (far["mean"] - far.llc).abs()
 assert gap.drop("multiplicity 2").max() < 2e-3 < gap["multiplicity 2"]
 
 # %% [markdown]
-# So a finite $n\beta$ has an answer of its own, and an estimator must be held against that one. At
-# $n\beta = 100$ the third potential is far from its 1/4: not because a sampler fails, but because that is
-# the volume at losses of 1/100. A network's LLC is read at one $n\beta$ too; what can be compared are
-# estimates at the same $n\beta$ and $\gamma$.
+# So a finite $n\beta$ has an answer of its own, and an estimator must be held against that one. At $n\beta = 100$
+# the third potential is far from its 1/4. No sampler has failed: that is the volume at losses of 1/100. A network's
+# LLC is read at one $n\beta$ too. Only estimates at the same $n\beta$ and $\gamma$ can be compared.
 #
 # ## How the estimator reads it
 #
-# For a network no integral can be done. Chains of stochastic-gradient Langevin dynamics, {eq}`eq-sgld`,
-# visit the neighbourhood of $w_0$ with that density, the ball replaced by a Gaussian of precision $\gamma$,
-# and the average over their draws is the estimate, {eq}`eq-llc`. On a loss of one's own, it takes this. The
+# For a network no integral can be done. Chains of stochastic-gradient Langevin dynamics, {eq}`eq-sgld`, visit the
+# neighbourhood of $w_0$ with that density. A Gaussian of precision $\gamma$ takes the place of the ball. The
+# average over their draws is the estimate, {eq}`eq-llc`. On a loss of one's own, it takes the lines below. The
 # models are $x \mapsto w x$ and $x \mapsto w^2 x$, with the truth at $w_0 = 0$:
 
 # %% tags=["show-input"]
@@ -195,10 +194,9 @@ away = ((fourth.w1 - 1).abs() < 0.2).sum()
 print(f"fourth potential: {away} of {len(fourth)} chains ended by the line")
 
 # %% [markdown]
-# Level lines of the loss, from 1 inwards a decade from one to the next; the cross is $w_0$, the dots are
-# where chains ended. In the third potential they spread along two lines of minima. In the fourth a few have
-# left for the line $w_1 = 1$, whose points are minima too, of LLC 1/2: a sampler measures all that it can
-# reach.
+# Lines are levels of the loss, from 1 inwards, each a tenth of the one before. The cross is $w_0$, the dots are
+# where chains ended. In the third potential they spread along two lines of minima. In the fourth a few have left
+# for the line $w_1 = 1$, whose points are minima too, of LLC 1/2. A sampler measures all that it can reach.
 
 # %% mystnb={"image": {"alt": "For each of seven examples the exact LLC, the value to expect at this n beta and gamma, and the SGLD estimate with error bars, which covers the latter"}}
 labels = [f"{row.potential}\n${row.formula}$" for row in found.itertuples()]
@@ -216,10 +214,11 @@ print(f"smallest ESS {found.ess.min():.0f}, largest R-hat "
       f"{found.rhat.max():.2f} ({toys.chains} chains)")
 
 # %% [markdown]
-# `limit` is the integral at $n\beta = 10^{12}$; `reference` is the answer at this $n\beta$, $\gamma$ and step
-# size. Estimates are held against the reference, where the effective sample size (ESS) is 200 or more, by their Monte
-# Carlo standard errors (MCSE): one p for all of them together. Chains are many and short here, so that R-hat, which
-# compares them one by one, is not near 1 where mixing is slow; the error counts what they lack. Reference and asymptote differ for three reasons:
+# `limit` is the integral at $n\beta = 10^{12}$. `reference` is the answer at this $n\beta$, $\gamma$ and step size.
+# Estimates are held against the reference by their Monte Carlo standard errors (MCSE), where the effective sample
+# size (ESS) is 200 or more. All of them together have one p. Chains are many and short here. R-hat compares them
+# one by one, so it is not near 1 where mixing is slow; the error counts what they lack. Reference and asymptote
+# differ for three reasons:
 #
 # - $\gamma$ holds the chain near $w_0$, which lowers the mean: a quadratic direction of curvature $h$ gives
 #   $\tfrac12\, n\beta h / (n\beta h + \gamma)$ in place of 1/2;
@@ -265,11 +264,11 @@ if reached:
 # %% [markdown]
 # ## Linear networks
 #
-# Reduced-rank regression $x \mapsto W_2 W_1 x$ and deep linear networks $x \mapsto W_S \cdots W_1 x$ are the largest models
-# whose LLC is known in closed form {cite:p}`aoyagi2005,aoyagi2024`. Widths are written from input to output;
-# rank is that of the true matrix, and $w_0$ the most singular of all points that express it. Below, the mean
-# from exact Gibbs chains (drawn layer by layer, without a step size) against $n\beta$, over Aoyagi's value,
-# and circles for SGLD at the one $n\beta$ where it was run.
+# Reduced-rank regression $x \mapsto W_2 W_1 x$ and deep linear networks $x \mapsto W_S \cdots W_1 x$ are the
+# largest models whose LLC is known in closed form {cite:p}`aoyagi2005,aoyagi2024`. Widths are written from input to
+# output. Rank is that of the true matrix, and $w_0$ is the most singular of all points that express it. The figure
+# shows the mean over Aoyagi's value against $n\beta$: lines from exact Gibbs chains (drawn layer by layer, without
+# a step size), circles from SGLD at the one $n\beta$ where it was run.
 
 # %% mystnb={"image": {"alt": "Mean of n beta times the loss of seven linear networks as a share of Aoyagi's LLC against n beta: all rise towards 1, with SGLD estimates as circles on the curves"}}
 networks = run["networks"]
@@ -291,16 +290,16 @@ if reached:
     assert share[last.multiplicity > 1].max() < 0.985
 
 # %% [markdown]
-# Where the multiplicity is 1 the mean has arrived within 3% at $n\beta = 10^6$; where it is 2 or 3 it is
-# still below, for the same logarithm as before. Counting parameters would mislead: 5-3-5 has 30 parameters,
-# so 15 if all directions were quadratic, against 13/2.
+# Where the multiplicity is 1, the mean has arrived within 3% at $n\beta = 10^6$. Where it is 2 or 3, the mean is
+# still below, for the same logarithm as before. Counting parameters would mislead. The network 5-3-5 has 30
+# parameters, so 15 if all directions were quadratic; its LLC is 13/2.
 #
 # ## Is the error right too?
 #
-# An estimate within its error proves little if the error is too wide. Simulation-based calibration (Talts
-# et al., 2018, in the [references](../book/references)) tests the whole distribution: a truth is drawn from a Gaussian prior, data from the truth, and
-# chains from the data; if the chains' distribution is right, the truth ranks anywhere among the draws with equal
-# probability. Ranked are three coordinates, of different curvature, and the loss.
+# An estimate within its error proves little if the error is too wide. Simulation-based calibration (Talts et al.,
+# 2018, in the [references](../book/references)) tests the whole distribution. A truth is drawn from a Gaussian
+# prior, data from the truth, and chains from the data. If the chains' distribution is right, the truth ranks
+# anywhere among the draws with equal probability. Ranked are the loss and three coordinates of different curvature.
 
 # %% mystnb={"image": {"alt": "Rank histograms of three coordinates and the loss, flat within the band that chance allows"}}
 sbc = run["sbc"]

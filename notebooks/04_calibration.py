@@ -20,9 +20,8 @@ if "google.colab" in sys.modules:  # fetch what this page needs; elsewhere, do n
 # %% [markdown]
 # # Calibration: settings one can trust
 #
-# A.3 to A.7 of the paper. An LLC estimate is a number that comes out whatever the settings are. This page
-# shows which settings decide it, provokes each known failure, and ends with a recipe and a function that
-# runs it.
+# A.3 to A.7 of the paper. An LLC estimate comes out as a number whatever the settings are. This page shows which
+# settings decide it and provokes each known failure. It ends with a recipe, and with a function that runs it.
 #
 # ## Three settings
 #
@@ -41,9 +40,9 @@ if "google.colab" in sys.modules:  # fetch what this page needs; elsewhere, do n
 # | $n\beta$ | inverse temperature: how fine a difference of loss counts | only the coarse shape shows | steps must shrink with it; minibatch noise takes over |
 # | $\gamma$ | the spring to $w_0$, as a prior of precision $\gamma$ | the chain may leave for a better place | it holds directions that the loss leaves free |
 #
-# A.5.3 sweeps the two products and $\epsilon$ instead, because they are what the update multiplies by: the
-# drift is the learning rate of plain SGD, and $2 / (\epsilon\gamma)$ is the number of steps in which the spring is
-# felt. In a direction of curvature $h$ the chain is stable while
+# A.5.3 sweeps $\epsilon$ and the two products, because the update multiplies by them. The drift is the learning
+# rate of plain SGD. The spring is felt after $2 / (\epsilon\gamma)$ steps. In a direction of curvature $h$ the
+# chain is stable while
 #
 # $$
 # \epsilon \kappa < 4, \quad \kappa = n\beta\, h + \gamma
@@ -103,8 +102,9 @@ summary(
 # %% [markdown]
 # ## The sweep
 #
-# Fig. A.4, at an earlier checkpoint and, below it, at the last one. Every cell has the same batches and noise. A cell without a symbol has passed the checks of `status`, which is not the same as being
-# right: the step-size bias shows only against other cells.
+# Fig. A.4, at an earlier checkpoint and, below it, at the last one. Every cell has the same batches and noise. A
+# cell without a symbol has passed the checks of `status`. That does not make it right: the step-size bias shows
+# only against other cells.
 
 # %% mystnb={"image": {"alt": "Heat maps of the LLC over drift and pull, a row of panels for each checkpoint and a column for each step size, with symbols where chains diverged, escaped or did not converge, and the stability bound dashed"}}
 fig = draw.heat_maps(sweep, run["curvature"])
@@ -131,18 +131,18 @@ show_table(pd.crosstab(outside.map({True: "beyond", False: "within"}), sweep.sta
                        rownames=["the bound"]), "Cells by their status", index=True)
 
 # %% [markdown]
-# The bound belongs to a quadratic and to the greatest curvature at $w_0$. Short of it chains are already biased,
-# since a direction's variance is larger than it should be by $1 / (1 - \epsilon\kappa / 4)$. Beyond it a chain need not
-# explode: where a few directions are too stiff for the drift, it is thrown to a place where the loss is less curved,
-# and stays. Its estimate then holds the height of that place. So the bound is a warning, and the
-# curvature where the chain ends tells whether it was heeded.
+# The bound is that of a quadratic with the greatest curvature at $w_0$. Chains are biased already below it, since a
+# direction's variance is larger than it should be by $1 / (1 - \epsilon\kappa / 4)$. Beyond it a chain need not
+# explode. Where a few directions are too stiff for the drift, it is thrown to a place where the loss is less
+# curved, and stays. Its estimate then holds the height of that place. So the bound is a warning, and the curvature
+# where the chain ends tells whether it was heeded.
 
 # %% [markdown]
 # ## The baseline on the same batch
 #
-# The estimator subtracts $L(w_0)$. Taken on the whole set, as in the paper, the noise of each minibatch stays
-# in the difference. Taken on the very batch of the draw it cancels, and the expectation is the same, because
-# the batch does not depend on $w_t$. These are the same draws twice.
+# The estimator subtracts $L(w_0)$. The paper takes it on the whole set, so the noise of each minibatch stays in the
+# difference. Taken on the draw's own batch, that noise cancels. The expectation is the same, because the batch does
+# not depend on $w_t$. These are the same draws, read both ways.
 
 # %% mystnb={"image": {"alt": "Standard error and effective number of draws over checkpoints, for the same-batch baseline and for the whole-set baseline"}}
 unseeded = part("unseeded")
@@ -165,10 +165,10 @@ print(f"a ratio below 1: {len(falsely)} of all {len(everywhere)} runs "
       "effective draws")
 
 # %% [markdown]
-# A ratio of 4 means a quarter of the draws for the same error. A ratio *below* 1 cannot be true: the whole-set
-# estimate has all the noise of the other and the minibatches' besides. There the minibatch noise hides a slow
-# drift of the chain from the error estimate, which takes noisy draws for independent ones. So the same
-# batch buys two things: a smaller error where chains mix well, and an honest one where they do not.
+# A ratio of 4 means a quarter of the draws for the same error. A ratio *below* 1 cannot be true, for the whole-set
+# estimate has all the noise of the other and the minibatches' besides. There the minibatch noise hides a slow drift
+# of the chain: the error estimate takes noisy draws for independent ones. So the same batch buys a smaller error
+# where chains mix well, and an honest one where they do not.
 
 # %% [markdown]
 # ## Common noise
@@ -196,10 +196,10 @@ print("A.5.2, common noise smooths the curve:", shape)
 assert shape != DIFFERS
 
 # %% [markdown]
-# Roughness is how far points lie from the line through their neighbours; the curve's own bends are in it, and where
-# they are larger than the noise it says nothing of the noise. The sd of an increment between neighbouring
-# checkpoints comes from the spread over chains, so that only noise is in it. Common noise does not make
-# any single point better: its error is as large as before, and the whole curve may lie too high or too low.
+# Roughness is how far points lie from the line through their neighbours. The curve's own bends are in it; where
+# they are larger than the noise, it says nothing of the noise. The sd of an increment between neighbouring
+# checkpoints comes from the spread over chains, so only noise is in it. Common noise makes no single point better.
+# Its error is as large as before, and the whole curve may lie too high or too low.
 
 # %% [markdown]
 # ## Four traces
@@ -248,7 +248,7 @@ fig = draw.acceptance(accepted, llc.eps)
 columns = ["step", "eps", "acceptance", "acceptance_mcse", "status"]
 figures.show(fig, accepted[columns], "acceptance", run.description)
 
-# %%
+# %% tags=["hide-output"]
 table = accepted.assign(eps_kappa=accepted.eps * (
     accepted.nbeta * accepted.step.map(curvature) + accepted.gamma))
 table = table[["step", "eps", "eps_kappa", "acceptance", "status"]]
@@ -262,8 +262,8 @@ show_table(table.sort_values(["step", "eps"]), "Acceptance by step size",
 # %% [markdown]
 # ## A loss that is no likelihood
 #
-# A.6. Averaging the error over all positions of a context counts the same samples again and again, and no
-# independent observations have this as their log likelihood. Drawing one position a context does (eqs. 13, 14):
+# A.6. The mean error over all positions of a context counts the same samples again and again. No independent
+# observations have it as their log likelihood. Drawing one position a context does (eqs. 13, 14):
 #
 # $$
 # \ell_n(w) = \frac 1n \sum_i \big(y^i_{k_i} - f_w(S^i_{\le k_i})\big)^2, \qquad k_i \text{ uniform in } 1 .. K .
@@ -324,12 +324,13 @@ print("escaping:", (seeded.status == "escaping").sum(), "of", len(seeded),
       "checkpoints; worst R-hat", round(seeded.rhat.max(), 2))
 
 # %% [markdown]
-# The estimate is what the noise costs minus what descent gains; `share` is the part of the cost that the gain
-# takes away (a positive value of descent is minibatch noise, or a drift that is too large for the curvature). Where it is small the number can be
-# read as an LLC; where it is not, early in training, it is a property of $w_0$, $\gamma$ and the chain's length
-# together, and its zero means nothing. To the right, a spring that begins to matter lowers the estimate;
-# one that *raises* it has left the stability bound. Compare also the distance with the norm of the weights: "local" means that the *loss* stays close,
-# along thousands of directions that it hardly sees, and not that the weights do.
+# The estimate is what the noise costs minus what descent gains. `share` is the part of the cost that the gain takes
+# away. (A positive value of descent is minibatch noise, or a drift too large for the curvature.) Where the share is
+# small, the number can be read as an LLC. Where it is not, early in training, the number is a property of $w_0$,
+# $\gamma$ and the chain's length together, and its zero means nothing. To the right, a spring that begins to matter
+# lowers the estimate; one that *raises* it has left the stability bound. Compare also the distance with the norm of
+# the weights. "Local" means that the *loss* stays close, along thousands of directions that it hardly sees. It does
+# not mean that the weights do.
 
 # %% [markdown]
 # ## Temperature
@@ -350,8 +351,8 @@ for step, table in heat.groupby("step"):
 
 # %% [markdown]
 # For an exact singular point $n\beta\, \mathbb E[L - L(w_0)]$ comes to a constant as $n\beta$ grows. A network in
-# training has structure at every scale of the loss, and each temperature shows another: an LLC without its $n\beta$
-# is not a number. Curves can be compared where the temperature is the same.
+# training has structure at every scale of the loss, and each temperature shows another. An LLC without its $n\beta$
+# is not a number. Curves can be compared at the same temperature.
 
 # %% [markdown]
 # ## How large a batch, how many draws
@@ -471,9 +472,9 @@ print("\n".join(textwrap.wrap(proposal.words, 70)))
 show_table(pd.crosstab(trials.gamma, trials.status), "What was tried", index=True)
 
 # %% [markdown]
-# A weak spring takes long to show that it holds, and short chains there count as not converged. So `calibrate` with
-# few draws may propose a stronger spring than one with many would. It moves on to the next $\gamma$ when no two
-# neighbouring steps are sound and agree. The stored proposal is of a time when `calibrate` stopped there; now it
+# A weak spring takes long to show that it holds, and short chains there count as not converged. So with few draws
+# `calibrate` may propose a stronger spring than with many. It moves on to the next $\gamma$ when no two
+# neighbouring steps are sound and agree. The stored proposal is of a time when `calibrate` stopped there. Now it
 # also tests the proposal to the precision that it promises, and refuses what that spring does not let come to rest.
 
 # %% tags=["remove-cell"]

@@ -165,11 +165,11 @@ for row in clear.itertuples():
     print(f"  batch {row.batch} at step {row.step:,}: {row.difference / row.llc:+.0%}")
 
 # %% [markdown]
-# Minibatch noise heats a chain a little beyond its temperature. Where the LLC is in the tens that shows, and
-# no standard error counts it: a curve should keep one batch size throughout, as all curves of this book do.
-# Where the LLC is large the difference is lost in the error. These chains are short on purpose (their
-# mean at step 984 is not yet that of the longer ones above); only their differences count here. Late in
-# the paper's training, beyond step 6,300, this has not been measured.
+# Minibatch noise heats a chain a little beyond its temperature. Where the LLC is in the tens that shows, and no
+# standard error counts it. So a curve should keep one batch size throughout, as all curves of this book do. Where
+# the LLC is large the difference is lost in the error. These chains are short on purpose, and only their
+# differences count here: at step 984 their mean is not yet that of the longer ones above. Beyond step 6,300 this
+# has not been measured.
 
 # %% [markdown]
 # ## One estimate at equilibrium, its health included
@@ -215,9 +215,9 @@ assert "no" in table.converged.values  # as the text says
 # ## The Hessian of a checkpoint
 #
 # What the page *Hessian comparison* shows of each checkpoint: the trace to 2% and the five largest eigenvalues to
-# 1%, on the same contexts. PyHessian, which is measured beside, finds eigenvalues one by one by power iteration
-# and the trace by random signs alone. Its trace is charged as many probes as 2% takes by their spread, its
-# eigenvalues the loosest tolerance that brings all five near enough; where none did, the time is the tightest
+# 1%, on the same contexts. PyHessian is measured beside. It finds eigenvalues one by one by power iteration, and
+# the trace by random signs alone. Its trace is charged as many probes as 2% takes by their spread. Its eigenvalues
+# are charged at the loosest tolerance that brings all five near enough; where none did, the time is the tightest
 # one's and the ratio a lower bound.
 
 # %%
@@ -236,9 +236,9 @@ print(
 )
 
 # %% [markdown]
-# How near estimators of the trace come for equally many products $Hv$: random signs alone, Hutch++ and XTrace as
-# curvlinops has them, and devlib's, which takes out the eigenvalues that are wanted anyway and counts the search
-# for them. Distance from the trace in per cent, on few contexts.
+# How near do estimators of the trace come for equally many products $Hv$? Random signs alone, Hutch++ and XTrace
+# are curvlinops'. devlib's takes out the eigenvalues that are wanted anyway, and counts the search for them. Shown
+# is the distance from the trace in per cent, on few contexts.
 
 # %%
 trace = load("trace")
@@ -276,10 +276,10 @@ figures.show(fig, data, "scaling", description(scaling))
 show_table(costs.exponents(scaling), "Exponents of the fitted power laws", digits=2)
 
 # %% [markdown]
-# Below one in parameters, because attention and the books do not grow with the square of the width; a little
-# below one in batch, as each call has its price; at one in chains. Taken together by `vmap`, chains of this
-# model cost more than one by one. That wins only for models of a few thousand parameters, or on a GPU;
-# `sample_chains` chooses.
+# The slope is below one in parameters, because attention and the bookkeeping do not grow with the square of the
+# width. It is a little below one in batch, as each call has its price, and one in chains. Taken together by `vmap`,
+# chains of this model cost more than one by one. That wins only for models of a few thousand parameters, or on a
+# GPU; `sample_chains` chooses.
 #
 # ## Do both give the same number?
 #

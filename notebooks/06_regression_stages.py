@@ -46,6 +46,7 @@ from companion.pages.task_sets import task_sets
 from companion.paper_stages import find_named
 from companion.shown_tables import show_table
 from companion.summary import summary
+from companion.tabs import tab
 from devlib.regression import metrics
 from devlib.regression.model import build_model
 from devlib.regression.task import fixed_set
@@ -260,7 +261,7 @@ show("LR-9", "LR-20", development=development)
 # (eqs. 20, 21) is zero where all attention goes to one token. The variability (eq. 22) is zero where the
 # pattern is the same in every context.
 
-# %% mystnb={"image": {"alt": "Normalised attention entropy over training, a panel for each block and part, a curve for each head"}}
+# %% tags=["tabs"] mystnb={"image": {"alt": "Normalised attention entropy, and attention variability, over training, a panel for each block and part, a curve for each head"}}
 def half_heads(value):
     """A table a block and part, with a column a head."""
     return {
@@ -273,18 +274,14 @@ def half_heads(value):
     }
 
 
-fig = draw.curves(half_heads("entropy"), stages, "normalised entropy", top=1.02)
-figures.show(
-    fig,
-    heads[["step", "block", "head", "part", "entropy"]],
-    "attention_entropy",
-    run.description,
-)
-
-# %% mystnb={"image": {"alt": "Attention variability over training, a panel for each block and part, a curve for each head"}}
-fig = draw.curves(half_heads("variability"), stages, "variability")
-figures.show(fig, heads[["step", "block", "head", "part", "variability"]],
-           "attention_variability", run.description)
+for value, words, top in (
+    ("entropy", "normalised entropy", 1.02),
+    ("variability", "variability", None),
+):
+    tab(words)
+    fig = draw.curves(half_heads(value), stages, words, top=top)
+    figures.show(fig, heads[["step", "block", "head", "part", value]],
+                 f"attention_{value}", run.description)
 
 # %% [markdown]
 # ### Which heads are of a kind
@@ -345,9 +342,10 @@ print(f"mean over {chosen.attention_samples:,} contexts at step {kept.steps[-1]:
 # Section 7.3, D.2.4. With the last LayerNorm's weights $\gamma$ and biases $\beta$, the unembedding's first row
 # $W_0$ and its bias $b_0$, the prediction is $\hat y = (W_0 \gamma) \cdot \tilde x + b_{\text{eff}}$,
 # $b_{\text{eff}} = W_0 \cdot \beta + b_0$. Thin lines are the 64 components at the stored checkpoints, the thick
-# one their mean; the last two are single numbers.
+# one their mean; the last two are single numbers. Behind the second tab stand the weights (above) and biases
+# (below) of the other four LayerNorms (D.2.5).
 
-# %% mystnb={"image": {"alt": "Six panels over training, one thin line a component: weights of the last LayerNorm, of the unembedding's first row and their product, most of which go to zero in long runs; biases of the last LayerNorm, bias of the unembedding and effective bias"}}
+# %% tags=["tabs"] mystnb={"image": {"alt": "Panels over training, one thin line a component: of the read-out, whose weights mostly go to zero in long runs, and of the LayerNorms before attention and MLP of both blocks"}}
 weights = [kept.load(step) for step in kept.steps]
 
 
@@ -368,19 +366,17 @@ panels = {
         lambda w: metrics.effective_unembedding(w)[1]
     ),
 }
+tab("read-out")
 fig = draw.threads(
     panels, kept.steps, stages, "weight (no unit) or bias (target units)"
 )
 figures.show(fig, draw.thread_table(panels, kept.steps), "unembedding", run.description)
 
-# %% [markdown]
-# D.2.5: the weights (above) and biases (below) of the other four LayerNorms, drawn alike.
-
-# %% mystnb={"image": {"alt": "Eight panels over training, one thin line a component: weights and biases of the LayerNorms before attention and MLP of both blocks"}}
 places = {"blocks.0.ln1": "attention 1", "blocks.0.ln2": "MLP 1",
           "blocks.1.ln1": "attention 2", "blocks.1.ln2": "MLP 2"}
 panels = {f"{kind}, {place}": vectors(lambda w, name=f"{norm}.{kind}": w[name])
           for kind in ("weight", "bias") for norm, place in places.items()}
+tab("other LayerNorms")
 fig = draw.threads(panels, kept.steps, stages, "weight or bias (no unit)", columns=4)
 figures.show(fig, draw.thread_table(panels, kept.steps), "layer_norms", run.description)
 

@@ -44,6 +44,7 @@ from companion.paper_stages import find_named, match, paper_ends
 from companion.seeds import at_steps, spread
 from companion.shown_tables import show_table
 from companion.summary import summary
+from companion.tabs import tab
 
 own = {(residual, seed): results.regression(preset, seed, recompute, residual, reuse)
        } if recompute else {}
@@ -90,7 +91,7 @@ summary(
 # The bands are the stages of the first run in the list; grey are the authors' five released seeds, their mean and
 # range.
 
-# %% mystnb={"image": {"alt": "LLC and test loss over training, one curve a run"}}
+# %% tags=["tabs"] mystnb={"image": {"alt": "LLC and test loss over training, one curve a run, by log and by linear time"}}
 def joined(table, column):
     """One column a run."""
     tables = [run[table].set_index("step")[column].rename(f"{kind}, seed {number}")
@@ -102,10 +103,12 @@ description = f"{preset} preset, all runs"
 stages = found[next(iter(found))][2]
 for name, table, column in (("LLC", "llc", "llc"), ("test loss", "evaluation", "loss")):
     both = joined(table, column)
-    fig = draw.curves({name: both}, stages, {"LLC": "LLC (no unit)"}.get(
-        name, "squared target units"), columns=1, height=3.6)
-    behind(fig.axes[0], column)
-    figures.show(fig, both, column, description)
+    for linear in (False, True):
+        tab(f"{name}, linear time" if linear else name)
+        fig = draw.curves({name: both}, stages, {"LLC": "LLC (no unit)"}.get(
+            name, "squared target units"), columns=1, height=3.6, linear=linear)
+        behind(fig.axes[0], column)
+        figures.show(fig, both, f"{column}_linear" if linear else column, description)
 
 # %% [markdown]
 # ## Boundaries

@@ -52,6 +52,7 @@ from companion.figures_released import behind
 from companion.paper_stages import find_named
 from companion.shown_tables import show_table
 from companion.summary import summary
+from companion.tabs import tab
 from devlib.hessian import Density
 
 settings, chosen = results.regression_settings(preset), presets.get(preset).hessian
@@ -87,43 +88,35 @@ summary(
 # %% [markdown]
 # ## Trace and largest eigenvalues
 
-# %% mystnb={"image": {"alt": "Trace of the Hessian with its error above, its five largest eigenvalues below, over training with the stage bands"}}
+# %% tags=["tabs"] mystnb={"image": {"alt": "Trace of the Hessian with its error, and its five largest eigenvalues, over training with the stage bands, by log and by linear time"}}
 trace = statistics[["step", "trace"]]
 top = statistics[["step", *(f"eig_{i}" for i in range(1, chosen.eigenvalues + 1))]]
-fig = draw.curves(
-    {"trace": trace},
-    stages,
-    "curvature (loss units)",
-    columns=1,
-    height=3.4,
-    log=True,
-    errors={"trace": statistics.trace_se},
-)
-behind(fig.axes[0], "trace")
-figures.show(
-    fig, statistics[["step", "trace", "trace_se"]], "hessian_trace", run.description
-)
-fig = draw.curves(
-    {"largest eigenvalues": top.rename(columns=lambda n: n.replace("eig_", "no. "))},
-    stages,
-    "curvature (loss units)",
-    columns=1,
-    height=3.4,
-    log=True,
-)
-behind(fig.axes[0], "eig_1")
-figures.show(fig, top, "hessian_eigenvalues", run.description)
+named = top.rename(columns=lambda n: n.replace("eig_", "no. "))
+for linear in (False, True):
+    end = "_linear" if linear else ""
+    tab("trace, linear time" if linear else "trace")
+    fig = draw.curves({"trace": trace}, stages, "curvature (loss units)", columns=1,
+                      height=3.4, log=True, errors={"trace": statistics.trace_se},
+                      linear=linear)
+    behind(fig.axes[0], "trace")
+    figures.show(fig, statistics[["step", "trace", "trace_se"]], f"hessian_trace{end}",
+                 run.description)
+    tab("largest eigenvalues, linear time" if linear else "largest eigenvalues")
+    fig = draw.curves({"largest eigenvalues": named}, stages, "curvature (loss units)",
+                      columns=1, height=3.4, log=True, linear=linear)
+    behind(fig.axes[0], "eig_1")
+    figures.show(fig, top, f"hessian_eigenvalues{end}", run.description)
 
 # %% [markdown]
 # The authors' code adds the probes of a trace up where their mean is meant; what is quoted here is the mean.
 #
 # ## The same rule on each statistic
 #
-# Each curve is smoothed as the LLC is, with its own standard errors, after scaling it to the LLC's range, so
-# that the tolerance means the same, and its plateaus are listed. A boundary of the LLC counts as found if a
-# plateau lies within a factor of 1.4, each plateau for one boundary at most. The LLC itself at the Hessian's
-# checkpoints alone says what their spacing costs. Where the statistics turn, and what the LLC does meanwhile, is
-# LR-18: B.5 says that curvature and LLC are not consistently correlated.
+# Each curve is scaled to the LLC's range, so that the tolerance means the same, and smoothed with its own standard
+# errors. Its plateaus are listed. A boundary of the LLC counts as found if a plateau lies within a factor of 1.4,
+# each plateau for one boundary at most. The row "LLC at ... of ..." is the LLC at the Hessian's checkpoints alone:
+# what their spacing costs. B.5 says that curvature and LLC are not consistently correlated. Where the statistics
+# turn, and what the LLC does meanwhile, is LR-18.
 
 # %%
 show_table(pd.DataFrame([

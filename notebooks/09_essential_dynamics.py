@@ -20,9 +20,9 @@ if "google.colab" in sys.modules:  # fetch what this page needs; elsewhere, do n
 # %% [markdown]
 # # Essential dynamics
 #
-# The abstract's function-space method. At each checkpoint $t$ the model's predictions on one fixed set of
-# contexts are a point $f_t$ in a space of many dimensions. The principal components of all the points show
-# the path of training in a few; where the path turns back along a component, training changes what it does.
+# The abstract's function-space method. At each checkpoint $t$ the model's predictions on one fixed set of contexts
+# are a point $f_t$ in a space of many dimensions. A few principal components of all the points show the path of
+# training. Where the path turns back along a component, training changes what it does.
 #
 # $$
 # f_t - \bar f = \sum_c s_c(t)\, u_c , \qquad
@@ -76,15 +76,15 @@ summary(
 fig = draw.path_plane(path, stages, explained.explained)
 figures.show(fig, path, "path", run.description)
 
-# %% mystnb={"image": {"alt": "Scores of the first components over training with the stage bands"}}
+# %% tags=["tabs"] mystnb={"image": {"alt": "Scores of the first components over training with the stage bands"}}
 components = [name for name in path.columns if name.startswith("pc_")]
 scores = path[["step", *components]].rename(
     columns=lambda name: name.replace("pc_", "component ")
 )
-fig = draw.curves(
-    {"scores": scores}, stages, "score (target units)", columns=1, height=4.2
-)
-figures.show(fig, scores, "scores", run.description)
+for name, linear in (("scores", False), ("scores_linear", True)):
+    fig = draw.curves({"scores": scores}, stages, "score (target units)", columns=1,
+                      height=4.2, linear=linear)
+    figures.show(fig, scores, name, run.description)
 
 # %% [markdown]
 # ## Turning points and boundaries

@@ -20,10 +20,10 @@ if "google.colab" in sys.modules:  # fetch what this page needs; elsewhere, do n
 # %% [markdown]
 # # Language model stages
 #
-# Section 6 and Appendix C of the paper: a two-layer attention-only transformer learns to predict text, its
-# LLC cuts training into stages, and behaviour and structure say what each stage is: bigrams, n-grams and
-# positions, then the two halves of the induction circuit. The bands come from the LLC alone. They have letters
-# where batches, rate or text are not the paper's, for then its steps cannot be held against ours.
+# Section 6 and Appendix C of the paper. A two-layer attention-only transformer learns to predict text, and its LLC
+# cuts training into stages. Behaviour and structure say what each stage is: bigrams, then n-grams and positions,
+# then the two halves of the induction circuit. The bands come from the LLC alone. Where batches, rate or text are
+# not the paper's, its steps cannot be held against ours, and the bands have letters.
 
 # %% tags=["parameters"]
 preset: str = "published"  # the scale: smoke, laptop, published or paper
@@ -46,6 +46,7 @@ from companion.pages.coloured_text import context_of, show_text
 from companion.paper_stages import find_named, paper_ends, told
 from companion.shown_tables import show_table
 from companion.summary import summary
+from companion.tabs import tab
 from devlib.language.behaviour import icl_windows
 from devlib.stages import change, smooth
 from devlib.steps import at
@@ -128,7 +129,7 @@ show_table(stages, "What each stage changes", units={"loss_change": "nats"},
 # %% [markdown]
 # Fig. B.1: the curve beside its slope, and the loss's and the weight norm's.
 
-# %% mystnb={"image": {"alt": "LLC, test loss and weight norm over training on the left, the slope of each per log step on the right, with the stage bands"}}
+# %% tags=["hide-output"] mystnb={"image": {"alt": "LLC, test loss and weight norm over training on the left, the slope of each per log step on the right, with the stage bands"}}
 norm = run["structure"].weight_norm
 panels = [
     ("LLC", llc.step, llc.llc, smoothed),
@@ -252,7 +253,7 @@ say(
 
 # %% mystnb={"image": {"alt": "Bigram score over training with its floor: it falls to a minimum above the floor near the end of the first stage and rises after"}}
 fig = draw.curves({"bigram score": pick(behaviour, {"bigram": "bigram score"})}, stages,
-                  "cross entropy (nats)", columns=1, height=4.0,
+                  "cross entropy (nats)", columns=1, height=3.0,
                   levels={"entropy of bigrams": behaviour.bigram_floor.iloc[0]},
                   errors={"bigram score": behaviour.bigram_excess_se})
 figures.show(
@@ -283,12 +284,15 @@ show("LM-1", two_layers=run)
 # ## LM2: positions and n-grams
 #
 # Section 6.2, C.2.1. With the positional embedding set to zero, a model that uses positions predicts worse.
+#
+# Behind the tabs: the loss at some positions, and scores of common n-grams. An n-gram score is the mean loss at
+# position $n$ over the loss of the last token of a common n-gram: above one, they are known better than other text.
 
-# %% mystnb={"image": {"alt": "Left: test loss with and without positional embedding over training, which part during the second stage. Right: the difference at several positions"}}
+# %% tags=["tabs"] mystnb={"image": {"alt": "Test loss with and without positional embedding over training, which part during the second stage; the same at several positions; and n-gram scores for n = 2, 3, 4, of which the longer ones rise later"}}
+tab("on average")
 gap = behaviour.assign(ablated=behaviour.loss + behaviour.ablation)
-places = [p for p in chosen.positions if p < model.context]
 panels = {"on average": pick(gap, {"loss": "as it is", "ablated": "positions zeroed"})}
-fig = draw.curves(panels, stages, "test loss (nats)", columns=1, height=4.0)
+fig = draw.curves(panels, stages, "test loss (nats)", columns=1, height=3.4)
 figures.show(
     fig,
     gap[["step", "loss", "loss_se", "ablated", "ablation", "ablation_se"]],
@@ -296,24 +300,18 @@ figures.show(
     run.description,
 )
 
-# %% mystnb={"image": {"alt": "Loss at several positions in the context over training, with positional embeddings and without"}}
+tab("at positions")
+places = [p for p in chosen.positions if p < model.context]
+zeroed = {f"loss_at_{p}": behaviour[f"loss_at_{p}"] + behaviour[f"ablation_at_{p}"]
+          for p in places}
 panels = {
     title: pick(table, {f"loss_at_{p}": f"after {p}" for p in places})
     for title, table in (
         ("as it is", behaviour),
-        (
-            "positions zeroed",
-            behaviour.assign(
-                **{
-                    f"loss_at_{p}": behaviour[f"loss_at_{p}"]
-                    + behaviour[f"ablation_at_{p}"]
-                    for p in places
-                }
-            ),
-        ),
+        ("positions zeroed", behaviour.assign(**zeroed)),
     )
 }
-fig = draw.curves(panels, stages, "loss after so many tokens (nats)", height=4.0)
+fig = draw.curves(panels, stages, "loss after so many tokens (nats)", height=3.4)
 figures.show(
     fig,
     behaviour[
@@ -323,26 +321,14 @@ figures.show(
     run.description,
 )
 
-# %%
-say(
-    f"a tenth of the final gap of {end.ablation:.3f} +- {end.ablation_se:.3f} nats is "
-    f"there at step {begins:,}; at the bigram minimum it is "
-    f"{at(behaviour, first).ablation:.3f}"
-)
-show("LM-2", two_layers=run)
-
-# %% [markdown]
-# The n-gram score compares common n-grams with text in general: mean loss at position $n$ over the loss of the
-# last token of a common n-gram. Above one, they are known better.
-
-# %% mystnb={"image": {"alt": "n-gram scores for n = 2, 3, 4 over training with the stage bands: all rise, the longer ones in the second stage"}}
+tab("n-grams")
 names = {f"ngram_{n}": f"n = {n}" for n in chosen.ngrams}
 fig = draw.curves(
     {"n-gram score": pick(behaviour, names)},
     stages,
     "ratio of losses",
     columns=1,
-    height=4.0,
+    height=3.4,
     levels={"no better than any text": 1.0},
     errors={names[key]: behaviour[f"{key}_se"] for key in names},
 )
@@ -354,24 +340,43 @@ figures.show(
 )
 
 # %%
+say(
+    f"a tenth of the final gap of {end.ablation:.3f} +- {end.ablation_se:.3f} nats is "
+    f"there at step {begins:,}; at the bigram minimum it is "
+    f"{at(behaviour, first).ablation:.3f}"
+)
 say("n = 2, 3, 4 at the bigram minimum:",
     " ".join(f"{at(behaviour, first)[name]:.2f}" for name in names), "; at the end:",
     " ".join(f"{end[name]:.2f}" for name in names))
-show("LM-3", two_layers=run)
+show("LM-2", "LM-3", two_layers=run)
 
 # %% [markdown]
 # ### What the positional embedding looks like
 #
-# C.2.1: principal components of $W_{pos}$ over positions, at a few checkpoints. Neighbouring positions come to
-# lie close together, so that the path is smooth, and its components, drawn against each other, are Lissajous
-# curves; those of Brownian motion are too, so the share of the first component is compared with that.
+# C.2.1: principal components of $W_{pos}$ over positions, at a few checkpoints. Neighbouring positions come to lie
+# close together, so the path becomes smooth. Its components, drawn against each other, are Lissajous curves. Those
+# of Brownian motion are too, so the share of the first component is compared with that.
+#
+# Behind the tabs: the norms along the context, and over training. The token at the last position has no next one to
+# predict, and no other looks back at it. So its embedding is never trained and only decays.
 
-# %% mystnb={"image": {"alt": "Paths of the positional embedding in its first two principal components at several checkpoints: noise at first, then smooth arcs"}}
+# %% tags=["tabs"] mystnb={"image": {"alt": "Paths of the positional embedding in its first two principal components at several checkpoints, noise at first and then smooth arcs; its norm against position in the context; and the mean norm over training"}}
+structure = run["structure"]
+tab("path")
 fig = draw.position_paths(run["positions"])
 figures.show(fig, run["positions"], "positions", run.description)
+tab("norm along the context")
+fig = draw.position_norms(run["positions"])
+figures.show(fig, run["positions"][["step", "position", "norm"]], "position_magnitudes",
+           run.description)
+tab("norm over training")
+norms = pick(structure, {"position_norm": "mean over positions"})
+fig = draw.curves({"norm of the positional embeddings": norms}, stages,
+                  "norm (no unit)", columns=1, height=3.4,
+                  errors={"mean over positions": structure.position_norm_sd / 2})
+figures.show(fig, structure, "position_norm", run.description)
 
 # %%
-structure = run["structure"]
 highest = structure.loc[structure.position_pc_1.idxmax()]
 chance = brownian_share(model.context)
 say(
@@ -382,34 +387,14 @@ say(
 show("LM-8", two_layers=run)
 
 # %% [markdown]
-# Their magnitudes, along the context and over training. The token at the last position has no next one to predict,
-# and no other looks back at it, so that its embedding is never trained and only decays.
-
-# %% mystnb={"image": {"alt": "Norm of the positional embedding against position in the context, one line for each of several checkpoints"}}
-fig = draw.position_norms(run["positions"])
-figures.show(fig, run["positions"][["step", "position", "norm"]], "position_magnitudes",
-           run.description)
-
-# %% mystnb={"image": {"alt": "Mean norm of the positional embeddings over training with a band of one standard deviation over positions"}}
-norms = pick(structure, {"position_norm": "mean over positions"})
-fig = draw.curves(
-    {"norm of the positional embeddings": norms},
-    stages,
-    "norm (no unit)",
-    columns=1,
-    height=3.4,
-    errors={"mean over positions": structure.position_norm_sd / 2},
-)
-figures.show(fig, structure, "position_norm", run.description)
-
-# %% [markdown]
 # ## LM3 and LM4: the induction circuit
 #
 # Section 6.3, C.2.3, C.2.4. A previous-token head attends to the token before; a prefix-matching head attends
 # from a token to what followed it the last time. Both scores are mean attention on random sequences, so no
 # head can know them by heart.
 
-# %% mystnb={"image": {"alt": "Previous-token and prefix-matching scores of every head over training, one panel a layer and score"}}
+# %% tags=["tabs"] mystnb={"image": {"alt": "Previous-token and prefix-matching scores of every head over training, one panel a layer and score; and the ICL score over training with its error band"}}
+tab("heads")
 panels = {
     f"layer {layer}, {title}": table.pivot(index="step", columns="head", values=name)
     .add_prefix(f"{layer}:")
@@ -419,6 +404,13 @@ panels = {
 }
 fig = draw.curves(panels, stages, "mean attention", each_scale=True)
 figures.show(fig, heads, "heads", run.description)
+tab("ICL score")
+early, late = icl_windows(chosen, model.context)
+title = f"loss on tokens {late[0]} to {late[1]} minus {early[0]} to {early[1]}"
+fig = draw.curves({title: pick(behaviour, {"icl": "ICL score"})}, stages, "nats",
+                  columns=1, height=3.4, errors={"ICL score": behaviour.icl_se},
+                  levels={"no gain": 0.0})
+figures.show(fig, behaviour[["step", "icl", "icl_se"]], "icl", run.description)
 
 # %%
 final = heads[heads.step == reached].set_index(["layer", "head"])
@@ -434,22 +426,11 @@ say(
     f"prefix matching: most in head {match[0]}:{match[1]}, {final.prefix[match]:.4f} "
     f"+- {final.prefix_se[match]:.4f} (untrained heads {untrained.prefix.mean():.4f})"
 )
-show("LM-4", "LM-5", two_layers=run)
-
-# %% mystnb={"image": {"alt": "ICL score over training with error band and stage bands"}}
-early, late = icl_windows(chosen, model.context)
-title = f"loss on tokens {late[0]} to {late[1]} minus {early[0]} to {early[1]}"
-fig = draw.curves({title: pick(behaviour, {"icl": "ICL score"})}, stages, "nats",
-                  columns=1, height=4.0, errors={"ICL score": behaviour.icl_se},
-                  levels={"no gain": 0.0})
-figures.show(fig, behaviour[["step", "icl", "icl_se"]], "icl", run.description)
-
-# %%
 say(
     f"ICL score {at(behaviour, first).icl:+.3f} +- {at(behaviour, first).icl_se:.3f} "
     f"at the bigram minimum, {end.icl:+.3f} +- {end.icl_se:.3f} at the end"
 )
-show("LM-6", two_layers=run)
+show("LM-4", "LM-5", "LM-6", two_layers=run)
 
 # %% [markdown]
 # ### Composition
@@ -482,8 +463,10 @@ show("LM-7", two_layers=run)
 # C.1.4, Fig. C.1: the change of loss at every token over a stage, blue where the prediction got better, orange
 # where it got worse. The same text for each stage.
 
-# %%
+# %% tags=["tabs"]
+figures.show_data(run["texts"], "texts", run.description)
 for stage, table in run["texts"].groupby("stage"):
+    tab(f"stage {renamed[stage]}")
     for number, text in table.groupby("text"):
         show_text(
             f"{renamed[stage]}, text {number + 1}",
@@ -491,13 +474,13 @@ for stage, table in run["texts"].groupby("stage"):
             model.vocabulary,
             training.corpus,
         )
-figures.show_data(run["texts"], "texts", run.description)
 
 # %% [markdown]
 # The tokens that changed most in each stage, over many contexts, with what stood before them:
 
-# %%
+# %% tags=["tabs"]
 for stage, table in run["changes"].groupby("stage"):
+    tab(f"stage {renamed[stage]}")
     most = table.head(8)
     show_table(
         pd.DataFrame(
@@ -528,7 +511,7 @@ panels = {"by steps": pilots.pivot(index="step", columns="pilot", values="positi
 fig = draw.pilots(panels)
 figures.show(fig, pilots, "pilots", "short runs of data/bench/pilots.csv")
 
-# %%
+# %% tags=["hide-output"]
 last = pilots.groupby("pilot", sort=False).tail(1)
 show_table(last[["pilot", "step", "seconds", "loss", "positions", "previous_1",
                  "previous_2", "prefix_2"]], "The end of each short run")
@@ -552,7 +535,7 @@ show_table(last[["pilot", "step", "seconds", "loss", "positions", "previous_1",
 # other presets read the *offline corpus*: real English, and some code, from packages that pip fetches once and
 # whose hashes are pinned. What bigrams and unigrams of the whole train split would lose on it:
 
-# %%
+# %% tags=["hide-output"]
 say(
     f"{model.layers} layers, {model.heads} heads of {model.head_dim}, d = "
     f"{model.embed_dim}, vocabulary {model.vocabulary:,}, context {model.context}; the "
@@ -572,11 +555,11 @@ show_table(
 # %% [markdown]
 # ## Fewer chains than the paper's
 #
-# The paper runs 20 chains of 200 draws at each checkpoint, on batches of 100 contexts, and leaves none out. Fewer
-# chains, with the draws on their way from $w_t$ left out, cost less; at a few checkpoints as many chains and draws
-# as the paper's were run too, on the same small batches as ours, so that what is tested is their number alone:
+# The paper runs 20 chains of 200 draws at each checkpoint, on batches of 100 contexts, and leaves none out. Ours
+# are fewer, and leave out the draws on their way from $w_t$. At a few checkpoints as many chains and draws as the
+# paper's were run too, on the same small batches as ours. So only their number is tested:
 
-# %%
+# %% tags=["hide-output"]
 say(f"fewer: {settings.llc.chains} chains of {settings.llc.draws} draws, the first "
     f"{settings.llc.burn_in} left out; contexts a batch in both: {settings.llc.batch}")
 rows = []

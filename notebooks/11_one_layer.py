@@ -148,7 +148,7 @@ show("LM-10", "LM-13", **tables)
 # %% [markdown]
 # In the paper the LLC of this model falls between steps 400 and 900, just before the loss has a bump. In the
 # released files, with the artefact of the init loss removed, the fall is 0.9, and the loss rises nowhere near by
-# more than 0.008: no run of this size could tell either from nothing.
+# more than 0.008. No run of this size could tell either from nothing.
 
 # %% [markdown]
 # ## Previous tokens, without a second layer

@@ -21,23 +21,31 @@ if "google.colab" in sys.modules:  # fetch what this page needs; elsewhere, do n
 # # Stage slider
 #
 # Training, from the first step to the last, under one slider: test loss, LLC and the stages that the LLC
-# defines (the page *Stage boundaries*), and what every head of the regression transformer looks at. Drag it,
-# or reach it with Tab and move it with the arrow keys.
+# defines, what the heads attend to, and a prediction. First the regression model, then the language model. Drag a
+# slider, or reach it with Tab and move it with the arrow keys.
 
 # %% tags=["parameters"]
 preset: str = "published"  # the scale: smoke, laptop, published or paper
 seed: int = 1  # of initialisation, batches, test set and chains
 recompute: bool = False  # compute anew instead of reading stored tables
+corpus: str = ""  # offline, toy or hub; empty: the preset's
 
 # %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
 
-from companion import figures, presets, results
+from companion import figures, presets, results, results_language
 from companion import figures_development as draw
 from companion.claims.verdicts import verdict
-from companion.pages.slider import mean_patterns, slider, slider_data
-from companion.paper_stages import find_named
+from companion.pages.coloured_text import LIMIT, coloured_text, token_texts
+from companion.pages.slider import (
+    language_data,
+    mean_patterns,
+    predictions,
+    slider,
+    slider_data,
+)
+from companion.paper_stages import find_named, paper_ends
 from companion.shown_tables import show_table
 from companion.summary import summary
 from devlib.regression.task import fixed_set
@@ -68,14 +76,18 @@ summary(
 )
 
 # %% [markdown]
-# Attention is a mean over the same contexts at every checkpoint, and those are the few that the repository
-# holds: the patterns change in fewer steps than the curves.
+# ## The regression model
+#
+# Attention is a mean over the same contexts at every checkpoint, and the prediction is for the first of them. The
+# repository holds few checkpoints: patterns and predictions change in fewer steps than the curves.
 
 # %% mystnb={"image": {"alt": "Test loss and LLC over training with the stages as bands, and below them the mean attention pattern of every head at the end of each stage"}}
 fig = draw.stage_ends(evaluation, llc, stages, ends, at_ends)
 curves = llc[["step", "llc", "mcse"]].merge(evaluation[["step", "loss", "loss_se"]])
 figures.show(fig, curves, "slider", run.description)
-slider(slider_data(evaluation, llc, stages, steps, attention))
+xs, ys = contexts[0][0], contexts[1][0]
+predicted = predictions(kept, steps, settings, xs, ys)
+slider(slider_data(evaluation, llc, stages, steps, attention, ys.numpy(), predicted))
 
 # %% [markdown]
 # What to look for: at first every head spreads its attention evenly over what came before. It concentrates
@@ -91,6 +103,34 @@ print(f"attention concentrates most in {most.stage}, where the loss falls most:"
 
 # %% [markdown]
 # What became of the heads in numbers is on the page *Linear regression stages*.
+#
+# ## The language model
+#
+# Two layers, read from the stored tables. The scores of a head are its mean attention on random sequences: to the
+# token before, and to what followed the same token the last time. The text is the same at every step; its colours
+# say what the stage under the slider changed. The page *Language model stages* has each measure as a curve.
+
+# %% mystnb={"image": {"alt": "Test loss and LLC of the language model over training with the stages found as bands"}}
+words = results_language.language_settings(preset, corpus=corpus)
+stored = results_language.stored_seed(preset, seed, corpus)
+language = results_language.language(
+    preset, seed if recompute else stored, recompute, corpus=corpus
+)
+behaviour, curve = language["behaviour"], language["llc"]
+smooth, _, spans = find_named(curve, behaviour, words.stages, paper_ends(words))
+names = dict(zip(sorted(language["texts"].stage.unique()), spans.stage, strict=False))
+read = (words.model.vocabulary, words.training.corpus)
+texts = {
+    names[stage]: coloured_text(
+        token_texts(table.token.tolist(), *read), table.change.tolist(), LIMIT
+    )
+    for stage, table in language["texts"].groupby("stage")
+    for table in [table[table.text == table.text.min()]]
+}
+fig = figures.llc_curve(curve, smooth, spans, {}, behaviour, loss_unit="nats a token")
+both = curve[["step", "llc", "mcse"]].merge(behaviour[["step", "loss", "loss_se"]])
+figures.show(fig, both, "slider_language", language.description)
+slider(language_data(behaviour, curve, spans, language["heads"], texts))
 
 # %% tags=["remove-cell"]
 from companion.site import page_ends

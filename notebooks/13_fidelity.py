@@ -20,10 +20,10 @@ if "google.colab" in sys.modules:  # fetch what this page needs; elsewhere, do n
 # %% [markdown]
 # # Where paper, code and companion differ
 #
-# The paper's text, the authors' released code, their released results, and this book do not say the same
-# everywhere. Here is each difference that was found while rebuilding the experiments, with its size and evidence
-# that can be run again. Some move the paper's numbers. Two touch what is claimed: how many stages there are owes
-# to the rule's choices, and with the artefact removed the language model's LLC falls by 0.8 in LM3, where the paper
+# The paper's text, the authors' released code, their released results and this book do not say the same everywhere.
+# This page lists each difference that was found while rebuilding the experiments, with its size, and with evidence
+# that can be run again. Some move the paper's numbers. Two touch what is claimed. How many stages there are owes to
+# the rule's choices. And with the artefact removed the language model's LLC falls by 0.8 in LM3, where the paper
 # speaks of a stage. The verdicts on the claims themselves are on the page [claims](../book/claims).
 #
 # Three kinds of knowledge are kept apart. *Read*: it stands in the text or the code. *Inferred*: it was concluded
@@ -283,10 +283,10 @@ if "check" in language.tables:
 # ## Burn-in that was not applied
 #
 # *Read in the code.* The paper (A.4.2) discards the first 1,000 of 5,000 draws. In the released code the entry of
-# the settings file does not have the name that the sampler reads, so that all 5,000 are averaged, and the released
-# results are those. What the first draws lack in all, $\sum_t (\bar\lambda - \lambda_t)$, is measured here on
-# short chains; over $T$ draws it lowers the average by that much over $T$. Chains still climb a
-# little after the short burn-in here, so the true lack is somewhat larger.
+# the settings file does not have the name that the sampler reads. So all 5,000 are averaged, and the released
+# results are those. What the first draws lack in all, $\sum_t (\bar\lambda - \lambda_t)$, is measured here on short
+# chains. Over $T$ draws it lowers the average by that much over $T$. Chains still climb a little after the short
+# burn-in here, so the true lack is somewhat larger.
 
 # %% mystnb={"image": {"alt": "LLC of each draw of a few checkpoints: it starts at zero, climbs or overshoots, and comes near its later level within the burn-in; the running mean of all draws ends below the mean after burn-in"}}
 fig = fidelity_figures.transients(small["traces"], burn_in)
@@ -335,7 +335,7 @@ for step, row in misread.iterrows():
 # each, and one at the paper's own scale. Of several seeds the table has the least and the greatest, of their LLC
 # mean and standard deviation:
 
-# %%
+# %% tags=["hide-output"]
 show_table(fid.residual_table(runs, short), "Loss, norm and LLC by residual stream")
 
 # %% [markdown]
@@ -385,15 +385,15 @@ show_table(fid.verdict_table(full, "LR-1", "LR-3", "LR-12"),
            "Numbers of three claims, and the verdict on each")
 
 # %% [markdown]
-# The norm of the weights decides as far as it goes. At step 6,299 it is the same in all seeds of a stream and apart
-# between the streams, and at 40,292, the end of LR2, the released run's is that of our doubled run and not that of
-# the standard one. So the released runs doubled the stream, as their code does, and every page takes it so. The
-# loss of the climb speaks for neither alone: the released seeds are ahead of our doubled ones by the same share of
-# the steps at 4,232 and at 6,299, which five seeds of each could give by chance, and of the standard ones by no one
-# share. If it is no chance, larger batches would do it, but a pilot's of 1,024 contexts went too far; precision,
-# initialisation and schedule were not varied. From LR3 on one run of each stream tells less: the released LLC lies
-# between the two, the norm nearer the standard run's, and the last loss is the doubled run's, for the standard
-# one ends well below it.
+# The norm of the weights decides, as far as it goes. At step 6,299 it is the same in all seeds of a stream and
+# apart between the streams. At 40,292, the end of LR2, the released run's is that of our doubled run and not that
+# of the standard one. So the released runs doubled the stream, as their code does, and every page takes it so. The
+# loss of the climb speaks for neither alone. At 4,232 and at 6,299 the released seeds are ahead of our doubled ones
+# by the same share of the steps, which five seeds of each could give by chance; of the standard ones they are ahead
+# by no one share. If it is no chance, larger batches would do it, but a pilot's of 1,024 contexts went too far;
+# precision, initialisation and schedule were not varied. From LR3 on one run of each stream tells less. The
+# released LLC lies between the two, the norm is nearer the standard run's, and the last loss is the doubled run's,
+# for the standard one ends well below it.
 #
 # ## Boundaries one checkpoint early
 #
@@ -414,10 +414,10 @@ say(
 # %% [markdown]
 # The same rule on our curve. "Without a noise term" is not quite without: scikit-learn keeps a least variance of
 # $10^{-10}$. On checkpoints that crowd together, that makes a system which double precision does not settle, and
-# some boundaries were the processor's: with one library of matrix products the rule found 35,353 where with another
-# it found 40,292, on our curve and on the released one. So this book solves it in ball arithmetic, where every number
-# carries a bound on its own rounding: what is printed is what the authors' settings mean, on any machine. What their
-# code printed came from doubles, and may differ from it by such steps.
+# some boundaries were the processor's. With one library of matrix products the rule found 35,353 where with another
+# it found 40,292, on our curve and on the released one. So this book solves it in ball arithmetic, where every
+# number carries a bound on its own rounding. What is printed is what the authors' settings mean, on any machine.
+# What their code printed came from doubles, and may differ from it by such steps.
 
 # %%
 say(

@@ -104,11 +104,16 @@ summary(
 # five released seeds, their mean and range. A predictor that says zero, whatever the context, has the loss of the
 # dashed line.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Mean loss of the chains over training: a flat line above the loss of predicting zero until step 40,000, while the loss of the model falls from 4.3 to 1.9; after that the chains' loss falls too"}}
-fig = curve_figures.chain_loss(
-    ours, released, {"predicting zero": nothing}, "loss (squared target units)"
-)
-figures.show(fig, ours, "chain_loss", run.description)
+# %% tags=["tabs"] mystnb={"image": {"alt": "Mean loss of the chains over training: a flat line above the loss of predicting zero until step 40,000, while the loss of the model falls from 4.3 to 1.9; after that the chains' loss falls too"}}
+for name, linear in (("chain_loss", False), ("chain_loss_linear", True)):
+    fig = curve_figures.chain_loss(
+        ours,
+        released,
+        {"predicting zero": nothing},
+        "loss (squared target units)",
+        linear,
+    )
+    figures.show(fig, ours, name, run.description)
 
 # %% tags=["hide-input"]
 slope = plateaus[plateaus.curve == "slope to 40404"].value
@@ -158,10 +163,9 @@ say(
 # %% [markdown]
 # ### Is it the step?
 #
-# Another reading would be that the step is too long: along a direction of curvature $h$, an Euler step of
-# $\epsilon\, n\beta\, h > 4$ diverges, and throws a chain out of a basin in which it would otherwise stay. At the
-# paper's step that is so for the steepest direction from about step 5,000 to 40,000, in the released runs and in
-# ours.
+# Or is the step too long? Along a direction of curvature $h$, an Euler step of $\epsilon\, n\beta\, h > 4$
+# diverges. It throws a chain out of a basin in which it would otherwise stay. At the paper's step that is so for
+# the steepest direction from about step 5,000 to 40,000, in the released runs and in ours.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Step size times inverse temperature times the largest Hessian eigenvalue over training: above the limit of 4 between steps 5,000 and 40,000"}}
 top = results.hessian(preset, seed, recompute, reuse=reuse)["statistics"]
@@ -213,10 +217,11 @@ figures.show(fig, table, "positions_of_chains", found.description)
 # averaged, as its code does. All checkpoints share the batches and the noise of their start, so that the small gap
 # between the two up to step 40,404 is one gap, not one a checkpoint.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "LLC over training from two starts, with the released range in grey: they agree up to step 146,464 and part after it, where the released curve falls and the chains from the prior do not"}}
+# %% tags=["tabs"] mystnb={"image": {"alt": "LLC over training from two starts, with the released range in grey: they agree up to step 146,464 and part after it, where the released curve falls and the chains from the prior do not"}}
 RELEASED_LLC = seeds.curve("llc")
-fig = curve_figures.two_starts(both, published, llc, RELEASED_LLC)
-figures.show(fig, both, "two_starts", found.description)
+for name, linear in (("two_starts", False), ("two_starts_linear", True)):
+    fig = curve_figures.two_starts(both, published, llc, RELEASED_LLC, linear)
+    figures.show(fig, both, name, found.description)
 
 # %% tags=["hide-input"]
 wide = both.pivot(index="step", columns="start", values="llc")

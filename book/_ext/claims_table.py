@@ -1,9 +1,9 @@
 """The paper's claims on a page, measured at build from the committed tables.
 
-```{claims-table}``` shows the tally and every claim; ```{claims-table} LR-1 LM-1``` the named ones;
-```{claims-tally}``` the tally alone, with links to the page that has the claims. The words are
-those of the command `claims`. An entry of data/claims.yaml that is malformed, or has no
-measurement, ends the build with its id.
+```{claims-table}``` shows an overview with a filter, the tally, and every claim folded;
+```{claims-table} LR-1 LM-1``` the named claims alone; ```{claims-tally}``` the tally as chips that
+lead to the claims. The words are those of the command `claims`. An entry of data/claims.yaml that
+is malformed, or has no measurement, ends the build with its id.
 """
 
 import sys
@@ -13,14 +13,12 @@ from sphinx import addnodes
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
-KINDS = {"reproduced": "agrees", "differs": "differs", "too coarse to tell": "open",
-         "not a measurement": "open", "not reached": "open",
-         "not run": "open"}  # verdict -> CSS class
+PAGE = "claims.html"  # beside the front page
 ledgers = {}  # one a build: it takes seconds
 
 
 class ClaimsTable(SphinxDirective):
-    """Claims, each as a block with a table of its numbers."""
+    """Claims, each as a folded block with a table of its numbers."""
 
     optional_arguments = 1
     final_argument_whitespace = True
@@ -37,7 +35,7 @@ class ClaimsTable(SphinxDirective):
         except UserError as error:
             raise ExtensionError(f"claims-table: {error}") from error
         blocks = [block(judged) for judged in found]
-        return blocks if ids else [*tally(found), *blocks]
+        return blocks if ids else [*tally(found), overview(found), *blocks]
 
 
 class ClaimsTally(SphinxDirective):
@@ -48,7 +46,7 @@ class ClaimsTally(SphinxDirective):
 
         self.env.note_reread()
         try:
-            return tally(whole(), page="/book/claims")
+            return tally(whole(), page=PAGE)
         except UserError as error:
             raise ExtensionError(f"claims-tally: {error}") from error
 
@@ -63,8 +61,11 @@ def whole():
     return ledgers[runs.COMMITTED]
 
 
-def anchor(judged):
-    return f"claim-{judged.claim.id.lower()}"
+def overview(found):
+    """One line a claim, with a filter that a script brings to life."""
+    from companion.claims import overview
+
+    return nodes.raw("", overview.page(found), format="html")
 
 
 def plus_minus(text):
@@ -72,45 +73,46 @@ def plus_minus(text):
     return text.replace("+-", "\N{PLUS-MINUS SIGN}")
 
 
-def verdict(kind, text):
+def chip(kind, text):
     """A verdict in words, with a class for its colour."""
-    return nodes.inline(text=text, classes=["claim-verdict", f"claim-{KINDS[kind]}"])
+    from companion.claims.chips import CLASSES
+
+    return nodes.inline(text=text, classes=["chip", CLASSES[kind]])
 
 
-def tally(found, page=None):
+def tally(found, page=""):
     """How many claims have each verdict, with links to them, on this page or another; and the
-    rows, every one."""
+    rows, every one. Commas and brackets are heard and not seen."""
+    from companion.claims import overview
     from companion.claims import text as claims_text
+    from companion.claims.verdicts import VERDICTS
 
     items = nodes.bullet_list(classes=["claims-tally"])
-    for kind in KINDS:
+    for kind in VERDICTS:
         some = [judged for judged in found if judged.verdict == kind]
-        line = nodes.paragraph("", f"{kind}: {len(some)}")
+        line = nodes.paragraph("", "", chip(kind, f"{kind}: {len(some)}"))
         for index, judged in enumerate(some):
-            line += [nodes.Text(", " if index else " ("), link_to(judged, page)]
+            line += [nodes.inline(text=", " if index else " (", classes=["heard"]),
+                     nodes.reference("", judged.claim.id, internal=True,
+                                     refuri=f"{page}#{overview.anchor(judged)}")]
         if some:
-            line += nodes.Text(")")
+            line += nodes.inline(text=")", classes=["heard"])
         items += nodes.list_item("", line)
     return [items, nodes.paragraph(text=claims_text.row_tally(found), classes=["claims-rows"])]
 
 
-def link_to(judged, page):
-    """A claim's name, leading to it."""
-    name = judged.claim.id
-    if page is None:
-        return nodes.reference("", name, refid=anchor(judged), internal=True)
-    return addnodes.pending_xref("", nodes.inline(text=name), reftype="doc", refdomain="std",
-                                 reftarget=page, refexplicit=True, refwarn=True)
-
-
 def block(judged):
-    """One claim: verdict, sentence, its numbers, and where they come from."""
+    """One claim: verdict, and folded its sentence, its numbers, and where they come from."""
+    from companion.claims import overview
     from companion.claims import text as claims_text
 
-    part = nodes.container(classes=["claim"], ids=[anchor(judged)])
+    part = nodes.container(classes=["claim", *overview.classes(judged)],
+                           ids=[overview.anchor(judged)])
     words = claims_text.head(judged).removeprefix(f"{judged.claim.id}: ")
+    part += nodes.raw("", "<details><summary>", format="html")
     part += nodes.paragraph("", "", nodes.strong(text=f"{judged.claim.id}:"), nodes.Text(" "),
-                            verdict(judged.verdict, words), classes=["claim-head"])
+                            chip(judged.verdict, words), classes=["claim-head"])
+    part += nodes.raw("", "</summary>", format="html")
     part += nodes.paragraph(text=judged.claim.what)
     part += nodes.paragraph(text=claims_text.believe(judged), classes=["claim-believe"])
     part += table(claims_text.HEADS, judged, claims_text.cells)
@@ -120,6 +122,7 @@ def block(judged):
         "", nodes.inline(text=claims_text.page(judged.claim)), reftype="doc", refdomain="std",
         reftarget=f"/notebooks/{judged.claim.page}", refexplicit=True, refwarn=True)
     part += nodes.paragraph("", "Page: ", link, nodes.Text("."), classes=["claim-fact"])
+    part += nodes.raw("", "</details>", format="html")
     return part
 
 
@@ -130,7 +133,7 @@ def table(heads, judged, cells):
     header, body = nodes.thead("", row(map(str, heads))), nodes.tbody()
     for m in judged.rows:
         *texts, said = cells(m)
-        body += row([*map(plus_minus, texts), verdict(m.verdict, said)])
+        body += row([*map(plus_minus, texts), chip(m.verdict, said)])
     group += [header, body]
     return nodes.table("", group, classes=["claim-table"])
 
@@ -149,5 +152,6 @@ def setup(app):
     app.add_directive("claims-table", ClaimsTable)
     app.add_directive("claims-tally", ClaimsTally)
     app.add_css_file("claims.css")
+    app.add_js_file("claims.js")
     app.connect("builder-inited", lambda app: ledgers.clear())
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,7 +1,8 @@
-"""The front page's figure and sentences, computed at build from the committed tables.
+"""The front page's figures and sentences, computed at build from the committed tables.
 
-```{headline}``` is the figure, with the words below it as its caption; ```{findings}``` and
-```{news}``` are lists. The words are those of companion.front. Drawing takes a second or two.
+```{headline} NAME``` is the figure that companion.front draws, with the words below it as its
+caption; ```{findings}``` and ```{news}``` are lists. The words are those of companion.front.
+Drawing takes a second or two.
 """
 
 import sys
@@ -12,20 +13,26 @@ from docutils.statemachine import StringList
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
-FRONT, PICTURE = "book/intro", "headline.png"  # beside the book's other images
-ALT = ("Test loss above and LLC below over training, by log time on the left and by linear time on "
-       "the right: our run as a line over the mean and range of five released seeds, the stages as "
-       "coloured bands, the paper's boundaries as ticks")
+FRONT = "book/intro"
+ALT = {  # by figure of companion.front
+    "headline": "Test loss above and LLC below over training, by log time on the left and by "
+    "linear time on the right: our run as a line over the mean and range of five released seeds, "
+    "the stages as coloured bands, the paper's boundaries as ticks",
+    "headline_language": "Test loss on the left and LLC on the right of the two-layer language "
+    "model over training: ours as a line with its stages as bands, the released run as grey "
+    "marks. Both losses fall; the released LLC climbs, ours climbs, falls and climbs again"}
 
 
 class Headline(SphinxDirective):
-    """The figure; its content is the caption."""
+    """A figure; its content is the caption."""
 
+    required_arguments = 1
     has_content = True
 
     def run(self):
         figure = nodes.container(classes=["headline"])
-        image = f'<figure>\n<img alt="{ALT}" src="../_images/{PICTURE}">\n</figure>'
+        name, = self.arguments
+        image = f'<figure>\n<img alt="{ALT[name]}" src="../_images/{name}.png">\n</figure>'
         figure += nodes.raw("", image, format="html")
         self.state.nested_parse(self.content, self.content_offset, figure)
         return [figure]
@@ -51,16 +58,18 @@ class Sentences(SphinxDirective):
 
 
 def draw(app, exception):
-    """Writes the figure beside the book's images."""
+    """Writes the figures beside the book's images."""
     if exception is not None or app.builder.name != "html" or app.config.root_doc != FRONT:
         return
     from companion import figures, front
 
     place = Path(app.outdir) / "_images"
     place.mkdir(exist_ok=True)
-    fig = front.headline()
-    fig.savefig(place / PICTURE, dpi=2 * figures.STYLE["figure.dpi"], metadata={"Software": None})
-    figures.plt.close(fig)
+    for name in ALT:
+        fig = getattr(front, name)()
+        fig.savefig(place / f"{name}.png", dpi=2 * figures.STYLE["figure.dpi"],
+                    metadata={"Software": None})
+        figures.plt.close(fig)
 
 
 def setup(app):

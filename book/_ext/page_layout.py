@@ -3,8 +3,13 @@
 1. A page leads with its result: the cell tagged `summary` comes first, before the provenance card.
 2. Code is folded, and lies under what it shows. A cell tagged `show-input` is there to be read and
    stays as it is.
-3. A cell tagged `tabs` shows one figure by log and by linear time, each behind a tab.
+3. A cell tagged `tabs` has what it shows behind tabs: one figure by log and by linear time, or
+   parts with names of their own (companion.tabs).
+4. A cell tagged `hide-output` has that folded with its code.
 """
+
+import html
+import re
 
 from docutils import nodes
 from myst_nb.sphinx_ import HideCodeCellNode
@@ -12,6 +17,7 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx_design.shared import create_component
 
 TABS = ("log time", "linear time")
+TAB_NAME = re.compile('<p class="tab-name">(.*)</p>')
 
 
 def lay_out(app, doctree):
@@ -39,20 +45,35 @@ def put_first(doctree, cell):
 
 
 def put_behind_tabs(cell):
-    """Makes a tab of each figure of a cell: what stands from its anchor to the next one's, which
-    the extension `figures` has put there."""
+    """Makes a tab of each part of a cell: what follows a name (companion.tabs), while what stands
+    before the first stays above; without names, each figure, from its anchor (the extension
+    `figures`) to the next one's."""
     output = next(part for part in cell if part.get("nb_element") == "cell_code_output")
-    parts = []
+    named = any(_tab_name(node) for node in output)
+    names, parts, above = [] if named else list(TABS), [], []
     for node in list(output):
-        if isinstance(node, nodes.target):
+        name = _tab_name(node)
+        if name:
+            names.append(name)
+        if name or (not named and isinstance(node, nodes.target)):
             parts.append([])
-        parts[-1].append(node)
+        if not name:
+            (parts[-1] if parts else above).append(node)
+    group = "name" if named else "time"
     items = [create_component("tab-item", classes=["sd-tab-item"], children=[
-        nodes.rubric(name, name, classes=["sd-tab-label"], sync_id=name, sync_group="time"),
+        nodes.rubric(name, name, classes=["sd-tab-label"], sync_id=name, sync_group=group),
         create_component("tab-content", classes=["sd-tab-content"], children=part)])
-        for name, part in zip(TABS, parts, strict=True)]
+        for name, part in zip(names, parts, strict=True)]
     output.children = []
+    output += above
     output += create_component("tab-set", classes=["sd-tab-set"], children=items)
+
+
+def _tab_name(node):
+    """The name that an output, which has several forms here, gives to what follows it."""
+    found = filter(None, (TAB_NAME.fullmatch(raw.astext().strip())
+                          for raw in node.findall(nodes.raw)))
+    return next((html.unescape(name[1]) for name in found), None)
 
 
 class CodeBelow(SphinxPostTransform):

@@ -7,6 +7,7 @@ import argparse
 import os
 import subprocess
 import sys
+import textwrap
 
 from companion import presets
 from companion.places import project_root
@@ -210,23 +211,36 @@ def _tag(args):
 
 def _reproduce(args):
     """Recompute every page, and build the book from them."""
-    from companion import reproduce
+    from companion import progress, reproduce
     from companion.site import book_copy
 
     _choose_runs(args)
-    book_copy.check_all(args.preset, args.seed)
+    pages = book_copy.check_all(args.preset, args.seed)
     _choose_cluster(args)
-    reproduce.compute_tables(args.preset, args.seed, args.corpus)
+    with progress.reporting(reproduce.expected(args.preset, pages)):
+        reproduce.compute_tables(args.preset, args.seed, args.corpus)
+        copy = _build(args)
+    _print_tally(args)
+    _print_findings(args)
+    print(copy / "_build" / "html" / "index.html")
+
+
+def _build(args):
+    """Computes the pages, builds the book of them, and returns where it lies."""
+    from companion import progress
+    from companion.site import book_copy
+
     with book_copy.book_lock(args.preset, args.seed, args.runs):
         copy = book_copy.build_copy(args.preset, args.seed, args.runs,
                                     {"corpus": args.corpus} if args.corpus else {})
         build = "from jupyter_book.cli.main import main; main()"
         # local extensions are found from the working directory
-        if subprocess.run([sys.executable, "-c", build, "build", "-W", "--keep-going", "--all",
-                           "."], cwd=copy).returncode:
+        with progress.part("the book"):
+            done = subprocess.run([sys.executable, "-c", build, "build", "-W", "--keep-going",
+                                   "--all", "."], cwd=copy)
+        if done.returncode:
             raise UserError(f"jupyter-book could not build {copy}; its messages are above")
-    _print_tally(args)
-    print(copy / "_build" / "html" / "index.html")
+    return copy
 
 
 def _print_tally(args):
@@ -238,6 +252,20 @@ def _print_tally(args):
     found = ledger(args.preset, runs_directory(), args.seed, {"corpus": args.corpus})
     print(f"The paper's claims, {args.preset} preset, seed {args.seed} (all of them: {PROGRAM} "
           f"claims --preset {args.preset} --runs {runs_directory()})\n{tally(found)}")
+
+
+def _print_findings(args):
+    """The front page's five findings, of the run that was just computed."""
+    from companion import reproduce
+    from companion.places import runs_directory
+
+    try:
+        lines = reproduce.findings(args.preset, args.seed, runs_directory(), args.corpus)
+    except UserError as error:  # the book is built all the same
+        return print(f"No findings of this run: {error}")
+    print("Five findings of this run:")
+    for number, line in enumerate(lines, 1):
+        print(textwrap.fill(f"{number}. {line}", 100, subsequent_indent="   "))
 
 
 def _train(args):

@@ -5,6 +5,7 @@ the words that say where it comes from, its data as CSV and itself as SVG to dow
 """
 
 import io
+import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -45,6 +46,8 @@ def use_style():
     """The book's style for all that is drawn from here on: legends and labels come later than
     their axes."""
     plt.rcParams.update(STYLE)
+    # on a busy machine a legend takes its second, and a page must not depend on that
+    warnings.filterwarnings("ignore", 'Creating legend with loc="best"', UserWarning)
 
 
 def show(fig: Figure, table: pd.DataFrame, name: str, description: str):

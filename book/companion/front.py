@@ -1,12 +1,16 @@
-"""What the book's front page shows, computed from the committed tables: the headline figure, five
+"""What the book's front page shows, computed from the committed tables: the headline figures, five
 findings, and what is new here. Nothing is trained or sampled, and torch is not loaded."""
 
 import functools
 import json
+import re
+
+import pandas as pd
 
 from companion import figures, presets
 from companion.claims import seeds
 from companion.claims.table_rows import HESSIAN_ERRORS, MATCH, matched, plateaus_on
+from companion.figures_released import GREY
 from companion.health import ill
 from companion.pages import curve
 from companion.paper_stages import find_named, match, paper_ends
@@ -18,6 +22,7 @@ from devlib.errors import UserError
 from devlib.settings import RegressionMetrics
 from devlib.steps import at
 
+NEAR = 40_000  # the last step at which our curve lies near the released
 RELEASED = project_root() / "data" / "released.json"
 
 
@@ -34,12 +39,48 @@ def largest(stem) -> Results:
 
 
 @functools.cache
-def regression():
+def regression(tables=largest):
     """The regression run that the page shows: its tables, boundaries and named stages."""
-    run = largest("regression-doubled")
+    run = tables("regression-doubled")
     rule = presets.get(run.manifest["preset"]).regression.stages
     _, boundaries, stages = find_named(run["llc"], run["evaluation"], rule)
     return run, boundaries, stages
+
+
+@functools.cache
+def released_language() -> pd.DataFrame:
+    """The released two-layer language model where the paper's stages end: step, loss, llc, and
+    llc_corrected, less the artefact of its first row."""
+    found = json.loads(RELEASED.read_text(encoding="utf-8"))["llc_language_2layer"]
+    return pd.DataFrame({"step": found["step"], "loss": found["loss"], "llc": found["llc"],
+                         "llc_corrected": found["corrected"]})
+
+
+def headline_language():
+    """Test loss and LLC of our two-layer language model over the released one, whose LLC is less
+    its artefact."""
+    run = largest("language-2layer")
+    rule = presets.get(run.manifest["preset"]).language.stages
+    _, _, stages = find_named(run["llc"], run["behaviour"], rule, {})  # other steps: letters
+    theirs = released_language()
+    fig, axes = figures.figure(1, 2, height=3.3)
+    for ax, (name, table, error, unit, colour) in zip(axes, (
+            ("loss", run["behaviour"], "loss_se", "test loss (nats a token)", figures.BLUE),
+            ("llc", run["llc"], "mcse", "LLC (no unit)", figures.VERMILLION)), strict=True):
+        ax.set_xlim(0, max(theirs.step.max(), table.step.max()))
+        column, label = (("loss", "released: one run") if name == "loss" else
+                         ("llc_corrected", "released: one run, artefact removed"))
+        ax.plot(theirs.step, theirs[column], color=GREY, marker="s", ms=5, ls="", label=label,
+                clip_on=False, zorder=3)
+        ax.plot(table.step, table[name], color=colour, lw=1.5,
+                label="here, band of two standard errors")
+        ax.fill_between(table.step, table[name] - 2 * table[error],
+                        table[name] + 2 * table[error], color=colour, alpha=0.35, lw=0)
+        figures.stage_bands(ax, stages)
+        figures.log_steps(ax)
+        ax.set_ylabel(unit)
+        ax.legend(fontsize=8, loc="best")
+    return fig
 
 
 def headline():
@@ -73,22 +114,33 @@ def headline():
     return fig
 
 
-def findings() -> list[str]:
-    """Five findings, a sentence each, in the book's Markdown."""
-    return [_curve(), _stages(), _behaviour(), _hessian(), _language()]
+def findings(tables=largest) -> list[str]:
+    """Five findings, a sentence or two each, in the book's Markdown. `tables` gives the results of
+    a stem (default: the largest that are committed), or raises UserError if there are none."""
+    return [finding(tables) for finding in (_curve, _stages, _behaviour, _hessian, _language)]
 
 
-def _curve():
-    run, _, _ = regression()
+def plain(line) -> str:
+    """A finding without Markdown: no marks, and no link to a page."""
+    line = re.sub(r"\s*\(\[[^]]*\]\([^)]*\)\)", "", line)
+    return line.replace("**", "").replace("±", "+-")
+
+
+def _curve(tables):
+    run, _, _ = regression(tables)
     llc, last = run["llc"], run["llc"].step.max()
-    theirs, end = at(seeds.curve("llc", last), last), llc.iloc[-1]
-    top = llc.loc[llc.llc.idxmax()]
-    return (f"**The LLC curve.** In our regression run it climbs to {top.llc:.0f} at step "
-            f"{top.step:,.0f} and ends at {end.llc:.0f} ± {end.mcse:.0f}, "
-            f"{_beside(end.llc, 2 * end.mcse, theirs)} the {theirs.least:.0f} to "
-            f"{theirs.greatest:.0f} of the five released seeds. Up to step 40,000 it is never more "
-            f"than {_farthest(llc, 40_000):.0f} from their mean "
-            "([stage boundaries](../notebooks/02_stage_boundaries)).")
+    end, top = llc.iloc[-1], llc.loc[llc.llc.idxmax()]
+    said = (f"**The LLC curve.** In our regression run it climbs to {top.llc:.0f} at step "
+            f"{top.step:,.0f} and ends at {end.llc:.0f} ± {end.mcse:.0f}")
+    page = " ([stage boundaries](../notebooks/02_stage_boundaries))."
+    if presets.get(run.manifest["preset"]).regression.model != presets.PAPER.regression.model:
+        return f"{said}{page}"
+    near = min(NEAR, last)
+    both = llc[llc.step <= near].merge(seeds.curve("llc", near), on="step")
+    theirs = at(seeds.curve("llc", last), last)
+    return (f"{said}, {_beside(end.llc, 2 * end.mcse, theirs)} the {theirs.least:.0f} to "
+            f"{theirs.greatest:.0f} of the five released seeds. Up to step {near:,} it is never "
+            f"more than {(both.llc - both['mean']).abs().max():.0f} from their mean{page}")
 
 
 def _beside(value, error, theirs):
@@ -96,24 +148,22 @@ def _beside(value, error, theirs):
             "above" if value - error > theirs.greatest else "within")
 
 
-def _farthest(llc, last):
-    both = llc.merge(seeds.curve("llc", last), on="step")
-    return (both.llc - both["mean"]).abs().max()
-
-
-def _stages():
-    _, boundaries, stages = regression()
+def _stages(tables):
+    _, boundaries, stages = regression(tables)
     inner = {name: end for name, end in paper_ends().items()
              if end < min(500_000, stages.end.iloc[-1])}
     found = match(boundaries, inner)
+    if not inner:
+        return (f"**Its stages.** {len(boundaries)} boundaries are found. The run ends before the "
+                "paper's first.")
     return (f"**Its stages.** {len(found)} of the paper's {len(inner)} boundaries are among our "
             f"{len(boundaries)}, each within a factor of {MATCH:g}. The paper does not have the "
             f"other {len(boundaries) - len(found)}. How many there are hangs on the rule "
             "([how much](../notebooks/02_stage_boundaries)).")
 
 
-def _behaviour():
-    run, limit = largest("development-doubled"), RegressionMetrics().collapse
+def _behaviour(tables):
+    run, limit = tables("development-doubled"), RegressionMetrics().collapse
     behaviour, collapsed = run["behaviour"], run["structure"].unembed_ln_collapsed
     least = behaviour.loc[behaviour.icl_early.idxmin()]
     return (f"**What the model does.** It learns in context: the early ICL score comes to "
@@ -123,9 +173,9 @@ def _behaviour():
             "([regression stages](../notebooks/06_regression_stages)).")
 
 
-def _hessian():
-    run, boundaries, _ = regression()
-    statistics = largest("hessian-doubled")["statistics"]
+def _hessian(tables):
+    run, boundaries, _ = regression(tables)
+    statistics = tables("hessian-doubled")["statistics"]
     rule = presets.get(run.manifest["preset"]).regression.stages
     found = {column: len(matched(plateaus_on(
         statistics[column], statistics[HESSIAN_ERRORS[column]], statistics.step, run["llc"],
@@ -135,8 +185,8 @@ def _hessian():
             f"{found['eig_1']} ([Hessian comparison](../notebooks/08_hessian_comparison)).")
 
 
-def _language():
-    run = largest("language-2layer")
+def _language(tables):
+    run = tables("language-2layer")
     behaviour, heads = run["behaviour"], run["heads"]
     least, end = behaviour.loc[behaviour.bigram.idxmin()], behaviour.iloc[-1]
     last, first = heads[heads.step == heads.step.max()], heads[heads.step == 0]
@@ -152,7 +202,7 @@ def news() -> list[str]:
     examples, (run, _, _) = largest("primer")["estimates"], regression()
     llc = run["llc"]
     off = ((examples.estimate - examples.reference) / examples.mcse).abs().max()
-    language = json.loads(RELEASED.read_text(encoding="utf-8"))["llc_language_2layer"]
+    language = released_language().iloc[0]
     return [
         _what_the_curve_measures(),
         f"**The health of each estimate.** The estimator is held against {len(examples)} losses "
@@ -166,8 +216,8 @@ def news() -> list[str]:
         "hangs on how long the chains are, or they disagree: the [claims](claims) take it for no "
         "measurement.",
         f"**Corrections.** Paper, code and released results differ in places, each of which is "
-        f"measured. The released LLC of the language model is {language['llc'][0]:.0f} at step 0; "
-        f"less an artefact that its files point to, it is {language['corrected'][0]:.0f} "
+        f"measured. The released LLC of the language model is {language.llc:.0f} at step 0; "
+        f"less an artefact that its files point to, it is {language.llc_corrected:.0f} "
         "([where they differ](../notebooks/13_fidelity))."]
 
 

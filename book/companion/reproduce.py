@@ -2,10 +2,43 @@
 
 from companion import results, results_language
 from companion.compute.parallel import each
-from companion.runs import LAYERS, MANIFEST, RunKey
+from companion.progress import part
+from companion.runs import COMMITTED, LAYERS, MANIFEST, RunKey, finished
+from companion.tables import load
 from devlib.files import make_directory
 
 MODELS = ("regression", *LAYERS)  # by the kind of their tables
+
+
+# A part of the work: the kinds whose committed tables say how long it took, and which of their
+# seconds are its own.
+PARTS = {
+    "training": ({"regression", *LAYERS}, {"training", "corpus"}),
+    "LLC curve of the regression model": ({"regression"}, None),
+    "metrics of the regression model": ({"development"}, None), "Hessian": ({"hessian"}, None),
+    "check": ({"check"}, None), "protocols": ({"protocols"}, None),
+    "task sets": ({"task-sets"}, None), "primer": ({"primer"}, None),
+    "calibration": ({"calibration"}, None), "fidelity": ({"fidelity"}, None),
+    "language model of two layers": ({"language-2layer"}, None),
+    "language model of one layer": ({"language-1layer"}, None)}
+UNKNOWN, PAGE, BOOK = 60.0, 20.0, 120.0  # seconds: of a part that was never timed; measured
+
+
+def expected(preset, pages) -> dict[str, float]:
+    """The seconds of each part of `reproduce` at this preset, as the committed tables took them on
+    the machine that made them, then of each page and of the book."""
+    found = {name: _committed(preset, *which) for name, which in PARTS.items()}
+    return found | dict.fromkeys(pages, PAGE) | {"the book": BOOK}
+
+
+def _committed(preset, kinds, own) -> float:
+    lowest = {}
+    for key in finished(preset, COMMITTED):
+        lowest.setdefault(key.kind, key)
+    seconds = [value for kind in kinds if kind in lowest
+               for name, value in load(lowest[kind].committed).manifest["seconds"].items()
+               if (name in own if own else name not in ("training", "corpus"))]
+    return sum(seconds) or UNKNOWN
 
 
 def compute_tables(preset, seed, corpus=None):
@@ -13,18 +46,35 @@ def compute_tables(preset, seed, corpus=None):
     the progress, and so that two cores train two models."""
     from companion.pages import calibration, fidelity, primer, task_sets
 
-    train_all(preset, seed, corpus)
-    results.regression(preset, seed, recompute=True)
-    results.development(preset, seed, recompute=True)
-    results.hessian(preset, seed, recompute=True)
-    results.check(preset, seed, recompute=True)
-    results.protocols(preset, seed, recompute=True)
-    task_sets.task_sets(preset, seed, recompute=True)
-    primer.primer(preset, seed, recompute=True)
-    calibration.calibration(preset, seed, recompute=True)
-    fidelity.fidelity(preset, seed, recompute=True)
-    for layers in (2, 1):
-        results_language.language(preset, seed, True, layers, corpus)
+    scale = (preset, seed)
+    work = {
+        "training": lambda: train_all(*scale, corpus),
+        "LLC curve of the regression model": lambda: results.regression(*scale, recompute=True),
+        "metrics of the regression model": lambda: results.development(*scale, recompute=True),
+        "Hessian": lambda: results.hessian(*scale, recompute=True),
+        "check": lambda: results.check(*scale, recompute=True),
+        "protocols": lambda: results.protocols(*scale, recompute=True),
+        "task sets": lambda: task_sets.task_sets(*scale, recompute=True),
+        "primer": lambda: primer.primer(*scale, recompute=True),
+        "calibration": lambda: calibration.calibration(*scale, recompute=True),
+        "fidelity": lambda: fidelity.fidelity(*scale, recompute=True),
+        "language model of two layers": lambda: results_language.language(*scale, True, 2, corpus),
+        "language model of one layer": lambda: results_language.language(*scale, True, 1, corpus)}
+    for name, compute in work.items():
+        with part(name):
+            compute()
+
+
+def findings(preset, seed, runs, corpus=None) -> list[str]:
+    """The five findings of the front page, of the run in `runs`, as a terminal shows them. Raises
+    UserError, naming the folder, if tables are missing or damaged."""
+    from companion import front
+
+    def tables(stem):
+        return load(RunKey.of_page(stem.removesuffix("-doubled"), preset, seed,
+                                   {"corpus": corpus} if corpus else {}).own(runs))
+
+    return [front.plain(line) for line in front.findings(tables)]
 
 
 def train_all(preset, seed, corpus=None):

@@ -3,6 +3,8 @@
 import html
 import re
 
+from companion.claims.chips import chip
+
 
 def summary(paper, here, *ids, **tables):
     """Displays the box: the paper's sentence, our answer (sentences with computed numbers), and
@@ -33,8 +35,7 @@ class Summary:
     def _repr_html_(self):
         here = (f"<p>{_marked(self.here[0])}</p>" if len(self.here) == 1 else
                 "<ul>" + "".join(f"<li>{_marked(line)}</li>" for line in self.here) + "</ul>")
-        chips = "".join(f'<span class="verdict-chip">{name} <em>{html.escape(said)}</em></span> '
-                        for name, said in self.chips.items())
+        chips = " ".join(f"{chip(said, f'{name} {said}')}" for name, said in self.chips.items())
         return (f'<div class="page-summary"><p class="label">The paper</p><p>{_marked(self.paper)}'
                 f'</p><p class="label">Here</p>{here}'
                 + (f'<p class="verdict-chips">{chips}</p>' if chips else "") + "</div>")

@@ -178,7 +178,7 @@ def test_reproduce_builds_the_book_and_prints_its_place(tmp_path, monkeypatch, c
     monkeypatch.setattr("companion.reproduce.compute_tables", lambda *scale: asked.append(scale))
     main(["reproduce", "--seed", "2", "--runs", str(tmp_path / "runs")])
     said = capfd.readouterr().out
-    # the claims' tally: no table was made here
+    assert "\nNo findings of this run: " in said  # nor, as below, a tally: no table was made here
     assert f"\nnot run: {len(entries())} (A-1, A-2, LR-1" in said
     index = Path(said.splitlines()[-1])
     assert index == tmp_path / "runs/laptop-seed2/book/_build/html/index.html"

@@ -107,3 +107,18 @@ def test_the_headline_draws_ours_over_the_released_range():
         assert [ax.get_xscale() for ax in fig.axes[:2]] == ["function", "linear"]
     finally:
         plt.close(fig)
+
+
+def test_the_language_headline_draws_the_released_run_less_its_artefact():
+    released = json.loads((DATA / "released.json").read_text())["llc_language_2layer"]
+    run = DATA / "results" / "published" / "language-2layer-seed0"
+    wanted = {("loss", "theirs"): released["loss"], ("llc", "theirs"): released["corrected"],
+              ("loss", "ours"): [float(row["loss"]) for row in rows(run / "behaviour.csv")],
+              ("llc", "ours"): [float(row["llc"]) for row in rows(run / "llc.csv")]}
+    fig = front.headline_language()
+    try:
+        for ax, name in zip(fig.axes, ("loss", "llc"), strict=True):
+            for line, whose in zip(ax.lines, ("theirs", "ours"), strict=True):
+                assert list(line.get_ydata()) == pytest.approx(wanted[name, whose], rel=1e-5)
+    finally:
+        plt.close(fig)

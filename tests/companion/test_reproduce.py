@@ -1,6 +1,8 @@
 """`reproduce` trains the models first, each once, and every table finds its checkpoints."""
 
 import json
+import shutil
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -10,6 +12,10 @@ from companion.checkpoint_rows import hessian_row
 from companion.claims.table_rows import HESSIAN_ERRORS, plateaus_on
 from companion.compute import parallel
 from companion.packed import open_run
+from companion.pages import calibration, fidelity, primer, task_sets
+from companion.runs import COMMITTED
+from companion.tables import load
+from devlib.errors import UserError
 from devlib.regression.model import MICROBATCH, build_model, per_sample_loss
 from devlib.regression.task import fixed_set
 
@@ -59,7 +65,7 @@ def test_every_table_is_asked_for_at_the_same_scale(monkeypatch):
         return lambda *scale, **options: asked.append((name, *scale, options))
 
     monkeypatch.setattr(reproduce, "train_all", note("train"))
-    for name in ("regression", "development", "hessian", "check"):
+    for name in ("regression", "development", "hessian", "check", "protocols"):
         monkeypatch.setattr(results, name, note(name))
     monkeypatch.setattr(results_language, "language", note("language"))
     monkeypatch.setattr("companion.pages.task_sets.task_sets", note("task sets"))
@@ -70,8 +76,8 @@ def test_every_table_is_asked_for_at_the_same_scale(monkeypatch):
     assert asked[0][0] == "train"
     assert all(call[1:3] == ("smoke", 5) for call in asked)
     assert {call[0] for call in asked} == {"train", "regression", "development", "hessian", "check",
-                                           "task sets", "primer", "calibration", "fidelity",
-                                           "language"}
+                                           "protocols", "task sets", "primer", "calibration",
+                                           "fidelity", "language"}
     assert [call[4:] for call in asked if call[0] == "language"] == [(2, "toy", {}),
                                                                      (1, "toy", {})]
 
@@ -109,3 +115,43 @@ def test_hessian_tables_are_those_of_the_checkpoints(trained, tmp_path):
     assert np.isin(density.step, store.steps).all()
     again = regression.hessian_tables(store, settings, chosen, 2, tmp_path / "other")
     np.testing.assert_allclose(again["statistics"].trace, statistics.trace, rtol=1e-4)
+
+
+def test_every_part_of_the_work_is_expected_and_timed(monkeypatch):
+    named, pages = [], ["01_one", "02_two"]
+
+    @contextmanager
+    def part(name):
+        named.append(name)
+        yield
+
+    monkeypatch.setattr(reproduce, "part", part)
+    for module, name in ((reproduce, "train_all"), *((results, name) for name in (
+            "regression", "development", "hessian", "check", "protocols")),
+            (results_language, "language"), (task_sets, "task_sets"), (primer, "primer"),
+            (calibration, "calibration"), (fidelity, "fidelity")):
+        monkeypatch.setattr(module, name, lambda *scale, **options: None)
+    reproduce.compute_tables("laptop", 0)
+    found = reproduce.expected("laptop", pages)
+    assert list(found) == [*named, *pages, "the book"]
+    # of the committed tables: 329.6 + 749.3 + 140.6 of training, 204.6 + 0.1 of making the text
+    assert found["training"] == pytest.approx(1424.2)
+    assert found["LLC curve of the regression model"] == pytest.approx(116.6 + 579.4)
+    assert set(reproduce.expected("smoke", []).values()) == {reproduce.UNKNOWN, reproduce.BOOK}
+
+
+def test_the_findings_of_a_run_are_those_of_its_tables(tmp_path):
+    """Of the laptop preset's, as if they had just been computed; and of a run that ends before the
+    paper's first boundary."""
+    for kind in ("regression-doubled", "development-doubled", "hessian-doubled", "language-2layer"):
+        for folder in (COMMITTED / "laptop" / f"{kind}-seed0",):
+            shutil.copytree(folder, tmp_path / "laptop" / folder.name)
+    found = reproduce.findings("laptop", 0, tmp_path)
+    llc = load(COMMITTED / "laptop" / "regression-doubled-seed0")["llc"]
+    top, end = llc.loc[llc.llc.idxmax()], llc.iloc[-1]
+    assert len(found) == 5
+    assert f"climbs to {top.llc:.0f} at step {top.step:,.0f} and ends at {end.llc:.0f}" in found[0]
+    assert "Up to step 6,299" in found[0]
+    assert not [line for line in found if "nan" in line or "**" in line or "](" in line]
+    with pytest.raises(UserError, match="regression-doubled-seed1"):
+        reproduce.findings("laptop", 1, tmp_path)

@@ -4,6 +4,8 @@ import pytest
 from docutils import nodes
 from small_book import PAGE, ROOT, build, lay_out, page
 
+from companion.tabs import Tab
+
 
 @pytest.fixture(scope="module")
 def html(tmp_path_factory):
@@ -61,6 +63,23 @@ def test_each_figure_of_a_cell_is_behind_a_tab(layout):
     labels = [item[0].astext() for item in tabs]
     assert labels == ["log time", "linear time"]
     assert [list(item[1].children) for item in tabs] == [parts[:3], parts[3:]]
+
+
+def test_named_parts_are_behind_tabs_of_these_names(layout):
+    """Each with all that follows its name: figures, tables and text."""
+    def named(words):
+        return nodes.container("", nodes.raw("", Tab(words)._repr_html_(), format="html"),
+                               nodes.literal_block(text=repr(Tab(words))))
+
+    parts = [nodes.target(ids=["a"]), nodes.image(uri="a.png"), nodes.raw("", "a table")]
+    above = nodes.raw("", "data of all")
+    output = nodes.container("", above, named("A & B"), *parts[:2], named("C"), parts[2],
+                             nb_element="cell_code_output")
+    layout.put_behind_tabs(nodes.container("", output))
+    assert output.children[0] is above
+    _, tabs = output.children
+    assert [item[0].astext() for item in tabs] == ["A & B", "C"]
+    assert [list(item[1].children) for item in tabs] == [parts[:2], parts[2:]]
 
 
 def test_a_cell_with_another_number_of_figures_is_refused(layout):

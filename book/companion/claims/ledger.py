@@ -14,7 +14,8 @@ from companion.claims import measures
 from companion.claims.entries import Claim, load_entries
 from companion.claims.interval import Reading, judge
 from companion.claims.judge import Judged, Measured
-from companion.claims.text import brief, power, wanted
+from companion.claims.shown import ShownClaims
+from companion.claims.text import power, wanted
 from companion.claims.verdicts import ILL, NOT_REACHED, NOT_RUN
 from companion.runs import MANIFEST, RunKey, finished
 from companion.tables import Results, load
@@ -212,9 +213,12 @@ def on_tables(*ids, rule=None, others=(), **tables) -> dict[str, Judged]:
 
 
 def show(*ids, **tables):
-    """Prints claims beside their figure: ids and tables as for `on_tables`, or what it returned."""
+    """Displays claims beside their figure: ids and tables as for `on_tables`, or what it
+    returned. A page shows chips and tables, a terminal text."""
+    from IPython.display import display
+
     found = ids[0] if isinstance(ids[0], dict) else on_tables(*ids, **tables)
-    print("\n".join(map(brief, found.values())))
+    display(ShownClaims(found))
 
 
 def chosen(ids) -> dict[str, Claim]:

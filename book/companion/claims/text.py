@@ -93,10 +93,15 @@ def cells(m: Measured) -> tuple[str, str, str, str, str]:
 
 def head(found: Judged) -> str:
     """The id and the verdict; and where rows say different things, how many say what."""
-    kinds = [kind for kind in VERDICTS if any(m.verdict == kind for m in found.rows)]
-    counts = ", ".join(f"{sum(m.verdict == kind for m in found.rows)} {kind}" for kind in kinds)
-    rest = f" (of {len(found.rows)} rows {counts})" if len(kinds) > 1 else ""
+    rest = f" ({counts(found)})" if len({m.verdict for m in found.rows}) > 1 else ""
     return f"{found.claim.id}: {found.verdict}{rest}"
+
+
+def counts(found: Judged) -> str:
+    """How many of a claim's rows say what."""
+    kinds = [kind for kind in VERDICTS if any(m.verdict == kind for m in found.rows)]
+    return f"of {len(found.rows)} row{'s' * (len(found.rows) > 1)} " + ", ".join(
+        f"{sum(m.verdict == kind for m in found.rows)} {kind}" for kind in kinds)
 
 
 BELIEVE = {
@@ -198,6 +203,13 @@ def row_tally(found: list[Judged]) -> str:
     return f"rows: {len(rows)} ({counts})"
 
 
+def missing(found: Judged) -> list[str]:
+    """The numbers that this run does not show, with what the paper says of them."""
+    rows = {kind: [m for m in found.rows if m.verdict == kind] for kind in (NOT_REACHED, NOT_RUN)}
+    return [f"{kind}: " + "; ".join(f"{m.row.what} ({wanted(m)})" for m in some)
+            for kind, some in rows.items() if some]
+
+
 def brief(found: Judged, width=86) -> str:
     """One claim beside its figure: verdict, sentence, and the numbers this run shows with their
     power; then those that it does not, and why."""
@@ -206,8 +218,5 @@ def brief(found: Judged, width=86) -> str:
         if m.verdict in (*SEEN, ILL):
             what, paper, here, least, verdict = cells(m)
             lines.append(f"  {what}: {here}; the paper's {paper}; notices {least}: {verdict}")
-    lines += [f"  {said}" for said in (*joints(found), *reasons(found))]
-    for kind in (NOT_REACHED, NOT_RUN):
-        if rest := [m for m in found.rows if m.verdict == kind]:
-            lines.append(f"  {kind}: " + "; ".join(f"{m.row.what} ({wanted(m)})" for m in rest))
+    lines += [f"  {said}" for said in (*joints(found), *reasons(found), *missing(found))]
     return "\n".join(textwrap.fill(line, width, subsequent_indent="    ") for line in lines)

@@ -19,10 +19,11 @@ def _behind(ax, released, last, label):
     ax.plot(shown.step, shown["mean"], color=GREY, label=label)
 
 
-def chain_loss(ours: pd.DataFrame, released: pd.DataFrame, levels: dict, ylabel) -> Figure:
+def chain_loss(ours: pd.DataFrame, released: pd.DataFrame, levels: dict, ylabel,
+               linear=False) -> Figure:
     """The mean loss of the chains over training (`chain_loss`) and the model's own (`loss`), with
     the released runs' chain loss (mean, and range where there are several) behind, and levels of
-    predictors that know nothing."""
+    predictors that know nothing. By log time, or by `linear`."""
     fig, ax = figure()
     ax.set_xlim(0, max(ours.step.max(), 10))
     _behind(ax, released, ours.step.max(), "released: mean loss of the chains")
@@ -31,7 +32,7 @@ def chain_loss(ours: pd.DataFrame, released: pd.DataFrame, levels: dict, ylabel)
     ax.plot(ours.step, ours.loss, color=BLUE, label="ours: loss of the model itself")
     for (name, level), dash in zip(levels.items(), ("--", ":"), strict=False):
         ax.axhline(level, color=BLACK, ls=dash, lw=1.1, label=f"{name} ({level:.3g})")
-    log_steps(ax)
+    log_steps(ax, linear=linear)
     ax.set_ylabel(ylabel)
     ax.legend(fontsize=8)
     return fig
@@ -53,9 +54,10 @@ def step_stability(ours: pd.DataFrame, released: pd.DataFrame, limit) -> Figure:
 
 
 def two_starts(estimates: pd.DataFrame, published: pd.DataFrame, stored: pd.DataFrame,
-               released: pd.DataFrame) -> Figure:
+               released: pd.DataFrame, linear=False) -> Figure:
     """The LLC over training from both starts (open where they do not meet), by the paper's long
-    chains, as the other pages have it (`stored`), and as released (mean and range)."""
+    chains, as the other pages have it (`stored`), and as released (mean and range). By log time, or
+    by `linear`."""
     fig, ax = figure(height=4.6)
     ax.set_xlim(0, max(stored.step.max(), 10))
     _behind(ax, released, stored.step.max(), LABEL)
@@ -71,7 +73,7 @@ def two_starts(estimates: pd.DataFrame, published: pd.DataFrame, stored: pd.Data
     if len(published):
         ax.plot(published.step, published.llc, "D", color=GREEN, ms=6,
                 label="as published: long chains, all draws")
-    log_steps(ax)
+    log_steps(ax, linear=linear)
     ax.set_ylabel("LLC (no unit)")
     ax.set_ylim(bottom=0)
     ax.legend(fontsize=8, loc="upper left")

@@ -1,4 +1,4 @@
-"""A slider through training: curves, stage and attention of the regression model at each step.
+"""Sliders through training: curves, stage, attention and a prediction of a model at each step.
 
 One piece of HTML with its own data, style and script (slider.html), which asks nothing of the
 network, so that it works in the book, from disk, in a rerun and in Colab.
@@ -30,35 +30,75 @@ def mean_patterns(store, steps, settings, xs, ys) -> np.ndarray:
     return torch.stack(found).numpy()
 
 
+def predictions(store, steps, settings, xs, ys) -> np.ndarray:
+    """What the checkpoints of these steps predict for each y of one context xs (K, D), ys (K):
+    (S, K)."""
+    model, found = build_model(settings, seed=0), []
+    with torch.no_grad():
+        for step in steps:
+            model.load_state_dict(store.load(step))
+            found.append(model(xs[None], ys[None])[0])
+    return torch.stack(found).numpy()
+
+
 def slider_data(evaluation: pd.DataFrame, llc: pd.DataFrame, stages: pd.DataFrame, pattern_steps,
-                patterns) -> dict:
-    """What the slider shows, at each step that has an LLC.
+                patterns, targets=(), predicted=()) -> dict:
+    """What the regression model's slider shows, at each step that has an LLC.
 
     Test loss and LLC with their standard errors; the stages, each with its colour; the mean
     attention (S, L, H, T, T) of `pattern_steps`, in per cent below the diagonal, and which of
-    those is nearest to each step in log(step + 1). The slider starts where the first stage ends.
+    those is nearest to each step in log(step + 1); of one context the `targets` (K) and what those
+    checkpoints have `predicted` (S, K). The slider starts where the first stage ends.
     """
-    loss = evaluation.set_index("step").loc[llc.step]
-    steps = llc.step.to_numpy()
-    nearest_pattern = [nearest(pattern_steps, step, log=True) for step in steps]
     _, _, heads, tokens, _ = patterns.shape
     rows, columns = np.tril_indices(tokens)
     percents = np.rint(100 * patterns[..., rows, columns]).astype(int)
+    return _curves(evaluation, llc, stages) | {
+        "heads": heads, "tokens": tokens, "pattern_steps": list(pattern_steps),
+        "pattern_at": _nearest(pattern_steps, llc.step),
+        "patterns": percents.reshape(len(percents), -1, len(rows)).tolist(),
+        "targets": np.round(targets, 2).tolist(), "predicted": np.round(predicted, 2).tolist()}
+
+
+def language_data(behaviour: pd.DataFrame, llc: pd.DataFrame, stages: pd.DataFrame,
+                  heads: pd.DataFrame, texts: dict) -> dict:
+    """What the language model's slider shows: curves and stages as in `slider_data`; of each head
+    the previous-token and the prefix-matching score at the nearest step that has them; and of each
+    stage a text as HTML."""
+    steps = sorted(heads.step.unique())
+    names = {"previous": "previous token", "prefix": "prefix matching"}
+    ordered = heads.sort_values(["step", "layer", "head"])
+    first = ordered[ordered.step == steps[0]]
+    return _curves(behaviour, llc, stages) | {
+        "score_heads": [f"{row.layer}:{row.head}" for row in first.itertuples()],
+        "score_at": _nearest(steps, llc.step), "score_steps": [int(step) for step in steps],
+        "scores": {title: ordered[name].to_numpy().reshape(len(steps), -1).round(2).tolist()
+                   for name, title in names.items()},
+        "texts": texts}
+
+
+def _curves(loss: pd.DataFrame, llc: pd.DataFrame, stages: pd.DataFrame) -> dict:
+    """Curves and stages, which both sliders show."""
+    loss = loss.set_index("step").loc[llc.step]
+    steps = llc.step.to_numpy()
     return {
         "steps": steps.tolist(), "start": int(np.searchsorted(steps, stages.end.iloc[0])),
         "curves": [_curve("test loss", loss.loss, loss.loss_se, BLUE, DIGITS["loss"]),
                    _curve("LLC", llc.llc, llc.mcse, VERMILLION, DIGITS["llc"])],
         "stages": [{"name": row.stage, "start": row.start, "end": row.end,
                     "colour": stage_colour(row.stage)} for row in stages.itertuples()],
-        "band": BAND_ALPHA, "heads": heads, "tokens": tokens,
-        "pattern_steps": list(pattern_steps),
-        "pattern_at": [list(pattern_steps).index(step) for step in nearest_pattern],
-        "patterns": percents.reshape(len(percents), -1, len(rows)).tolist()}
+        "band": BAND_ALPHA}
+
+
+def _nearest(known, steps) -> list[int]:
+    """Which of the known steps is nearest to each, in log(step + 1)."""
+    known = list(known)
+    return [known.index(nearest(known, step, log=True)) for step in steps]
 
 
 def slider(data: dict):
     """The slider as something a notebook displays."""
-    text = json.dumps(data, separators=(",", ":"))
+    text = json.dumps(data, separators=(",", ":")).replace("</", "<\\/")  # ends no script
     return _Slider(TEMPLATE.read_text(encoding="utf-8").replace("__DATA__", text))
 
 

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from companion import progress
 from companion.places import project_root, runs_directory
 from companion.runs import rerun_folder
 from companion.site.notebooks import INJECTED, find, names, read, write
@@ -53,7 +54,8 @@ def build_copy(preset, seed, runs_dir=None, extra=None, root=None) -> Path:
     for name in pages:
         known = parameters(folder / f"{name}.ipynb")
         own = {key: value for key, value in (extra or {}).items() if key in known}
-        executed[run(name, preset, seed, own, runs_dir, folder)] = own
+        with progress.part(name):
+            executed[run(name, preset, seed, own, runs_dir, folder)] = own
     for part in ("book", "notebooks"):
         shutil.rmtree(copy / part, ignore_errors=True)
     # the companion is not copied: it finds the project from its own place
