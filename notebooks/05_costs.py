@@ -175,7 +175,7 @@ for row in clear.itertuples():
 # ## One estimate at equilibrium, its health included
 #
 # The error above is that of chains that may not have come to rest. Here chains from $w_0$ and from the prior have to
-# agree, four of each on batches of 64, and chains of twice the step and one without noise run beside those from $w_0$.
+# agree, four of each on batches of 32, and chains of twice the step and one without noise run beside those from $w_0$.
 # Counted are contexts whose gradient is taken, so that no machine's speed enters. Where the chains from the prior are at
 # rest and those from $w_0$ elsewhere, the latter are warmed up by a thousand draws of about three times the step, which
 # counts too. Beside it stand the paper's 10 chains of 5,000 draws on batches of 1,024, longer where theirs take longer to

@@ -8,7 +8,9 @@ from companion import results
 from companion.checkpoint_rows import llc_row
 from companion.figures import llc_curve
 from companion.health import curve_health, ill, row_health, say_health
+from companion.known.answers import quadratic_chain_mean
 from companion.known.potentials import quadratic
+from devlib.sampling import SGLD
 from devlib.settings import LLCSettings, StageSettings
 from devlib.stages import find_stages, is_unsound
 
@@ -75,6 +77,21 @@ def test_without_an_untrained_checkpoint_no_chains_count_as_having_forgotten():
     table = Tables()
     table["llc"] = table["llc"].iloc[1:]
     assert "still know the model" in ill(table, 900)
+
+
+@pytest.mark.parametrize("precision", [None, 0.5])
+def test_a_row_carries_the_step_bias_where_it_was_measured(precision):
+    toy = quadratic((1.0, 2.0, 4.0))
+    llc = LLCSettings(eps=2e-2, nbeta=20, gamma=1, batch=1, chains=8, draws=600, burn_in=8,
+                      precision=precision)
+    bare, row = (llc_row(toy.loss, toy.params, toy.data, llc, 0, health=health)
+                 for health in (False, True))
+    at, twice = (quadratic_chain_mean((1.0, 2.0, 4.0), SGLD(eps, 20, 1)) for eps in (2e-2, 4e-2))
+    assert abs(row["step_bias"] - (twice - at)) < 4 * row["step_bias_mcse"]
+    assert row["slope_share"] == 0
+    assert row.keys() - bare.keys() == {"step_bias", "step_bias_mcse", "slope_share"}
+    if row["draws"] == bare["draws"]:  # to a precision the bias counts
+        assert all(row[name] == value for name, value in bare.items() if name.startswith("chain_"))
 
 
 def test_the_committed_tables_have_it_without_being_rewritten():

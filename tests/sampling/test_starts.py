@@ -1,6 +1,8 @@
 """Where chains begin, how far they go from w0, and how long the spring needs for it."""
 
+import importlib
 import math
+import re
 import warnings
 
 import numpy as np
@@ -9,9 +11,11 @@ import torch
 from llc_gates import estimate, mean_and_mcse
 
 from companion.known.potentials import MeanModel, Powers, quadratic
+from companion.places import project_root
 from devlib.errors import ShortChains
 from devlib.llc.precision import estimate_to_precision
 from devlib.sampling import SGLD, Chains, Draws, RMSpropSGLD, sample_chains
+from devlib.sampling.sgld import RELAXATIONS
 
 FLAT = Powers("unused", (0.0,) * 50, (2,) * 50)
 PLAIN = SGLD(eps=1e-2, nbeta=10.0, gamma=4.0)
@@ -164,3 +168,12 @@ def test_enough_draws_or_no_spring_do_not(settings):
     with warnings.catch_warnings():
         warnings.simplefilter("error", ShortChains)
         sample(**{"warn": True, "chains": 1} | settings)
+
+
+def test_the_examples_come_to_rest():
+    """What the docstring and the guide show takes as many draws as its spring needs."""
+    guide = (project_root() / "book" / "use.md").read_text()
+    for text in (importlib.import_module("devlib.sampling.sample").__doc__, guide):
+        eps, gamma = map(float, re.search(r"SGLD\(eps=(\S+), .*?gamma=([\d.]+)", text).groups())
+        draws = int(re.search(r"draws=(\d+)", text).group(1))
+        assert draws >= RELAXATIONS * SGLD(eps, 1.0, gamma).relaxation()
