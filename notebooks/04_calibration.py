@@ -307,7 +307,7 @@ columns = ["part", "step", "gamma", "llc", "mcse", "status", "distance"]
 table = pd.concat([seeded, descent, near])[columns]
 figures.show(fig, table, "away", run.description)
 
-# %%
+# %% tags=["hide-output"]
 gain = (-descent.llc).clip(lower=0)
 share = gain / (gain + seeded.llc.clip(lower=0))
 table = pd.DataFrame({"step": seeded.step, "LLC": seeded.llc,

@@ -96,8 +96,9 @@ def compare(runs, key, head, cell, verdict):
     ids = sorted({name if isinstance(name, str) else name[0] for name in flipped})
     said = (f"Verdicts that are not the same in every run: {', '.join(ids)}." if ids else
             "No verdict flips between these runs.")
-    return [nodes.paragraph(text=said),
-            table(["claim", *(f"run {number}" for number in range(1, len(runs) + 1))], rows)]
+    shown = table(["claim", *(f"run {number}" for number in range(1, len(runs) + 1))], rows)
+    shown["classes"].append("claims-by-runs")
+    return [nodes.paragraph(text=said), shown]
 
 
 def verdict_cell(number, cell, bold):

@@ -3,11 +3,12 @@
 import json
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from companion import presets, regression, reproduce, results, results_language
+from companion import front, presets, regression, reproduce, results, results_language
 from companion.checkpoint_rows import hessian_row
 from companion.claims.table_rows import HESSIAN_ERRORS, plateaus_on
 from companion.compute import parallel
@@ -141,11 +142,10 @@ def test_every_part_of_the_work_is_expected_and_timed(monkeypatch):
 
 
 def test_the_findings_of_a_run_are_those_of_its_tables(tmp_path):
-    """Of the laptop preset's, as if they had just been computed; and of a run that ends before the
-    paper's first boundary."""
+    """Of the laptop preset's, as if they had just been computed."""
     for kind in ("regression-doubled", "development-doubled", "hessian-doubled", "language-2layer"):
-        for folder in (COMMITTED / "laptop" / f"{kind}-seed0",):
-            shutil.copytree(folder, tmp_path / "laptop" / folder.name)
+        shutil.copytree(COMMITTED / "laptop" / f"{kind}-seed0",
+                        tmp_path / "laptop" / f"{kind}-seed0")
     found = reproduce.findings("laptop", 0, tmp_path)
     llc = load(COMMITTED / "laptop" / "regression-doubled-seed0")["llc"]
     top, end = llc.loc[llc.llc.idxmax()], llc.iloc[-1]
@@ -155,3 +155,11 @@ def test_the_findings_of_a_run_are_those_of_its_tables(tmp_path):
     assert not [line for line in found if "nan" in line or "**" in line or "](" in line]
     with pytest.raises(UserError, match="regression-doubled-seed1"):
         reproduce.findings("laptop", 1, tmp_path)
+
+
+def test_a_run_that_ends_before_the_first_boundary_of_the_paper_says_so():
+    run = load(COMMITTED / "laptop" / "regression-doubled-seed0")
+    short = replace(run, tables={name: table[table.step <= 600] for name, table in
+                                 run.tables.items() if "step" in table})
+    said = front._stages(lambda stem: short)
+    assert said.endswith("The run ends before the paper's first.")
