@@ -16,6 +16,7 @@ def compute_tables(preset, seed, corpus=None):
     train_all(preset, seed, corpus)
     results.regression(preset, seed, recompute=True)
     results.development(preset, seed, recompute=True)
+    results.blocks(preset, seed, recompute=True)
     results.hessian(preset, seed, recompute=True)
     results.check(preset, seed, recompute=True)
     results.protocols(preset, seed, recompute=True)

@@ -16,7 +16,8 @@ from companion.claims.interval import Reading, judge
 from companion.claims.judge import Judged, Measured
 from companion.claims.text import brief, power, wanted
 from companion.claims.verdicts import ILL, NOT_REACHED, NOT_RUN
-from companion.runs import MANIFEST, RunKey, finished
+from companion.places import runs_directory
+from companion.runs import LAYERS, MANIFEST, RunKey, finished
 from companion.tables import Results, load
 from devlib.errors import UserError
 
@@ -25,6 +26,7 @@ LENGTHS = {"regression": "evaluation", "development": "behaviour", "hessian": "s
            "calibration": "runs", "task-sets": "distances", "language-2layer": "behaviour",
            "language-1layer": "behaviour"}
 KINDS = (*LENGTHS, "primer")
+BLOCKS = "blocks"  # a kind of tables that no claim is about: it has errors of changes
 
 
 class NotRun(Exception):
@@ -53,6 +55,12 @@ class Run:
         if kind not in LENGTHS:
             return None
         return int(self[kind][LENGTHS[kind]].step.max())
+
+    def blocks(self, kind):
+        """Block means of the contexts on which tables of this kind were measured, a table; None
+        where there is none (companion.claims.paired)."""
+        found = self.results.get(kind if kind in LAYERS else BLOCKS)
+        return None if found is None else found.tables.get(BLOCKS)
 
     @functools.cached_property
     def scale(self):
@@ -206,6 +214,13 @@ def on_tables(*ids, rule=None, others=(), **tables) -> dict[str, Judged]:
         {"two_layers": "language-2layer", "one_layer": "language-1layer",
          "task_sets": "task-sets"}.get(kind, kind): found
         for kind, found in tables.items()}, rule=rule)
+    regression = run.results.get("regression") or run.results.get("development")
+    if regression:
+        settings = regression.manifest["settings"]
+        residual = settings.get("regression", settings).get("model", {}).get("residual")
+        run.results |= (blocks_of(run.preset, run.seed, None, {"residual": residual})
+                        or blocks_of(run.preset, run.seed, runs_directory(),
+                                     {"residual": residual}))
     run.others = [Run(other.manifest["preset"], other.manifest["seed"], {"regression": other})
                   for other in others]
     return {name: judged(claim, run) for name, claim in chosen(ids).items()}
@@ -234,7 +249,18 @@ def open_run(preset, seed, runs=None, parameters=None, rule=None) -> Run:
     keys = [RunKey.of_page(kind, preset, seed, parameters or {}) for kind in KINDS]
     places = {key.kind: key.own(runs) if runs else key.committed for key in keys}
     found = {kind: load(place) for kind, place in places.items() if (place / MANIFEST).exists()}
-    return Run(preset, seed, found, rule=rule)
+    return Run(preset, seed, found | blocks_of(preset, seed, runs, parameters), rule=rule)
+
+
+def blocks_of(preset, seed, runs=None, parameters=None) -> dict[str, Results]:
+    """The block means of a regression run, or else of those of its checkpoints that the repository
+    keeps; none where there are none."""
+    for reuse in (False, True):
+        key = RunKey.of_page(BLOCKS, preset, seed, {**(parameters or {}), "reuse": reuse})
+        place = key.own(runs) if runs else key.committed
+        if (place / MANIFEST).exists():
+            return {BLOCKS: load(place)}
+    return {}
 
 
 def seeds_of(preset, kind, runs=None, parameters=None) -> list[int]:
