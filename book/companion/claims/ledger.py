@@ -37,13 +37,15 @@ class NotRun(Exception):
 class Run:
     """The tables of one preset and seed by kind, as measurements take them. `others` are the
     preset's regression runs, itself included, where several are there. `rule` replaces the
-    preset's rule for regression stages."""
+    preset's rule for regression stages. `block_places` are the folders in which block means of a
+    regression run may lie, the first that does counts; they are read where a change is judged."""
 
     preset: str
     seed: int
     results: dict[str, Results]
     others: list["Run"] = field(default_factory=list)
     rule: object = None
+    block_places: tuple = ()
 
     def __getitem__(self, kind) -> Results:
         if kind not in self.results:
@@ -59,8 +61,10 @@ class Run:
     def blocks(self, kind):
         """Block means of the contexts on which tables of this kind were measured, a table; None
         where there is none (companion.claims.paired)."""
-        found = self.results.get(kind if kind in LAYERS else BLOCKS)
-        return None if found is None else found.tables.get(BLOCKS)
+        if kind in LAYERS:
+            return self[kind].tables.get(BLOCKS)
+        place = next((place for place in self.block_places if (place / MANIFEST).exists()), None)
+        return None if place is None else load(place)[BLOCKS]
 
     @functools.cached_property
     def scale(self):
@@ -214,13 +218,12 @@ def on_tables(*ids, rule=None, others=(), **tables) -> dict[str, Judged]:
         {"two_layers": "language-2layer", "one_layer": "language-1layer",
          "task_sets": "task-sets"}.get(kind, kind): found
         for kind, found in tables.items()}, rule=rule)
-    regression = run.results.get("regression") or run.results.get("development")
-    if regression:
+    if regression := run.results.get("regression") or run.results.get("development"):
         settings = regression.manifest["settings"]
-        residual = settings.get("regression", settings).get("model", {}).get("residual")
-        run.results |= (blocks_of(run.preset, run.seed, None, {"residual": residual})
-                        or blocks_of(run.preset, run.seed, runs_directory(),
-                                     {"residual": residual}))
+        model = settings.get("regression", settings).get("model", {})
+        run.block_places = sum((block_places(run.preset, run.seed, runs,
+                                             {"residual": model.get("residual")})
+                                for runs in (None, runs_directory())), ())
     run.others = [Run(other.manifest["preset"], other.manifest["seed"], {"regression": other})
                   for other in others]
     return {name: judged(claim, run) for name, claim in chosen(ids).items()}
@@ -249,18 +252,16 @@ def open_run(preset, seed, runs=None, parameters=None, rule=None) -> Run:
     keys = [RunKey.of_page(kind, preset, seed, parameters or {}) for kind in KINDS]
     places = {key.kind: key.own(runs) if runs else key.committed for key in keys}
     found = {kind: load(place) for kind, place in places.items() if (place / MANIFEST).exists()}
-    return Run(preset, seed, found | blocks_of(preset, seed, runs, parameters), rule=rule)
+    return Run(preset, seed, found, rule=rule,
+               block_places=block_places(preset, seed, runs, parameters))
 
 
-def blocks_of(preset, seed, runs=None, parameters=None) -> dict[str, Results]:
-    """The block means of a regression run, or else of those of its checkpoints that the repository
-    keeps; none where there are none."""
-    for reuse in (False, True):
-        key = RunKey.of_page(BLOCKS, preset, seed, {**(parameters or {}), "reuse": reuse})
-        place = key.own(runs) if runs else key.committed
-        if (place / MANIFEST).exists():
-            return {BLOCKS: load(place)}
-    return {}
+def block_places(preset, seed, runs=None, parameters=None) -> tuple:
+    """Where the block means of a regression run would lie, and those of the checkpoints that the
+    repository keeps of it."""
+    keys = [RunKey.of_page(BLOCKS, preset, seed, {**(parameters or {}), "reuse": reuse})
+            for reuse in (False, True)]
+    return tuple(key.own(runs) if runs else key.committed for key in keys)
 
 
 def seeds_of(preset, kind, runs=None, parameters=None) -> list[int]:
