@@ -40,6 +40,7 @@ from companion.artefact import predicted_shift
 from companion.claims.ledger import show
 from companion.claims.table_rows import brownian_share, composition_baseline
 from companion.claims.verdicts import onset, say
+from companion.figures_released import behind
 from companion.health import curve_health, say_health
 from companion.pages import costs
 from companion.pages.coloured_text import context_of, show_text
@@ -105,13 +106,17 @@ def pick(table, columns):
 #
 # Fig. 1a. Steps here hold fewer tokens of another text, the learning rate is another, and at the smaller presets the
 # model too. So the claim to look at here is that the *order* of events is the same; their steps are one for the
-# paper's rate and batches. The bands end where this curve rests, by the paper's rule.
+# paper's rate and batches. The bands end where this curve rests, by the paper's rule. Grey, here and below, is the
+# authors' one released run by its own steps, of their text, batches and rate; its LLC without the artefact of their
+# init loss (below).
 
 # %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps, with the stages found as coloured bands and the paper's boundaries as ticks"}}
 marked = llc.assign(health=curve_health(llc, settings.llc))
 fig = figures.llc_curve(
     marked, smoothed, stages, ends, behaviour, loss_unit="nats a token"
 )
+for ax, curve in zip(fig.axes, ("loss", "llc"), strict=True):
+    behind(ax, curve, of="language-2layer")
 figures.show(fig, marked, "llc", run.description)
 
 # %%
@@ -256,6 +261,7 @@ fig = draw.curves({"bigram score": pick(behaviour, {"bigram": "bigram score"})},
                   "cross entropy (nats)", columns=1, height=3.0,
                   levels={"entropy of bigrams": behaviour.bigram_floor.iloc[0]},
                   errors={"bigram score": behaviour.bigram_excess_se})
+behind(fig.axes[0], "bigram", of="language-2layer")
 figures.show(
     fig,
     behaviour[
@@ -293,6 +299,7 @@ tab("on average")
 gap = behaviour.assign(ablated=behaviour.loss + behaviour.ablation)
 panels = {"on average": pick(gap, {"loss": "as it is", "ablated": "positions zeroed"})}
 fig = draw.curves(panels, stages, "test loss (nats)", columns=1, height=3.4)
+behind(fig.axes[0], "loss", "loss_ablated", of="language-2layer")
 figures.show(
     fig,
     gap[["step", "loss", "loss_se", "ablated", "ablation", "ablation_se"]],
@@ -332,6 +339,7 @@ fig = draw.curves(
     levels={"no better than any text": 1.0},
     errors={names[key]: behaviour[f"{key}_se"] for key in names},
 )
+behind(fig.axes[0], *names, of="language-2layer")
 figures.show(
     fig,
     behaviour[["step", *(name for key in names for name in (key, f"{key}_se"))]],
@@ -391,7 +399,7 @@ show("LM-8", two_layers=run)
 #
 # Section 6.3, C.2.3, C.2.4. A previous-token head attends to the token before; a prefix-matching head attends
 # from a token to what followed it the last time. Both scores are mean attention on random sequences, so no
-# head can know them by heart.
+# head can know them by heart. The released ICL score below them is the paper's, token 500 less token 50.
 
 # %% tags=["tabs"] mystnb={"image": {"alt": "Previous-token and prefix-matching scores of every head over training, one panel a layer and score; and the ICL score over training with its error band"}}
 tab("heads")
@@ -410,6 +418,7 @@ title = f"loss on tokens {late[0]} to {late[1]} minus {early[0]} to {early[1]}"
 fig = draw.curves({title: pick(behaviour, {"icl": "ICL score"})}, stages, "nats",
                   columns=1, height=3.4, errors={"ICL score": behaviour.icl_se},
                   levels={"no gain": 0.0})
+behind(fig.axes[0], "icl", of="language-2layer")
 figures.show(fig, behaviour[["step", "icl", "icl_se"]], "icl", run.description)
 
 # %%

@@ -35,6 +35,7 @@ from companion import figures, results_language
 from companion import figures_development as draw
 from companion.claims.ledger import show
 from companion.claims.verdicts import onset, say
+from companion.figures_released import behind
 from companion.health import curve_health, say_health
 from companion.paper_stages import find_named, paper_ends
 from companion.shown_tables import show_table
@@ -75,12 +76,17 @@ summary(
 
 # %% [markdown]
 # ## The curve and its stages
+#
+# Grey, here and below, is the authors' one released run by its own steps, of their text, batches and rate; its LLC
+# without the artefact of their init loss.
 
 # %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps of the one-layer model, with the stages found as coloured bands"}}
 marked = llc.assign(health=curve_health(llc, settings.llc))
 fig = figures.llc_curve(
     marked, smoothed, stages, {}, behaviour, loss_unit="nats a token"
 )
+for ax, curve in zip(fig.axes, ("loss", "llc"), strict=True):
+    behind(ax, curve, of="language-1layer")
 figures.show(fig, marked, "llc_one_layer", run.description)
 
 # %%
@@ -104,6 +110,8 @@ panels = {"bigram score (nats)": behaviour[["step", "bigram"]],
           "cost of zeroed positions (nats)": behaviour[["step", "ablation"]],
           "n-gram scores": behaviour[["step", *names]].rename(columns=names)}
 fig = draw.curves(panels, stages, "see the titles", columns=3, each_scale=True)
+for ax, curves in zip(fig.axes, (["bigram"], ["ablation"], names), strict=True):
+    behind(ax, *curves, of="language-1layer", named=False)
 figures.show(
     fig,
     behaviour[

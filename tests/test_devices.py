@@ -122,6 +122,7 @@ MEASURES = {
     "evaluation": (partial(regression.measure_evaluation, LR, 0), LR_PARAMS),
     "llc": (partial(regression.measure_llc, LR, 0, False), LR_PARAMS),
     "behaviour": (partial(regression.measure_behaviour, LR, SMOKE.metrics, 0), LR_PARAMS),
+    "blocks": (partial(regression.measure_blocks, LR, SMOKE.metrics, 0), LR_PARAMS),
     "structure": (partial(regression.measure_structure, LR, SMOKE.metrics, 0), LR_PARAMS),
     "heads": (partial(regression.measure_heads, LR, SMOKE.metrics, 0), LR_PARAMS),
     "hessian": (partial(regression.measure_hessian, hessian_row, LR, HESSIAN, 0), LR_PARAMS),

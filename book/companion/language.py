@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from companion.artefact import plain_llc, running_init_llc
-from companion.checkpoint_rows import llc_row
+from companion.checkpoint_rows import block_rows, llc_row
 from companion.corpus.contexts import fixed_contexts
 from companion.corpus.corpora import load_corpus, may_be_quoted
 from companion.corpus.probes import make_probes
@@ -45,6 +45,14 @@ def metric_tables(store, steps, settings: LanguageSettings, seed, directory) -> 
     kept = found["positions"].step.isin(shown)
     found["positions"] = found["positions"][kept].reset_index(drop=True)
     return {name: table for name, table in found.items() if len(table)}
+
+
+def block_table(store, steps, settings: LanguageSettings, seed, directory) -> pd.DataFrame:
+    """`block_rows` of the behaviour, at the steps of its own table."""
+    return rows(functools.partial(measure_blocks, settings, seed), store, steps, directory,
+                {"corpus": settings.training.corpus, "metrics": as_dict(settings.metrics),
+                 "seed": seed, "table": "blocks", **version_key("language blocks")},
+                "blocks of checkpoints")
 
 
 def llc_table(store, steps, settings: LanguageSettings, seed, directory) -> pd.DataFrame:
@@ -115,6 +123,11 @@ def measure_metrics(settings, seed, params):
             "heads": heads(params, model, chosen, seed),
             "composition": composition(params, model),
             "positions": positions(params, chosen)}
+
+
+def measure_blocks(settings, seed, params):
+    return block_rows(("loss", "icl", "ablation", "bigram_excess"), lambda: behaviour(
+        params, settings.model, settings.metrics, _probes(settings, seed)))
 
 
 def measure_llc(settings, seed, params):

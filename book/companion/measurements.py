@@ -27,6 +27,7 @@ MEASUREMENTS = {
     "metrics": Versioned(1, ("companion.regression:measure_behaviour",
                              "companion.regression:measure_structure",
                              "companion.regression:measure_heads")),
+    "blocks": Versioned(1, ("companion.regression:measure_blocks",)),
     "path": Versioned(1, ("companion.regression:path_tables",)),
     "Hessian": Versioned(1, ("companion.regression:measure_hessian",
                              "companion.checkpoint_rows:hessian_row",
@@ -42,15 +43,17 @@ MEASUREMENTS = {
     "fidelity": Versioned(1, ("companion.pages.fidelity_tables:measure",)),
     "primer": Versioned(1, ("companion.pages.primer:compute",)),
     "language metrics": Versioned(1, ("companion.language:measure_metrics",)),
+    "language blocks": Versioned(1, ("companion.language:measure_blocks",)),
     "language LLC": Versioned(1, ("companion.language:measure_llc",)),
     "language path": Versioned(1, ("companion.language:path_tables",)),
     "language changes": Versioned(1, ("companion.language:change_tables",)),
 }
 
-_LANGUAGE = ("language metrics", "language LLC", "language path", "language changes")
+_LANGUAGE = ("language metrics", "language blocks", "language LLC", "language path",
+             "language changes")
 TABLES = {"regression": ("evaluation", "LLC"), "development": ("metrics", "path"),
-          "hessian": ("Hessian",), "check": ("LLC",), "protocols": ("protocols",),
-          "task-sets": ("task sets",),
+          "blocks": ("blocks",), "hessian": ("Hessian",), "check": ("LLC",),
+          "protocols": ("protocols",), "task-sets": ("task sets",),
           "calibration": ("calibration", "curvature", "proposal"), "fidelity": ("fidelity",),
           "primer": ("primer",), "language-2layer": _LANGUAGE, "language-1layer": _LANGUAGE}
 

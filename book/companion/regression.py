@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from companion.checkpoint_rows import density_rows, hessian_row, llc_row
+from companion.checkpoint_rows import block_rows, density_rows, hessian_row, llc_row
 from companion.curve import rows
 from companion.measurements import version_key
 from devlib.checkpoints import CheckpointStore
@@ -82,6 +82,18 @@ def hessian_tables(store: CheckpointStore, settings: RegressionSettings, hessian
     return {"statistics": statistics, "density": density}
 
 
+def block_table(store: CheckpointStore, count, settings: RegressionSettings,
+                metrics: RegressionMetrics, seed, directory):
+    """`block_rows` of the loss and of the behaviour, at the paper's stage ends and so many more
+    checkpoints: a change is judged between such steps, and needs no others."""
+    steps = {*thin(store.loadable, count),
+             *nearest_each(store.loadable, (0, *PAPER_STAGE_ENDS["LR"].values()))}
+    return rows(partial(measure_blocks, settings, metrics, seed), store, sorted(steps), directory,
+                {"task": as_dict(settings.task), "metrics": as_dict(metrics), "seed": seed,
+                 "samples": settings.evaluation.samples, **version_key("blocks")},
+                "blocks of checkpoints")
+
+
 # One of each a process, so that all who measure a model compile its step once.
 
 @functools.lru_cache(maxsize=4)
@@ -109,6 +121,13 @@ def measure_llc(settings, seed, compile, params):
 
 def measure_behaviour(settings, metrics, seed, params):
     return behaviour(model_frame(settings), params, settings, metrics, seed)
+
+
+def measure_blocks(settings, metrics, seed, params):
+    names = ["loss", "icl_early_slip", "icl_late_slip", *(
+        f"ood_{family}_{gain:g}" for family in ("input", "task") for gain in metrics.gains)]
+    return block_rows(names, lambda: measure_evaluation(settings, seed, params),
+                      lambda: measure_behaviour(settings, metrics, seed, params))
 
 
 def measure_structure(settings, metrics, seed, params):

@@ -51,6 +51,7 @@ def compute_tables(preset, seed, corpus=None):
         "training": lambda: train_all(*scale, corpus),
         "LLC curve of the regression model": lambda: results.regression(*scale, recompute=True),
         "metrics of the regression model": lambda: results.development(*scale, recompute=True),
+        "block means": lambda: results.blocks(*scale, recompute=True),
         "Hessian": lambda: results.hessian(*scale, recompute=True),
         "check": lambda: results.check(*scale, recompute=True),
         "protocols": lambda: results.protocols(*scale, recompute=True),

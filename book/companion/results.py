@@ -126,6 +126,23 @@ def development(preset: str, seed: int, recompute=False, residual=None, reuse=Fa
                            recompute, compute)
 
 
+def blocks(preset: str, seed: int, recompute=False, residual=None, reuse=False) -> Results:
+    """Table "blocks" of the same run: block means of the loss and of the behaviour, from which a
+    change has its error (companion.regression.block_table)."""
+    key = RunKey.of("blocks", preset, seed, residual=residual, reuse=reuse)
+    settings, scale = key.settings, presets.get(preset)
+
+    def compute(place, timed):
+        from companion.regression import block_table
+
+        store = checkpoints(key, timed)
+        return {"blocks": timed("blocks", lambda: block_table(
+            store, scale.kept, settings, scale.metrics, seed, place / "blocks"))}
+
+    return load_or_compute(key, {"regression": as_dict(settings),
+                                 "metrics": as_dict(scale.metrics)}, recompute, compute)
+
+
 def hessian(preset: str, seed: int, recompute=False, residual=None, reuse=False) -> Results:
     """Hessian statistics of the same run (B.5): "statistics" and "density"."""
     key = RunKey.of("hessian", preset, seed, residual=residual, reuse=recompute and reuse)

@@ -26,11 +26,13 @@ COMMITTED = project_root() / "data" / "results"
 CHECKPOINTS = project_root() / "data" / "checkpoints"
 RESIDUALS = ("doubled", "standard")
 SAMPLER = ("eps", "gamma", "nbeta")
-OF_REGRESSION = ("regression", "development", "hessian", "check", "protocols")  # of either residual
+OF_REGRESSION = ("regression", "development", "blocks", "hessian", "check",
+                 "protocols")  # of either residual
 LAYERS = {"language-2layer": 2, "language-1layer": 1}
 PLAIN = ("calibration", "fidelity", "task-sets", "primer")
 KINDS = (*OF_REGRESSION, *LAYERS, *PLAIN)
-REUSING = ("regression", "development", "hessian", "protocols")  # can measure the repository's
+REUSING = ("regression", "development", "blocks", "hessian",
+           "protocols")  # can measure the repository's
 LONGEST = 40  # letters of a value in the name of a rerun's folder
 
 _FOLDER = re.compile(

@@ -27,11 +27,9 @@ def evaluate(model, params, settings: RegressionSettings, seed) -> dict:
                    of(params))
     predictions = predict(model, params, xs, ys)
     errors = squared_errors(predictions, ys.double())
-    context_loss = errors.mean(1)
-    square = predictions.square().mean(1)
-    row = {"loss": context_loss.mean(), "loss_se": context_loss.std() / len(xs)**0.5,
-           "msp": square.mean(), "msp_se": square.std() / len(xs)**0.5,
-           "weight_norm": sum(p.double().square().sum() for p in params.values()).sqrt()}
+    row = with_se("loss", mean_and_se(errors.mean(1)))
+    row |= with_se("msp", mean_and_se(predictions.square().mean(1)))
+    row["weight_norm"] = sum(p.double().square().sum() for p in params.values()).sqrt()
     row |= {f"loss_{k}": value for k, value in enumerate(errors.mean(0), 1)}
     row |= {f"msp_{k}": value for k, value in enumerate(predictions.square().mean(0), 1)}
     return {name: float(value) for name, value in row.items()}

@@ -10,6 +10,7 @@ import torch
 from companion import curve, presets, results_language
 from companion import runs as identities
 from companion.artefact import plain_llc, running_init_llc
+from companion.claims.paired import PAIRED, change
 from companion.claims.verdicts import onset, say
 from companion.compute import parallel
 from companion.corpus.contexts import fixed_contexts
@@ -61,8 +62,8 @@ def row(table, step):
 
 
 def test_tables_of_both_models(runs, store):
-    common = {"behaviour", "structure", "heads", "positions", "llc", "path", "explained", "changes",
-              "texts", "corpus"}
+    common = {"behaviour", "blocks", "structure", "heads", "positions", "llc", "path", "explained",
+              "changes", "texts", "corpus"}
     assert runs[1][1].tables.keys() == common
     assert runs[1][2].tables.keys() == common | {"composition", "check"}
     steps = thin(store.steps, SMOKE.evaluation.curve_checkpoints)
@@ -92,6 +93,21 @@ def test_behaviour_and_structure_of_a_checkpoint(runs, store, corpus):
     assert {key: found[key] for key in wanted} == pytest.approx(wanted, rel=1e-4, abs=1e-5)
     norm = torch.cat([p.flatten() for p in params.values()]).double().norm()
     assert row(runs[1][2]["structure"], step)["weight_norm"] == pytest.approx(float(norm), 1e-5)
+
+
+def test_a_change_of_the_behaviour_has_its_error_from_the_blocks(runs):
+    """Their means, weighed by their contexts, are the behaviour's; paired, a change of the loss is
+    known better than by both ends."""
+    blocks, table = runs[1][2]["blocks"], runs[1][2]["behaviour"]
+    assert set(blocks.metric) == {"loss", "icl", "ablation", "bigram_excess"}
+    assert sorted(set(blocks.step)) == table.step.tolist()
+    loss = blocks[blocks.metric == "loss"].filter(like="block_").to_numpy()
+    weights = [len(part) for part in np.array_split(np.arange(SMOKE.metrics.contexts), 64)]
+    assert np.average(loss, axis=1, weights=weights) == pytest.approx(table.loss.to_numpy(), 1e-4)
+    start, end = table.step.iloc[-2:]
+    found = change(table, start, end, "loss", blocks, "LM")
+    assert found.about == PAIRED
+    assert 0 < found.error < change(table, start, end, "loss").error
 
 
 def test_llc_and_the_artefact_come_from_the_same_draws(runs, store, corpus):

@@ -66,7 +66,7 @@ def test_every_table_is_asked_for_at_the_same_scale(monkeypatch):
         return lambda *scale, **options: asked.append((name, *scale, options))
 
     monkeypatch.setattr(reproduce, "train_all", note("train"))
-    for name in ("regression", "development", "hessian", "check", "protocols"):
+    for name in ("regression", "development", "blocks", "hessian", "check", "protocols"):
         monkeypatch.setattr(results, name, note(name))
     monkeypatch.setattr(results_language, "language", note("language"))
     monkeypatch.setattr("companion.pages.task_sets.task_sets", note("task sets"))
@@ -76,9 +76,9 @@ def test_every_table_is_asked_for_at_the_same_scale(monkeypatch):
     reproduce.compute_tables("smoke", 5, "toy")
     assert asked[0][0] == "train"
     assert all(call[1:3] == ("smoke", 5) for call in asked)
-    assert {call[0] for call in asked} == {"train", "regression", "development", "hessian", "check",
-                                           "protocols", "task sets", "primer", "calibration",
-                                           "fidelity", "language"}
+    assert {call[0] for call in asked} == {
+        "train", "regression", "development", "blocks", "hessian", "check", "protocols",
+        "task sets", "primer", "calibration", "fidelity", "language"}
     assert [call[4:] for call in asked if call[0] == "language"] == [(2, "toy", {}),
                                                                      (1, "toy", {})]
 

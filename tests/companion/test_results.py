@@ -437,6 +437,30 @@ def test_development_tables_are_the_metrics(unbroken, tiny, trained, monkeypatch
     assert found["explained"].explained.sum() <= 1 + 1e-6
 
 
+def test_blocks_are_those_of_the_loss_and_of_the_behaviour(unbroken, tiny, trained, monkeypatch):
+    """Of a run's checkpoints, and of those that the repository keeps of it."""
+    metrics = RegressionMetrics(samples=128, ood_samples=64, gains=(3.0,))
+    monkeypatch.setitem(presets.PRESETS, "tiny", Preset("tiny", "-", TINY, metrics=metrics, kept=3))
+    shutil.copytree(unbroken[0], tiny)
+    found = results.blocks("tiny", 0, recompute=True)["blocks"]
+    steps = sorted(set(found.step))
+    assert {*thin(trained.steps, 3)} <= {*steps}
+    assert set(found.metric) == {"loss", "icl_early_slip", "icl_late_slip", "ood_input_3",
+                                 "ood_task_3"}
+    params = trained.load(steps[-1])
+    row = behaviour(build_model(TINY, 0), params, TINY, metrics, 0)
+    last = found[found.step == steps[-1]].set_index("metric").filter(like="block_")
+    assert last.shape[1] == 64
+    for name in ("icl_late_slip", "ood_task_3"):  # blocks of two contexts and of one
+        assert last.loc[name].mean() == pytest.approx(row[name], rel=1e-4)
+        assert last.loc[name].std() / 8 == pytest.approx(row[f"{name}_se"], rel=0.5)
+    results.adopt("tiny", 0)
+    shutil.rmtree(tiny.parent)
+    kept = results.blocks("tiny", 0, recompute=True, reuse=True)["blocks"]
+    expected = found[found.step.isin(kept.step)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept[kept.step.isin(steps)].reset_index(drop=True), expected)
+
+
 def test_residuals_do_not_share_a_folder(tiny):
     one = runs.RunKey.of("regression", "tiny", 0).checkpoints()
     two = runs.RunKey.of("regression", "tiny", 0, residual="standard").checkpoints()

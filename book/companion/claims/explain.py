@@ -1,12 +1,14 @@
 """One claim's whole arithmetic: the data, the interval, the errors, the power, and the verdict at
 other tolerances. What the command `claims --explain ID` prints."""
 
+import math
+
 import numpy as np
 
 from companion.claims import seeds
 from companion.claims.interval import LEVEL, Z, judge, prediction
 from companion.claims.judge import Judged, Measured
-from companion.claims.text import block, measured, number, power
+from companion.claims.text import block, ends, measured, power
 
 SCALES = (0.5, 1.0, 2.0)
 
@@ -43,7 +45,8 @@ def _wanted(m):
         yield (f"{'at least' if row.at_least is not None else 'at most'} {row.bound:g}, to be kept "
                f"by more than {Z:.2f} standard errors; the paper {said}")
     elif row.between:
-        yield f"between steps {row.between[0]:,} and {row.between[1]:,}"
+        said = "gives no number" if row.expected is None else f"has {row.expected:,g}"
+        yield f"between {row.between[0]:,} and {row.between[1]:,}; the paper {said}"
     else:
         yield f"the paper has {row.expected:g}; tolerance {row.tolerance:g}"
     if row.shared:
@@ -57,11 +60,11 @@ def _reading(m):
         return
     found, reading = m.interval, m.reading
     error = "an exact reading" if reading.error is None else f"standard error {reading.error:.3g}"
-    blind = f"; blind to {reading.blind:.3g}" if reading.blind else ""
+    logs = " in the log" if m.row.log or m.row.between else ""
+    blind = f"; blind to {reading.blind:.3g}{logs}" if reading.blind else ""
     yield f"here: {measured(m)} ({error}{blind})"
-    ends = (number(end).replace("none found", "any") for end in (found.low, found.high))
-    yield (f"half width: {found.spread:.4g} of the spread or tolerance, {found.noise:.4g} of our "
-           f"error, in quadrature; agrees from {' to '.join(ends)}")
+    yield (f"half width: {found.spread:.4g} of the spread or tolerance{_noise(m)}; agrees from "
+           f"{ends(found)}")
     yield f"power: notices {power(m)}" + ("; half of it would go unnoticed" if found.coarse else "")
     if found.p is not None:
         yield f"p = {found.p:.3g}"
@@ -69,3 +72,16 @@ def _reading(m):
         others = (f"{judge(m.row, reading, scale)[0]} at {scale:g} times the tolerance"
                   for scale in SCALES)
         yield "; ".join(others)
+
+
+def _noise(m):
+    """What else is in the half width: our error in quadrature with the spread; where the reading is
+    blind to more than both, that instead. Between two steps, and at a bound, it widens nothing:
+    what is noticed is that much farther off."""
+    found, reading = m.interval, m.reading
+    if m.row.bound is not None or m.row.between:
+        return f", and {found.noise:.4g} more to be noticed"
+    joined = f", {found.noise:.4g} of our error, in quadrature"
+    if reading.blind > math.hypot(found.spread, found.noise):
+        return f"{joined}, and no less than what it is blind to, {reading.blind:.4g}"
+    return joined

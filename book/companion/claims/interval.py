@@ -25,14 +25,15 @@ class Reading:
     """What a measurement found: a value, not finite where it looked and found nothing; its
     standard error, None where the value is an exact reading; `blind`, a deviation that it cannot
     notice for another cause, such as the spacing of checkpoints (of steps a difference of logs);
-    how many `runs` it is the mean of; and, where it rests on an estimate that failed its own
-    health check, in `ill` why."""
+    how many `runs` it is the mean of; where it rests on an estimate that failed its own health
+    check, in `ill` why; and what is to be said `about` its error."""
 
     value: float
     error: float | None = None
     blind: float = 0.0
     runs: int = 1
     ill: str = ""
+    about: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from companion.claims.judge import Judged, Measured
 from companion.claims.shown import ShownClaims
 from companion.claims.text import power, wanted
 from companion.claims.verdicts import ILL, NOT_REACHED, NOT_RUN
-from companion.runs import MANIFEST, RunKey, finished
+from companion.places import runs_directory
+from companion.runs import LAYERS, MANIFEST, RunKey, finished
 from companion.tables import Results, load
 from devlib.errors import UserError
 
@@ -26,6 +27,7 @@ LENGTHS = {"regression": "evaluation", "development": "behaviour", "hessian": "s
            "calibration": "runs", "task-sets": "distances", "language-2layer": "behaviour",
            "language-1layer": "behaviour"}
 KINDS = (*LENGTHS, "primer")
+BLOCKS = "blocks"  # a kind of tables that no claim is about: it has errors of changes
 
 
 class NotRun(Exception):
@@ -36,13 +38,15 @@ class NotRun(Exception):
 class Run:
     """The tables of one preset and seed by kind, as measurements take them. `others` are the
     preset's regression runs, itself included, where several are there. `rule` replaces the
-    preset's rule for regression stages."""
+    preset's rule for regression stages. `block_places` are the folders in which block means of a
+    regression run may lie, the first that does counts; they are read where a change is judged."""
 
     preset: str
     seed: int
     results: dict[str, Results]
     others: list["Run"] = field(default_factory=list)
     rule: object = None
+    block_places: tuple = ()
 
     def __getitem__(self, kind) -> Results:
         if kind not in self.results:
@@ -54,6 +58,14 @@ class Run:
         if kind not in LENGTHS:
             return None
         return int(self[kind][LENGTHS[kind]].step.max())
+
+    def blocks(self, kind):
+        """Block means of the contexts on which tables of this kind were measured, a table; None
+        where there is none (companion.claims.paired)."""
+        if kind in LAYERS:
+            return self[kind].tables.get(BLOCKS)
+        place = next((place for place in self.block_places if (place / MANIFEST).exists()), None)
+        return None if place is None else load(place)[BLOCKS]
 
     @functools.cached_property
     def scale(self):
@@ -207,6 +219,12 @@ def on_tables(*ids, rule=None, others=(), **tables) -> dict[str, Judged]:
         {"two_layers": "language-2layer", "one_layer": "language-1layer",
          "task_sets": "task-sets"}.get(kind, kind): found
         for kind, found in tables.items()}, rule=rule)
+    if regression := run.results.get("regression") or run.results.get("development"):
+        settings = regression.manifest["settings"]
+        model = settings.get("regression", settings).get("model", {})
+        run.block_places = sum((block_places(run.preset, run.seed, runs,
+                                             {"residual": model.get("residual")})
+                                for runs in (None, runs_directory())), ())
     run.others = [Run(other.manifest["preset"], other.manifest["seed"], {"regression": other})
                   for other in others]
     return {name: judged(claim, run) for name, claim in chosen(ids).items()}
@@ -238,7 +256,16 @@ def open_run(preset, seed, runs=None, parameters=None, rule=None) -> Run:
     keys = [RunKey.of_page(kind, preset, seed, parameters or {}) for kind in KINDS]
     places = {key.kind: key.own(runs) if runs else key.committed for key in keys}
     found = {kind: load(place) for kind, place in places.items() if (place / MANIFEST).exists()}
-    return Run(preset, seed, found, rule=rule)
+    return Run(preset, seed, found, rule=rule,
+               block_places=block_places(preset, seed, runs, parameters))
+
+
+def block_places(preset, seed, runs=None, parameters=None) -> tuple:
+    """Where the block means of a regression run would lie, and those of the checkpoints that the
+    repository keeps of it."""
+    keys = [RunKey.of_page(BLOCKS, preset, seed, {**(parameters or {}), "reuse": reuse})
+            for reuse in (False, True)]
+    return tuple(key.own(runs) if runs else key.committed for key in keys)
 
 
 def seeds_of(preset, kind, runs=None, parameters=None) -> list[int]:

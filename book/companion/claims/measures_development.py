@@ -4,7 +4,8 @@
 import numpy as np
 
 from companion.claims.interval import Reading
-from companion.claims.registry import measures, spacing, unpaired
+from companion.claims.paired import change
+from companion.claims.registry import measures, spacing
 from companion.claims.table_rows import classify
 from companion.claims.verdicts import first_to_make
 from devlib.steps import at
@@ -23,7 +24,7 @@ def early_icl(run, of, step=None, start=None):
     if of == "half":
         half = first_to_make(0.5, behaviour.icl_early_slip, behaviour.step, LR1_END)
         return Reading(half, blind=spacing(behaviour.step, half))
-    return unpaired(behaviour, start, step, "icl_early_slip", "icl_early_slip_se")
+    return change(behaviour, start, step, "icl_early_slip", run.blocks("development"))
 
 
 @measures("LR-6")
@@ -40,14 +41,14 @@ def late_icl(run, of, step=None):
         settled = float(behaviour.step[last + 1]) if last + 1 < len(late) else np.nan
         return Reading(settled, blind=spacing(behaviour.step, settled))
     top = behaviour.loc[late[behaviour.step <= step].idxmax()]
-    return unpaired(behaviour, 0, top.step, "icl_late_slip", "icl_late_slip_se")
+    return change(behaviour, 0, top.step, "icl_late_slip", run.blocks("development"))
 
 
 def _out_of_distribution(run, family, step, gain, start=None):
     """A level with the target noise of the released evaluation, or a change."""
     behaviour, name = run["development"]["behaviour"], f"ood_{family}_{gain:g}"
     if start is not None:
-        return unpaired(behaviour, start, step, name, f"{name}_se")
+        return change(behaviour, start, step, name, run.blocks("development"))
     found = at(behaviour, step)
     return Reading(found[name] - LOW_NOISE / gain**2, found[f"{name}_se"])
 

@@ -4,7 +4,8 @@
 import numpy as np
 
 from companion.claims.interval import Reading
-from companion.claims.registry import llc_change, measures, spacing, unpaired
+from companion.claims.paired import change
+from companion.claims.registry import llc_change, measures, spacing
 from companion.claims.table_rows import brownian_share
 from companion.claims.verdicts import first_to_make, onset
 from companion.health import ill
@@ -49,7 +50,7 @@ def bigram_score(run, of, step=None):
         found = at(behaviour, step)
         return Reading(found.bigram_excess, found.bigram_excess_se)
     if of == "rise":  # from the least score to the last
-        return unpaired(behaviour, least.step, run.last(TWO), "bigram_excess", "bigram_excess_se")
+        return change(behaviour, least.step, run.last(TWO), "bigram_excess", run.blocks(TWO), "LM")
     if of == "boundary":
         boundaries = run.stages(TWO)[1]
         if not boundaries:
@@ -137,9 +138,10 @@ def icl_score(run, of, step=None, start=None):
     if of == "order":
         return after(half, trigrams_begin(run), behaviour.step)
     if of == "drop":
-        return unpaired(behaviour, least_bigram(run).step, run.last(TWO), "icl", "icl_se")
+        return change(behaviour, least_bigram(run).step, run.last(TWO), "icl", run.blocks(TWO),
+                      "LM")
     if of == "change":
-        return unpaired(behaviour, start, step, "icl", "icl_se")
+        return change(behaviour, start, step, "icl", run.blocks(TWO), "LM")
     found = behaviour.iloc[-1] if step is None else at(behaviour, step)
     return Reading(found.icl, found.icl_se)
 

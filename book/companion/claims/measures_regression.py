@@ -4,7 +4,8 @@ function a claim (companion.claims.measures)."""
 import numpy as np
 
 from companion.claims.interval import Reading
-from companion.claims.registry import llc_change, measures, spacing, unpaired
+from companion.claims.paired import change
+from companion.claims.registry import llc_change, measures, spacing
 from companion.claims.table_rows import HESSIAN_ERRORS, matched, plateaus_on, told_apart
 from companion.health import ill
 from devlib.stages import PAPER_STAGE_ENDS
@@ -27,7 +28,7 @@ def stage_changes(run, of, start, end):
     """What changes between two steps."""
     tables = run["regression"]
     if of == "loss":
-        return unpaired(tables["evaluation"], start, end, "loss", "loss_se")
+        return change(tables["evaluation"], start, end, "loss", run.blocks("regression"))
     return llc_change(tables["llc"], start, end, ill(tables, start, end))
 
 

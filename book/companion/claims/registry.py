@@ -1,4 +1,4 @@
-"""Which function measures which claim of data/claims.yaml, and the error of a change."""
+"""Which function measures which claim of data/claims.yaml, and the error of a change of the LLC."""
 
 import re
 
@@ -17,13 +17,6 @@ def measures(claim):
         MEASURES[claim] = function
         return function
     return register
-
-
-def unpaired(table, start, end, column, error) -> Reading:
-    """How much a column changes between two steps. Both ends share their test contexts, so that
-    their errors taken together as if independent are an upper bound."""
-    first, last = at(table, start), at(table, end)
-    return Reading(last[column] - first[column], float(np.hypot(first[error], last[error])))
 
 
 def llc_change(llc, start, end, ill="") -> Reading:

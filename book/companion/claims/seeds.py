@@ -1,6 +1,7 @@
 """The authors' five released seeds of the regression model, at the steps that the ledger judges
-(data/released/seeds.csv) and as curves to draw (data/released/curves.csv); data/README.md says
-where they come from. The curves have the names of our own tables' columns."""
+(data/released/seeds.csv) and as curves to draw (data/released/curves.csv), and the curves of their
+one run of each language model (data/released/language.csv); data/README.md says where they come
+from. The curves have the names of our own tables' columns."""
 
 import functools
 
@@ -32,12 +33,16 @@ def _row(curve, step):
     return rows[SEEDS].to_numpy(float)[0]
 
 
-def curve(name, last=None) -> pd.DataFrame:
-    """step, mean, sd, least, greatest of the five seeds; up to the step `last`."""
-    table = _curves()
+def curve(name, last=None, of="regression") -> pd.DataFrame:
+    """step, mean, sd, least, greatest of the five seeds; up to the step `last`. `of` a language
+    model ("language-2layer" or "language-1layer"), of which one run is released, step and mean.
+    Raises UserError for a curve that the files do not have."""
+    table = _curves() if of == "regression" else _language()
+    if of != "regression":
+        table = table[table.model == of].drop(columns="model")
     found = table[(table.curve == name) & (table.step <= (np.inf if last is None else last))]
     if found.empty:
-        raise UserError(f"data/released/curves.csv has no curve {name}")
+        raise UserError(f"no curve {name} of {of} is among the released ones (data/released)")
     return found.drop(columns="curve").reset_index(drop=True)
 
 
@@ -49,3 +54,9 @@ def _seeds():
 @functools.cache
 def _curves():
     return pd.read_csv(project_root() / "data" / "released" / "curves.csv")
+
+
+@functools.cache
+def _language():
+    table = pd.read_csv(project_root() / "data" / "released" / "language.csv")
+    return table.rename(columns={"value": "mean"})

@@ -52,7 +52,16 @@ def wanted(m: Measured) -> str:
                                        else "")
     if found is None:
         return said if row.released else f"{said} +- {_typed(row.tolerance)}"
-    return f"{said}; {_three(found.low)} to {_three(found.high)}"
+    return f"{said}; {ends(found)}"
+
+
+def ends(found) -> str:
+    """From where to where a reading agrees, in three digits, or as many more as tell the two
+    apart."""
+    if _three(found.low) == _three(found.high) and math.isfinite(found.high - found.low):
+        return f"{found.low:.6g} to {found.high:.6g}"
+    return " to ".join(_three(end) if math.isfinite(end) else "any"
+                       for end in (found.low, found.high))
 
 
 def _three(value) -> str:
@@ -77,11 +86,13 @@ def measured(m: Measured) -> str:
     if m.value is None:
         return "-"
     found = [value for value in m.spread if math.isfinite(value)]
+    about = f" ({m.reading.about})" if m.reading.about else ""
+    here = number(m.value, m.error) + about
     if not found:
-        return number(m.value, m.error)
+        return here
     low, high = number(min(found)), number(max(found))
     which = f"seed {low}" if len(found) == 1 else f"{len(found)} seeds {low} to {high}"
-    return f"{number(m.value, m.error)}; other {which}"
+    return f"{here}; other {which}"
 
 
 def cells(m: Measured) -> tuple[str, str, str, str, str]:
@@ -105,11 +116,12 @@ def counts(found: Judged) -> str:
 
 
 BELIEVE = {
-    REPRODUCED: "A reader may believe it: every number is where the released seeds, or the "
-                "tolerance, want it, and one half as large as claimed would have been noticed.",
+    REPRODUCED: "A reader may believe it: the numbers, those of one question taken together, are "
+                "where the released seeds, or the tolerance, want them, and half of the effect "
+                "claimed would have been noticed.",
     DIFFERS: "Here it is not so: {rows}.",
-    COARSE: "Nothing here speaks against it, and too little for it: half of the effect would go "
-            "unnoticed in {rows}.",
+    COARSE: "Taken together, nothing here speaks against it, and too little for it: half of the "
+            "effect would go unnoticed in {rows}.",
     ILL: "Nothing may be believed of it yet: {rows} rest on estimates that failed their own "
          "check.",
     NOT_REACHED: "This run stops before all of it can be seen.",

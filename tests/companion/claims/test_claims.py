@@ -3,6 +3,7 @@ taken, and the words."""
 
 import functools
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,8 +12,10 @@ import pandas as pd
 import pytest
 
 from companion.claims import ledger, text
+from companion.claims.entries import Row
 from companion.claims.explain import explain
-from companion.claims.interval import interval
+from companion.claims.interval import Interval, Reading, interval, judge
+from companion.claims.judge import Judged, Measured
 from companion.claims.verdicts import (
     COARSE,
     DIFFERS,
@@ -238,3 +241,24 @@ def test_explain_shows_the_whole_arithmetic(released, found_stages, capsys):
     (3052.31, None, "3,052"), (float("nan"), 1, "none found")])
 def test_a_number_has_the_digits_that_its_error_and_its_table_allow(value, error, expected):
     assert text.number(value, error) == expected
+
+
+@pytest.mark.parametrize("low, high, said", [
+    (1.495, 1.505, "1.495 to 1.505"), (154.2, 160.4, "154 to 160"), (0, math.inf, "0 to any"),
+    (-math.inf, 0.125, "any to 0.125"), (2_799.4, 5_756.1, "2,799 to 5,756"), (4, 4, "4 to 4")])
+def test_the_ends_of_an_interval_are_told_apart(low, high, said):
+    assert text.ends(Interval(low, high, 0, 0, 1, 0, 0)) == said
+
+
+def test_explain_gives_the_half_width_that_it_uses():
+    """Of the spread and our error in quadrature, or of what the reading is blind to."""
+    row = Row("r", effect=100, released={"curve": "early_icl_half"}, log=True)
+
+    def said(reading):
+        verdict, found = judge(row, reading)
+        return explain(Judged(ledger.entries()[0], "paper", 0, "",
+                              (Measured(row, verdict, reading, found),)))
+
+    assert "0 of our error, in quadrature; agrees from 2,799 to 5,756" in said(Reading(3_707.0))
+    assert "in quadrature, and no less than what it is blind to, 2; agrees from" in said(
+        Reading(3_707.0, blind=2.0))

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from companion.claims.interval import Z
-from companion.claims.registry import llc_change, spacing, unpaired
+from companion.claims.registry import llc_change, spacing
 from companion.claims.table_rows import matched, told_apart
 
 
@@ -25,12 +25,6 @@ def test_a_change_of_the_llc_has_the_error_of_the_chains_differences():
     assert found.error == pytest.approx(differences.std(ddof=1) / 3**0.5 * widened)
     few = llc_change(pd.DataFrame([chains(0, 10, 20), chains(900, 110, 121)]), 0, 900)
     assert few.error == pytest.approx(2**0.5)  # two chains say too little: both ends' errors
-
-
-def test_an_unpaired_change_takes_both_errors():
-    table = pd.DataFrame({"step": [0, 900], "loss": [4.0, 3.0], "loss_se": [0.3, 0.4]})
-    found = unpaired(table, 0, 900, "loss", "loss_se")
-    assert (found.value, found.error) == (-1.0, pytest.approx(0.5))
 
 
 def test_spacing_is_the_wider_gap_beside_a_step():

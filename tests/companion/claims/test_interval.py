@@ -99,7 +99,7 @@ def test_half_and_double_tolerance():
 def test_a_released_value_that_is_not_there_is_refused():
     with pytest.raises(UserError, match=r"seeds.csv has no llc of step 985"):
         seeds.of_seeds("llc", 985)
-    with pytest.raises(UserError, match="no curve speed"):
+    with pytest.raises(UserError, match="no curve speed of regression"):
         seeds.curve("speed")
 
 
