@@ -1,5 +1,5 @@
 """What the book's front page shows, computed from the committed tables: the headline figures, five
-findings, and what is new here. Nothing is trained or sampled, and torch is not loaded."""
+findings, and what is new here. Nothing is trained or sampled."""
 
 import functools
 import json
@@ -11,7 +11,7 @@ from companion import figures, presets
 from companion.claims import seeds
 from companion.claims.table_rows import HESSIAN_ERRORS, MATCH, matched, plateaus_on
 from companion.figures_released import GREY
-from companion.health import ill
+from companion.health import curve_health, ill
 from companion.pages import curve
 from companion.paper_stages import find_named, match, paper_ends
 from companion.places import project_root
@@ -20,6 +20,7 @@ from companion.runs import COMMITTED, finished
 from companion.tables import Results, load
 from devlib.errors import UserError
 from devlib.settings import RegressionMetrics
+from devlib.stages import is_unsound
 from devlib.steps import at
 
 NEAR = 40_000  # the last step at which our curve lies near the released
@@ -87,6 +88,7 @@ def headline():
     """Test loss and LLC of our run over the mean and range of the released five: by log time on
     the left, by linear time on the right."""
     run, _, stages = regression()
+    rule = presets.get(run.manifest["preset"]).regression
     last = run["evaluation"].step.max()
     fig, axes = figures.figure(2, 2, height=5.4, sharex="col", sharey="row")
     for row, (name, table, error, unit, colour) in zip(axes, (
@@ -104,6 +106,10 @@ def headline():
                     label="here, band of two standard errors")
             ax.fill_between(table.step, table[name] - 2 * table[error],
                             table[name] + 2 * table[error], color=colour, alpha=0.35, lw=0)
+            if name == "llc":
+                bad = table[is_unsound(curve_health(table, rule.llc))]
+                ax.plot(bad.step, bad.llc, color=colour, marker="o", ms=3, mfc="white", lw=0,
+                        mew=0.8, label="no measurement: hangs on the chains' length")
             figures.stage_bands(ax, stages, label=ax in axes[0])
             figures.paper_ticks(ax, {name: end for name, end in paper_ends().items()
                                      if end < 500_000}, last)
@@ -131,7 +137,9 @@ def _curve(tables):
     llc, last = run["llc"], run["llc"].step.max()
     end, top = llc.iloc[-1], llc.loc[llc.llc.idxmax()]
     said = (f"**The LLC curve.** In our regression run it climbs to {top.llc:.0f} at step "
-            f"{top.step:,.0f} and ends at {end.llc:.0f} ± {end.mcse:.0f}")
+            f"{top.step:,.0f} and ends at {end.llc:.0f}"
+            + (", a number that hangs on how long the chains are" if ill(run, last) else
+               f" ± {end.mcse:.0f}"))
     page = " ([stage boundaries](../notebooks/02_stage_boundaries))."
     if presets.get(run.manifest["preset"]).regression.model != presets.PAPER.regression.model:
         return f"{said}{page}"
