@@ -83,7 +83,8 @@ def test_claims_page_is_what_the_command_prints(book):
                              "html.parser")
     done = subprocess.run([sys.executable, "-m", "companion", "claims"], cwd=ROOT,
                           capture_output=True, text=True, check=True)
-    *blocks, tally = done.stdout.split("\n\n")
+    *blocks, calibration, tally = done.stdout.split("\n\n")
+    assert calibration.startswith("calibration: ")  # the page has the counts in its text
     shown = page.select("div.claim")
     for head in page.select("div.claim thead"):
         head.decompose()
