@@ -176,9 +176,10 @@ for row in clear.itertuples():
 #
 # The error above is that of chains that may not have come to rest. Here chains from $w_0$ and from the prior have to
 # agree, four of each on batches of 32, and chains of twice the step and one without noise run beside those from $w_0$.
+# Both agree where their estimates differ by less than 2% or two of their errors; their pooled mean has to be known to 2%.
 # Counted are contexts whose gradient is taken, so that no machine's speed enters. Where the chains from the prior are at
-# rest and those from $w_0$ elsewhere, the latter are warmed up by a thousand draws of about three times the step, which
-# counts too. Beside it stand the paper's 10 chains of 5,000 draws on batches of 1,024, longer where theirs take longer to
+# rest and those from $w_0$ less than half as high, the latter are warmed up by a thousand draws of about three times
+# the step, which counts too. Beside it stand the paper's 10 chains of 5,000 draws on batches of 1,024, longer where theirs take longer to
 # come to rest.
 
 # %%
@@ -207,10 +208,10 @@ assert "no" in table.converged.values  # as the text says
 
 # %% [markdown]
 # Where it says "no", the starts were still apart, or their mean uncertain, after all draws that were allowed, and
-# `times less` is of what was spent. At the last step there are two regimes, near $w_0$ and far from it, and the
-# warmed chains are found in both. At step 984 the chains mix slowly, and the step's bias is the larger error, which no
-# number of draws mends. At 40,404 the cost is that of chains from the prior, which come down slowly from where the loss
-# is steep; there the larger step diverges.
+# `times less` is of what was spent. At step 984 the chains mix slowly, and the step's bias is the larger error, which
+# no number of draws mends: it belongs to the paper's step and to these batches. Late in training the chains from $w_0$
+# are caught near it, the paper's for thousands of draws; a larger step frees them, though at the last not all of
+# them for good.
 #
 # ## The Hessian of a checkpoint
 #

@@ -207,7 +207,7 @@ def test_contexts_are_counted():
 def test_a_table_of_what_converged():
     row = {"step": 3, "from w0": {"llc": 1.0}, "from prior": {"llc": 3.0},
            "both": {"llc": 2.0, "mcse": 0.1}, "step bias": 0.2, "draws": 100, "warmed up": "no",
-           "precise": False, "contexts": 2000.0, "times less": 50.0}
-    table = costs.converged({"checkpoints": [row, row | {"step": 1, "precise": True}]})
+           "precise": True, "agree": False, "contexts": 2000.0, "times less": 50.0}
+    table = costs.converged({"checkpoints": [row, row | {"step": 1, "agree": True}]})
     assert table.step.tolist() == [1, 3] and table.converged.tolist() == ["yes", "no"]
     assert table.contexts.tolist() == [2, 2]

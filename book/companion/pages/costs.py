@@ -71,7 +71,8 @@ def converged(facts) -> pd.DataFrame:
         "step": row["step"], "from w0": row["from w0"]["llc"],
         "from the prior": row["from prior"]["llc"], "both": row["both"]["llc"],
         "mcse": row["both"]["mcse"], "step bias": row["step bias"], "draws": row["draws"],
-        "warm up": row["warmed up"], "converged": "yes" if row["precise"] else "no",
+        "warm up": row["warmed up"],
+        "converged": "yes" if row["precise"] and row["agree"] else "no",
         "contexts": row["contexts"] / 1e3, "times less": row["times less"]}
         for row in sorted(facts["checkpoints"], key=lambda row: row["step"])])
 
