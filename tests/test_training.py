@@ -328,7 +328,7 @@ def victim(directory, save_every, moment, name, number):
         if seen == number:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    fdopen, replace, update = os.fdopen, os.replace, Trainer.update
+    replace, update = os.replace, Trainer.update
     writing = None  # the file that mkstemp has opened
 
     def named(make, *args, **kwargs):
@@ -337,8 +337,8 @@ def victim(directory, save_every, moment, name, number):
         writing = kwargs["prefix"][1:]
         return handle, path
 
-    def half_written(handle, mode):
-        file = fdopen(handle, mode)
+    def half_written(path, mode):
+        file = open(path, mode)  # noqa: SIM115
         real = file.write
 
         def write(data):
@@ -362,7 +362,7 @@ def victim(directory, save_every, moment, name, number):
     from devlib import files
 
     files.tempfile.mkstemp = functools.partial(named, files.tempfile.mkstemp)
-    os.fdopen, os.replace, Trainer.update = half_written, replaced, updated
+    files.open, os.replace, Trainer.update = half_written, replaced, updated
     train(TINY, 0, directory, save_every=save_every)
 
 

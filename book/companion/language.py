@@ -126,6 +126,8 @@ def measure_metrics(settings, seed, params):
 
 
 def measure_blocks(settings, seed, params):
+    """Block means of what the claims judge changes of, on the contexts of `behaviour`: one row a
+    metric (companion.checkpoint_rows.block_rows)."""
     return block_rows(("loss", "icl", "ablation", "bigram_excess"), lambda: behaviour(
         params, settings.model, settings.metrics, _probes(settings, seed)))
 

@@ -15,8 +15,9 @@ MODELS = ("regression", *LAYERS)  # by the kind of their tables
 PARTS = {
     "training": ({"regression", *LAYERS}, {"training", "corpus"}),
     "LLC curve of the regression model": ({"regression"}, None),
-    "metrics of the regression model": ({"development"}, None), "Hessian": ({"hessian"}, None),
-    "check": ({"check"}, None), "protocols": ({"protocols"}, None),
+    "metrics of the regression model": ({"development"}, None),
+    "block means": ({"blocks"}, None), "Hessian": ({"hessian"}, None), "check": ({"check"}, None),
+    "protocols": ({"protocols"}, None),
     "task sets": ({"task-sets"}, None), "primer": ({"primer"}, None),
     "calibration": ({"calibration"}, None), "fidelity": ({"fidelity"}, None),
     "language model of two layers": ({"language-2layer"}, None),

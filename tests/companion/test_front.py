@@ -11,6 +11,7 @@ import pytest
 
 from companion import front
 from companion.claims import seeds
+from companion.health import ill
 from companion.places import project_root
 from devlib.errors import UserError
 
@@ -102,8 +103,11 @@ def test_the_headline_draws_ours_over_the_released_range():
     try:
         llc = [float(row["llc"]) for row in rows(RUN / "llc.csv")]
         for ax in fig.axes[2:]:
-            mean, ours = (line.get_ydata() for line in ax.lines)
+            mean, ours, bad = (line.get_ydata() for line in ax.lines[:3])
             assert list(ours) == pytest.approx(llc, rel=1e-5) and len(mean) == len(llc)
+            run = front.largest("regression-doubled")  # open: what the claims count as no LLC
+            assert list(bad) == [value for value, step in zip(ours, run["llc"].step, strict=True)
+                                 if ill(run, step)] and 0 < len(bad) < len(ours)
         assert [ax.get_xscale() for ax in fig.axes[:2]] == ["function", "linear"]
     finally:
         plt.close(fig)

@@ -34,6 +34,7 @@ class Hole(Potential):
     dim: int = 5
 
     def energy(self, w):
+        """The potential at points (..., dim)."""
         return self.depth * (1 - (-w.square().sum(-1) / (2 * self.width**2)).exp())
 
     def mean(self, sampler) -> float:
