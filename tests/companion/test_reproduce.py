@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from companion import front, presets, regression, reproduce, results, results_language
+from companion import curve, front, presets, regression, reproduce, results, results_language
 from companion.checkpoint_rows import hessian_row
 from companion.claims.table_rows import HESSIAN_ERRORS, plateaus_on
 from companion.compute import parallel
@@ -35,6 +35,8 @@ def trained(tmp_path, monkeypatch):
         return parallel.each(function, items, jobs=1)
 
     monkeypatch.setattr(reproduce, "each", each)
+    # in this process: starting others takes longer than the work
+    monkeypatch.setattr(curve, "each", lambda work, items, **_: parallel.each(work, items, jobs=1))
     return asked
 
 
