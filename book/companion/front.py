@@ -162,7 +162,7 @@ def _stages(tables):
              if end < min(500_000, stages.end.iloc[-1])}
     found = match(boundaries, inner)
     if not inner:
-        return (f"**Its stages.** {len(boundaries)} boundaries are found. The run ends before the "
+        return (f"**Its stages.** Boundaries found: {len(boundaries)}. The run ends before the "
                 "paper's first.")
     return (f"**Its stages.** {len(found)} of the paper's {len(inner)} boundaries are among our "
             f"{len(boundaries)}, each within a factor of {MATCH:g}. The paper does not have the "
@@ -174,8 +174,10 @@ def _behaviour(tables):
     run, limit = tables("development-doubled"), RegressionMetrics().collapse
     behaviour, collapsed = run["behaviour"], run["structure"].unembed_ln_collapsed
     least = behaviour.loc[behaviour.icl_early.idxmin()]
-    return (f"**What the model does.** It learns in context: the early ICL score comes to "
-            f"{least.icl_early:.2f} ± {least.icl_early_se:.2f}. Then its read-out collapses: at "
+    learns = "learns" if least.icl_early < -2 * least.icl_early_se else "does not learn"
+    falls = "collapses" if collapsed.iloc[-1] > 0.5 > collapsed.iloc[0] else "does not collapse"
+    return (f"**What the model does.** It {learns} in context: the early ICL score comes to "
+            f"{least.icl_early:.2f} ± {least.icl_early_se:.2f}. Then its read-out {falls}: at "
             f"the end {collapsed.iloc[-1]:.0%} of the last LayerNorm's weights are below {limit:g} "
             f"in size, at the start {collapsed.iloc[0]:.0%} "
             "([regression stages](../notebooks/06_regression_stages)).")
