@@ -11,7 +11,7 @@ import types
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 import torch
@@ -78,11 +78,8 @@ def recorded(function):
         if calls == RECORD_AFTER:
             from torch.fx.experimental.proxy_tensor import make_fx  # a second, once
 
-            try:
-                with torch.no_grad():
-                    run = make_fx(function)(*arguments).forward
-            except Exception:  # a loss may be anything
-                run = function
+            with suppress(Exception), torch.no_grad():  # a loss may be anything
+                run = make_fx(function)(*arguments).forward
         return run(*arguments)
 
     return call

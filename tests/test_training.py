@@ -338,7 +338,7 @@ def victim(directory, save_every, moment, name, number):
         return handle, path
 
     def half_written(path, mode):
-        file = open(path, mode)  # noqa: SIM115
+        file = open(path, mode)  # noqa: SIM115 (the Proxy closes it)
         real = file.write
 
         def write(data):

@@ -73,15 +73,19 @@ def headline_language():
                          ("llc_corrected", "released: one run, artefact removed"))
         ax.plot(theirs.step, theirs[column], color=GREY, marker="s", ms=5, ls="", label=label,
                 clip_on=False, zorder=3)
-        ax.plot(table.step, table[name], color=colour, lw=1.5,
-                label="here, band of two standard errors")
-        ax.fill_between(table.step, table[name] - 2 * table[error],
-                        table[name] + 2 * table[error], color=colour, alpha=0.35, lw=0)
+        _ours(ax, table, name, error, colour)
         figures.stage_bands(ax, stages)
         figures.log_steps(ax)
         ax.set_ylabel(unit)
         ax.legend(fontsize=8, loc="best")
     return fig
+
+
+def _ours(ax, table, name, error, colour):
+    ax.plot(table.step, table[name], color=colour, lw=1.5,
+            label="here, band of two standard errors")
+    ax.fill_between(table.step, table[name] - 2 * table[error], table[name] + 2 * table[error],
+                    color=colour, alpha=0.35, lw=0)
 
 
 def headline():
@@ -102,10 +106,7 @@ def headline():
                             alpha=0.25, lw=0, label="released: range of five seeds")
             ax.plot(theirs.step, theirs["mean"], color=figures.BLACK, lw=1, ls="--",
                     label="released: their mean")
-            ax.plot(table.step, table[name], color=colour, lw=1.5,
-                    label="here, band of two standard errors")
-            ax.fill_between(table.step, table[name] - 2 * table[error],
-                            table[name] + 2 * table[error], color=colour, alpha=0.35, lw=0)
+            _ours(ax, table, name, error, colour)
             if name == "llc":
                 bad = table[is_unsound(curve_health(table, rule.llc))]
                 ax.plot(bad.step, bad.llc, color=colour, marker="o", ms=3, mfc="white", lw=0,

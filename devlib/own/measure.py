@@ -14,7 +14,7 @@ from devlib.devices import of
 from devlib.errors import UserError
 from devlib.llc.equilibrium import Equilibrium, compare
 from devlib.llc.estimate import LLC, default_nbeta, estimate_llc
-from devlib.llc.precision import MIN_ESS, SHORTEN, shorter_step, too_long_a_step, unmet_gates
+from devlib.llc.precision import SHORTEN, shorter_step, too_long_a_step, unmet_gates
 from devlib.own.data import Samples, samples_of
 from devlib.own.masks import mask_of
 from devlib.own.model import check_module, in_eval, loss_of
@@ -25,7 +25,7 @@ from devlib.sampling.beside import Watched
 from devlib.sampling.chains import DRAWN, Chains
 from devlib.sampling.draws import ChainDiverged, Draws
 from devlib.sampling.sgld import SGLD
-from devlib.settings import LanguageSettings
+from devlib.settings import MIN_ESS, LanguageSettings
 
 GAMMA = LanguageSettings().llc.gamma  # the paper's spring for language models (A.4.1)
 BATCH = 128  # samples, or all where there are fewer

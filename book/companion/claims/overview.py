@@ -34,8 +34,11 @@ def sections(found: Judged) -> list[str]:
 
 def classes(found: Judged) -> list[str]:
     """What the filter goes by."""
-    return [CLASSES[found.verdict].replace("chip", "verdict"),
-            *(f"section-{name}" for name in sections(found))]
+    return [_verdict(found.verdict), *(f"section-{name}" for name in sections(found))]
+
+
+def _verdict(kind):
+    return CLASSES[kind].replace("chip", "verdict")
 
 
 def telling(found: Judged) -> Measured:
@@ -67,8 +70,8 @@ def _line(found):
 
 
 def _filter(found):
-    kinds = [(CLASSES[kind].replace("chip", "verdict"),
-              f"{kind} ({sum(judged.verdict == kind for judged in found)})") for kind in VERDICTS]
+    kinds = [(_verdict(kind), f"{kind} ({sum(judged.verdict == kind for judged in found)})")
+             for kind in VERDICTS]
     used = {name for judged in found for name in sections(judged)}
     places = [(f"section-{name}", words) for name, words in SECTIONS.items() if name in used]
     return ('<form class="claims-filter" hidden>'

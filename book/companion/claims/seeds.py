@@ -37,9 +37,7 @@ def curve(name, last=None, of="regression") -> pd.DataFrame:
     """step, mean, sd, least, greatest of the five seeds; up to the step `last`. `of` a language
     model ("language-2layer" or "language-1layer"), of which one run is released, step and mean.
     Raises UserError for a curve that the files do not have."""
-    table = _curves() if of == "regression" else _language()
-    if of != "regression":
-        table = table[table.model == of].drop(columns="model")
+    table = _curves() if of == "regression" else _language(of)
     found = table[(table.curve == name) & (table.step <= (np.inf if last is None else last))]
     if found.empty:
         raise UserError(f"no curve {name} of {of} is among the released ones (data/released)")
@@ -57,6 +55,6 @@ def _curves():
 
 
 @functools.cache
-def _language():
+def _language(of):
     table = pd.read_csv(project_root() / "data" / "released" / "language.csv")
-    return table.rename(columns={"value": "mean"})
+    return table[table.model == of].drop(columns="model").rename(columns={"value": "mean"})
