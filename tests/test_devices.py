@@ -4,9 +4,7 @@ No GPU is at hand in these tests: `stand_in.gpu` is a device that refuses what a
 they do not see is a GPU's own kernels and its speed.
 """
 
-import os
 import re
-import time
 from dataclasses import replace
 from functools import partial
 
@@ -17,14 +15,14 @@ from stand_in import DEVICE, gpu
 
 from companion import language, presets, regression
 from companion.checkpoint_rows import density_rows, hessian_row
-from companion.compute import parallel
+from companion.compute.gpus import gpus
 from companion.pages import task_sets
 from companion.pages.calibration import Job, _data, _sample, top_curvature
 from companion.pages.calibration import _loss as calibration_loss
 from companion.places import project_root
 from devlib import devices, training
 from devlib.checkpoints import CheckpointStore
-from devlib.devices import claim_gpu, device, gpus, move
+from devlib.devices import device, move
 from devlib.errors import UserError
 from devlib.fast import cache_slice
 from devlib.language import train as training_language
@@ -62,7 +60,8 @@ def test_nothing_else_names_a_device():
                for path in root.glob(f"{place}/*.py")]
     assert len(sources) > 60
     found = {path.name for path in sources if named.search(path.read_text())}
-    assert found == {"devices.py"}
+    # the second shows each process one of several GPUs, and computes nothing
+    assert found == {"devices.py", "gpus.py"}
 
 
 def test_names_of_devices(monkeypatch):
@@ -205,59 +204,3 @@ def test_task_sets_are_the_same_on_another_device(tmp_path, monkeypatch):
     with gpu(monkeypatch):
         there = task_sets.train_and_measure(LR, 64, 0, tmp_path / "there", 4)
     pd.testing.assert_frame_equal(there, here, rtol=2e-3, atol=2e-4)
-
-
-# -------------------------------------------------------------------------- a GPU for each process
-
-
-def test_the_gpus_that_a_process_may_use(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert gpus() == ["0", "1"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
-    assert gpus() == ["GPU-a", "GPU-b"]
-    monkeypatch.setenv("DEVLIB_DEVICE", "cpu")
-    assert gpus() == []
-
-
-def which(wait):
-    """This process and its GPU, once `wait` processes have said theirs."""
-    folder, count = wait
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-    (folder / str(os.getpid())).touch()
-    while len(list(folder.iterdir())) < count:
-        time.sleep(0.01)
-    return os.getpid(), shown
-
-
-def test_one_process_a_gpu(tmp_path, monkeypatch):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(parallel, "gpus", lambda: ["0", "1"])
-    (tmp_path / "said").mkdir()
-    found = dict(parallel.each(which, 4 * [(tmp_path / "said", 2)]))
-    assert sorted(found.values()) == ["0", "1"]
-    assert "CUDA_VISIBLE_DEVICES" not in os.environ
-
-
-def test_a_claim_ends_with_its_process(tmp_path, monkeypatch):
-    """The first GPU is free again once the process that held it is gone."""
-    def claims():
-        read, write = os.pipe()
-        if (child := os.fork()) == 0:
-            os.write(write, claim_gpu(["5", "7"], tmp_path).encode())
-            os._exit(0)
-        os.waitpid(child, 0)
-        return os.read(read, 9).decode()
-
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(devices, "_held", [])
-    assert claims() == claims() == "5"
-    assert claim_gpu(["5"], tmp_path) is None  # no choice to make
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-    assert claim_gpu(["5", "7"], tmp_path) == "5" == os.environ["CUDA_VISIBLE_DEVICES"]
-    assert claim_gpu(["5", "7"], tmp_path) is None  # it has one
-    monkeypatch.setattr(devices, "_held", kept := devices._held[:0])
-    assert claim_gpu(["5", "7"], tmp_path) == "7" and len(kept) == 1
-    monkeypatch.setattr(devices, "_held", [])
-    assert claim_gpu(["5", "7"], tmp_path) in ("5", "7")  # all taken: one is shared

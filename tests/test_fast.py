@@ -1,5 +1,10 @@
 """Matrix products against float64, whichever library computes them, and what is never compiled."""
 
+import platform
+import resource
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -79,3 +84,36 @@ def test_what_is_never_compiled(monkeypatch):
     assert fast.mean_gradient(fast.Uncompiled(plain), None, True)(
         torch.ones(1), (torch.ones(2),)) == (gradient, value)
     assert len(asked) == 1
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's memory is asked")
+def test_memory_of_a_step_serves_the_next():
+    """Page faults of ten rounds of taking, filling and freeing 20 MB by the C library, each count
+    in a process of its own."""
+    rounds = """
+import ctypes
+import resource
+from devlib import fast
+{}
+c = ctypes.CDLL(None)
+c.malloc.restype = ctypes.c_void_p
+def step():
+    blocks = [ctypes.c_void_p(c.malloc(1_000_000)) for _ in range(20)]
+    for block in blocks:
+        c.memset(block, 1, 1_000_000)
+    for block in blocks:
+        c.free(block)
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+step()
+before = faults()
+for _ in range(10):
+    step()
+print(faults() - before)
+"""
+    kept, given_back = (
+        int(subprocess.run([sys.executable, "-c", rounds.format(prepare)], check=True,
+                           capture_output=True, text=True).stdout)
+        for prepare in ("fast.keep_memory()", ""))
+    pages = 10 * 20_000_000 // resource.getpagesize()
+    assert kept < pages / 20 < pages / 2 < given_back

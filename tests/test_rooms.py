@@ -40,7 +40,7 @@ def test_the_estimator_loads_little():
 
 # ---------------------------------------------------------------------------------------- sizes
 
-MOST_LINES = {"devlib": 6_960}  # what a reader of the science has before him
+MOST_LINES = {"devlib": 6_930}  # what a reader of the science has before him
 FILE, FUNCTION = 350, 60  # lines, at most
 
 

@@ -17,9 +17,10 @@ from importlib import metadata
 from pathlib import Path
 
 import devlib
+from companion.compute.gpus import claim_gpu
 from companion.environment import environment
 from companion.places import runs_directory
-from devlib.devices import claim_gpu, one_thread
+from devlib.devices import one_thread
 from devlib.errors import UserError
 from devlib.files import make_directory
 

@@ -11,7 +11,8 @@ from joblib.externals.loky import get_reusable_executor
 from tqdm import tqdm
 
 from companion.compute.cluster import stream
-from devlib.devices import claim_gpu, gpus, one_thread
+from companion.compute.gpus import claim_gpu, gpus
+from devlib.devices import one_thread
 
 
 def cores() -> int:
