@@ -1,13 +1,16 @@
 """A stand-in for Google Colab: runs notebooks, each in a session of its own, and prints how each
 one ended as a line of JSON. `python colab_session.py FACTS`, where FACTS is JSON:
 
-    {"pages": {path of a notebook: the empty folder of its session}, "pip": a program that stands
-     in for this Python when the notebook calls pip, "lacking": [modules that Colab lacks]}
+    {"pages": {path of a notebook: the empty folder of its session},
+     "whole": [names of pages whose cells all run; of others the first cell and all imports do],
+     "pip": a program that stands in for this Python when the notebook calls pip,
+     "lacking": [modules that Colab lacks]}
 
 A session is a process that has loaded what Colab loads, knows the module google.colab, has the
 notebook and nothing else in its folder, and finds no devlib but the one that it fetches.
 """
 
+import ast
 import json
 import os
 import sys
@@ -28,8 +31,16 @@ class Lacking:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
+def imports(source):
+    """The import statements that stand at the left of a cell."""
+    found = [node for node in ast.parse(source).body
+             if isinstance(node, ast.Import | ast.ImportFrom)]
+    return "\n".join(map(ast.unparse, found))
+
+
 def run(page, folder, facts):
-    """Everything that the cells of a notebook do; the place of the library they found."""
+    """Everything that the cells of a notebook do, or what they fetch and import; the place of the
+    library they found."""
     from IPython.core.interactiveshell import InteractiveShell
 
     os.chdir(folder)
@@ -41,10 +52,12 @@ def run(page, folder, facts):
     sys.meta_path.insert(0, Lacking(facts["lacking"]))
     sys.executable = facts["pip"]
     shell = InteractiveShell.instance()
-    for cell in json.loads(Path(page).read_text())["cells"]:
-        if cell["cell_type"] == "code":
-            shell.run_cell("".join(cell["source"])).raise_error()
-    return {"library": sys.modules["devlib"].__file__,
+    cells = json.loads(Path(page).read_text())["cells"]
+    first, *others = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    whole = Path(page).stem in facts["whole"]
+    for source in (first, *(others if whole else map(imports, others))):
+        shell.run_cell(source).raise_error()
+    return {"library": sys.modules["devlib"].__file__, "ran": "whole" if whole else "imports",
             "left": sorted(path.name for path in Path(folder).iterdir())}
 
 

@@ -3,6 +3,10 @@
 Without a network: git finds the repository's address at a copy of this checkout, and pip is a
 stand-in, but for the test that asks the real one whether the requirements are met. The pages are
 those that a built book's links open, and the branch has gone on since that book.
+
+nbval runs every cell of every page already, so that a session here runs two pages whole, one of
+each model, and of the others all that Colab has to give: what they fetch and what they import. The
+slow test runs them whole.
 """
 
 import json
@@ -28,6 +32,8 @@ FOLDER = URL.rsplit("/", 1)[-1]
 # What the project installs and Colab does not have.
 LACKING = ["transformer_lens", "papermill", "jupytext", "nbval", "sphinx", "myst_nb",
            "jupyter_book", "playwright", "cwevals"]
+WHOLE = "01_training", "11_one_layer"
+REST = [name for name in notebooks.names() if name not in WHOLE]
 
 
 @pytest.fixture(scope="module")
@@ -56,22 +62,21 @@ def repository(tmp_path_factory):
     return place, tag
 
 
-@pytest.fixture(scope="module")
-def sessions(repository, tmp_path_factory):
-    """How each page ended, by name, and what it asked pip for."""
+def open_on_colab(repository, home, whole=(), imports=()):
+    """How each page ended, by name, and what they asked pip for: pages whose cells all run, and
+    pages of which the first cell and the imports do."""
     repository, tag = repository
-    home = tmp_path_factory.mktemp("colab")
-    pip, log, pages = home / "python", home / "log", {}
+    pip, log, folders = home / "python", home / "log", {}
     pip.write_text(f'#!/bin/sh\necho "$@" >> "{log}"\n')
     pip.chmod(0o755)
-    for name in notebooks.names():
+    for name in (*whole, *imports):
         (home / name).mkdir()
         page = home / name / f"{name}.ipynb"
         page.write_bytes(subprocess.run(
             ["git", "-C", str(repository), "show", f"{tag}:notebooks/{page.name}"], check=True,
             capture_output=True).stdout)
-        pages[str(page)] = str(home / name)
-    facts = {"pages": pages, "pip": str(pip), "lacking": LACKING}
+        folders[str(page)] = str(home / name)
+    facts = {"pages": folders, "whole": list(whole), "pip": str(pip), "lacking": LACKING}
     environment = {key: value for key, value in os.environ.items()
                    if not key.startswith(("DEVLIB_", "PYTHONPATH"))}
     result = subprocess.run(
@@ -84,12 +89,30 @@ def sessions(repository, tmp_path_factory):
     return {Path(line["page"]).stem: line["end"] for line in lines}, log.read_text().splitlines()
 
 
-@pytest.mark.parametrize("name", notebooks.names())
-def test_a_page_runs_from_its_notebook_alone(sessions, name):
-    ended = sessions[0][name]
+@pytest.fixture(scope="module")
+def sessions(repository, tmp_path_factory):
+    return open_on_colab(repository, tmp_path_factory.mktemp("colab"), WHOLE, REST)
+
+
+def assert_ran_alone(ended, name):
+    """In a folder that has the page and the fetched library and nothing computed or offered."""
     assert "error" not in ended, ended["error"]
     assert ended["library"].endswith(f"/{name}/{FOLDER}/devlib/__init__.py")
-    assert ended["left"] == sorted([FOLDER, f"{name}.ipynb"])  # nothing computed, nothing offered
+    assert ended["left"] == sorted([FOLDER, f"{name}.ipynb"])
+
+
+@pytest.mark.parametrize("name", notebooks.names())
+def test_a_page_finds_all_it_needs_from_its_notebook_alone(sessions, name):
+    assert_ran_alone(sessions[0][name], name)
+    assert sessions[0][name]["ran"] == ("whole" if name in WHOLE else "imports")
+
+
+@pytest.mark.slow  # nbval runs these cells in every run; five minutes of a core to see them again
+def test_every_page_runs_whole_from_its_notebook_alone(repository, tmp_path):
+    ends, _ = open_on_colab(repository, tmp_path, REST)
+    assert list(ends) == REST
+    for name, ended in ends.items():
+        assert_ran_alone(ended, name)
 
 
 def test_each_page_asks_pip_for_the_requirements_of_colab_and_nothing_else(sessions):
