@@ -92,13 +92,28 @@ def test_turns_rotate_and_the_first_round_does_not_count():
 
 
 def test_a_report_is_written_with_what_made_it(tmp_path):
-    measure.Report("x", tmp_path).store({"value": 1 / 3, "list": (1, 2.5)}, devinterp="1.3.2")
+    measure.Report("x", ("devlib.llc:estimate_llc",), tmp_path).store(
+        {"value": 1 / 3, "list": (1, 2.5)}, devinterp="1.3.2")
     report = json.loads((tmp_path / "x.json").read_text())
     assert report["value"] == 0.333333 and report["list"] == [1, 2.5]
     assert report["made with"]["devinterp"] == "1.3.2"
     assert report["threads"] == torch.get_num_threads() == 1
     assert {"commit", "torch", "processor"} <= report["made with"].keys()
     assert report["load average"].keys() == {"before", "after"}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in measure.DATA.glob("*.json")))
+def test_stored_figures_are_of_today_s_code(name):
+    assert command.stale(name) is None
+
+
+def test_other_code_is_told_until_measured_anew_or_found_unchanged(tmp_path):
+    committed = json.loads((measure.DATA / "agreement.json").read_text())
+    (tmp_path / "agreement.json").write_text(json.dumps(committed | {"code": "0" * 16}))
+    assert "`python -m tests.bench agreement` measures anew" in command.stale("agreement", tmp_path)
+    command.keep("agreement", tmp_path)
+    assert command.stale("agreement", tmp_path) is None
+    assert json.loads((tmp_path / "agreement.json").read_text()) == committed
 
 
 def test_the_repository_s_checkpoints_are_measured_unless_others_are_named(tmp_path):
@@ -145,6 +160,7 @@ def test_unknown_benches_are_named(capsys):
 
 @pytest.mark.parametrize("name, wanted, shared", [
     ("devinterp", "devinterp==1.3.2", ("torch", "numpy", "safetensors")),
+    ("canonical", "canonical-interp==0.2.7", ("torch", "numpy", "safetensors")),
     ("curvlinops", "curvlinops-for-pytorch==3.0.1", ("torch", "numpy", "scipy", "safetensors")),
     ("transformerlens", "transformer-lens==2.18.0", ("torch", "safetensors"))])
 def test_a_peer_s_environment_is_pinned_torch_first_and_fits_this_one(name, wanted, shared):

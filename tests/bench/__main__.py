@@ -1,15 +1,39 @@
-"""`python -m tests.bench [NAME ...]`: all benches, or some, into data/bench."""
+"""`python -m tests.bench [NAME ...]`: all benches, or some, into data/bench.
+
+What they store says which code they timed, and a test fails where that is no longer today's. A
+change that was found to leave the speed as it was needs no new measurement: `--unchanged NAME ...`
+puts today's code on record.
+"""
 
 import argparse
 import importlib
 import inspect
+import json
 import sys
 from pathlib import Path
 
 from devlib.errors import UserError
+from devlib.files import write_json
+from tests import measured_code
+from tests.bench.measure import DATA
 
 HERE = Path(__file__).parent
 NAMES = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
+
+
+def stale(name, directory=DATA) -> str | None:
+    """What to do where a stored measurement is of other code than today's."""
+    times = importlib.import_module(f"tests.bench.bench_{name}").TIMES
+    if json.loads((directory / f"{name}.json").read_text())["code"] != measured_code.digest(times):
+        return (f"data/bench/{name}.json was measured on other code: `python -m tests.bench {name}` "
+                "measures anew, and --unchanged keeps it")
+
+
+def keep(name, directory=DATA):
+    """Puts today's code on record for a stored measurement."""
+    path = directory / f"{name}.json"
+    times = importlib.import_module(f"tests.bench.bench_{name}").TIMES
+    write_json(path, json.loads(path.read_text()) | {"code": measured_code.digest(times)})
 
 
 def main(arguments=None):
@@ -18,9 +42,13 @@ def main(arguments=None):
     top.add_argument("--checkpoints", metavar="DIR",
                      help="a regression run to measure on (default: the published preset's "
                           "checkpoints in the repository)")
+    top.add_argument("--unchanged", action="store_true",
+                     help="measure nothing: the named ones' speed was found to be as it was")
     args = top.parse_args(arguments)
     if unknown := sorted(set(args.names) - set(NAMES)):
         top.error(f"no bench {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    if args.unchanged:
+        return [keep(name) for name in args.names]
     for name in args.names or NAMES:
         print(f"bench {name}", file=sys.stderr, flush=True)
         bench = importlib.import_module(f"tests.bench.bench_{name}").main

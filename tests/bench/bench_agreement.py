@@ -16,6 +16,7 @@ from devlib.sampling.draws import Draws
 from tests.bench.measure import Report, cpu
 from tests.bench.peer import Peer
 
+TIMES = ("devlib.sampling:sample_chains", "devlib.llc:estimate_llc")
 H = (1.0, 10.0, 100.0, 0.0, 0.0)
 SAMPLER = SGLD(eps=2e-4, nbeta=30.0, gamma=1.0)
 CHAINS, DRAWS, BURN_IN, SEED = 8, 16_000, 1_000, 0
@@ -36,7 +37,7 @@ def quadratic(params, batch):
 
 
 def main():
-    report = Report("agreement")
+    report = Report("agreement", TIMES)
     ours, seconds = cpu(lambda: sample_chains(
         quadratic, {"w": torch.zeros(len(H))}, (torch.zeros(1),), SAMPLER, chains=CHAINS,
         draws=DRAWS + BURN_IN, burn_in=BURN_IN, seed=SEED))

@@ -24,6 +24,8 @@ from devlib.sampling import SGLD, Chains, per_sample_losses
 from devlib.sampling.beside import Watched
 from tests.bench.measure import Report
 
+TIMES = ("devlib.llc:estimate_llc", "devlib.llc.equilibrium:compare",
+         "devlib.sampling.beside:Watched")
 PAPER = presets.PAPER.regression
 SAMPLER = SGLD(PAPER.llc.eps, PAPER.llc.nbeta, PAPER.llc.gamma)
 SEED, SAMPLES = 1, presets.PUBLISHED.regression.llc.samples
@@ -103,7 +105,7 @@ def converged(problem, init) -> dict:
 
 
 def main(steps=STEPS, name="converged"):
-    report = Report(name)
+    report = Report(name, TIMES)
     store = results.committed_checkpoints("published", SEED)
     model = build_model(PAPER, 0)
     loss, data = per_sample_loss(model), fixed_set(SEED, "llc", SAMPLES, PAPER.task)

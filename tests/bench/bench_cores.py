@@ -27,6 +27,8 @@ from companion.regression import measure_llc
 from devlib.files import sha256
 from tests.bench.measure import Report, peak_memory, spread
 
+TIMES = ("companion.curve:rows", "companion.regression:measure_llc",
+         "companion.compute.parallel:each")
 PRESET, SEED = "laptop", 0
 BAR = 1.8  # times as fast with two processes
 DRAWS, ROUNDS = 2_000, 2
@@ -36,7 +38,7 @@ WIDTH, SECONDS, SETTLE = 256, 10, 10  # of a product; of a count of them; until 
 
 def main(draws=DRAWS, rounds=ROUNDS, pieces=None, **where):
     """`pieces`: the first so many checkpoints of those there are."""
-    report = Report("cores", **where)
+    report = Report("cores", TIMES, **where)
     measure(1, 2, 1)  # leaves the compiled step on disk for all that follow
     found, rates = {jobs: [] for jobs in PROCESSES}, {jobs: [] for jobs in PROCESSES}
     for _ in range(rounds):

@@ -23,6 +23,7 @@ from tests.bench.bench_precision import chosen, runs
 from tests.bench.measure import Report, cpu
 from tests.bench.peer import Peer
 
+TIMES = ("companion.checkpoint_rows:hessian_row",)
 SETTINGS = presets.PUBLISHED.hessian
 SEED, CLOSE = 1, 0.01  # of an eigenvalue
 TOLERANCES, MOST = (1e-3, 1e-4, 1e-5), 200  # of PyHessian's, of which the first is its default,
@@ -63,7 +64,7 @@ def theirs(peer, weights, exact) -> dict:
 
 
 def main(checkpoints=None):
-    report = Report("hessian")
+    report = Report("hessian", TIMES)
     store = runs(checkpoints)
     loss = per_sample_loss(build_model(presets.PAPER.regression, SEED))
     data = fixed_set(SEED, "hessian", SETTINGS.samples, presets.PAPER.regression.task)

@@ -17,6 +17,7 @@ from tests.bench.language_work import SEED, SETTINGS, batch
 from tests.bench.measure import Report, cpu, in_turns, peak_memory, spread
 from tests.bench.peer import Peer
 
+TIMES = ("devlib.language.train:LanguageTrainer",)
 BARS = {"float32": 2.0, "bfloat16": 3.5}  # times TransformerLens's tokens a second
 UPDATES, ROUNDS = 4, 9  # of a measurement, of measurements
 TOKENS = SETTINGS.training.batch * SETTINGS.model.context  # of an update
@@ -45,7 +46,7 @@ def memory(precision) -> int:
 
 
 def main():
-    report = Report("language")
+    report = Report("language", TIMES)
     trainers = {precision: LanguageTrainer(SETTINGS, SEED, batch, precision)
                 for precision in dict.fromkeys(("float32", fast_precision()))}
     with tempfile.TemporaryDirectory() as folder, Peer("transformerlens") as peer:

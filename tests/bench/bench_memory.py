@@ -23,12 +23,14 @@ from devlib.sampling import SGLD
 from devlib.sampling.chains import Chains
 from tests.bench.measure import Report
 
+TIMES = ("devlib.regression.train:Trainer", "devlib.language.train:LanguageTrainer",
+         "devlib.sampling:Chains")
 PRESETS = ("smoke", "laptop", "published", "paper")
 STEPS = 2
 
 
 def main(which=PRESETS, **where):
-    report, found = Report("memory", **where), {}
+    report, found = Report("memory", TIMES, **where), {}
     for preset in which:
         for work in WORK:
             if preset != "paper" or work.startswith("regression"):

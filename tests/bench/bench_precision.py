@@ -22,6 +22,7 @@ from devlib.steps import nearest_each
 from tests.bench.measure import Report, cpu, spread
 from tests.bench.peer import Peer
 
+TIMES = ("devlib.llc.precision:estimate_to_precision", "devlib.sampling:sample_chains")
 PAPER = presets.PAPER.regression
 SAMPLER = SGLD(PAPER.llc.eps, PAPER.llc.nbeta, PAPER.llc.gamma)
 WANTED = (4_232, 40_292, 318_181)  # in LR2, at the peak, and the end of LR4: the nearest there are
@@ -130,7 +131,7 @@ def compile_seconds(loss, params, data) -> float:
 
 
 def main(checkpoints=None):
-    report = Report("precision")
+    report = Report("precision", TIMES)
     import_arviz()  # its seconds are no sampler's
     store = runs(checkpoints)
     model = build_model(PAPER, 0)

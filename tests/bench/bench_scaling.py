@@ -15,6 +15,8 @@ from devlib.sampling import SGLD, Chains
 from devlib.settings import replace
 from tests.bench.measure import Report, cpu, in_turns, spread
 
+TIMES = ("devlib.sampling:Chains", "devlib.sampling:SGLD",
+         "devlib.regression.model:per_sample_loss")
 SETTINGS = presets.PUBLISHED.regression
 WIDTHS = (16, 32, 64, 128, 256)  # embedding and MLP alike
 BATCHES = (32, 64, 128, 256, 512, 1024)
@@ -86,7 +88,7 @@ def ladder(runs: dict, sizes) -> dict:
 
 
 def main():
-    report = Report("scaling")
+    report = Report("scaling", TIMES)
     batch = SETTINGS.llc.batch
     by_width = {width: chains_of(with_width(width), batch) for width in WIDTHS}
     parameters = ladder({width: run for width, (run, _) in by_width.items()},

@@ -18,6 +18,7 @@ from tests.bench.measure import Report, cpu, in_turns, spread
 from tests.bench.peer import Peer
 from tests.plain_twin import PlainTransformer
 
+TIMES = ("devlib.sampling:Chains", "devlib.sampling:SGLD")
 SETTINGS = presets.PAPER.regression
 SAMPLES, SEED = 2**14, 0  # a set that both sides load in no time
 STEPS, ROUNDS = 24, 7
@@ -37,17 +38,22 @@ def plain_loss():
     return loss
 
 
-def stepper(loss, params, data, compile):
+def stepper(loss, params, data, compile, batch=SETTINGS.llc.batch, steps=STEPS):
     """A contestant: CPU milliseconds of a step of devlib."""
     llc = SETTINGS.llc
     run = Chains(loss, params, data, SGLD(llc.eps, llc.nbeta, llc.gamma), chains=1, seed=SEED,
-                 batch_size=llc.batch, vectorised=False, compile=compile,
+                 batch_size=batch, vectorised=False, compile=compile,
                  microbatch=MICROBATCH if compile else None)
-    return lambda: cpu(lambda: run.extend(STEPS))[1] / STEPS * 1e3
+    return lambda: cpu(lambda: run.extend(steps))[1] / steps * 1e3
+
+
+def speed_up(theirs, ours) -> dict:
+    """Of each round, so that what slows one second slows both sides of a ratio."""
+    return spread([other / own for other, own in zip(theirs, ours, strict=True)])
 
 
 def main():
-    report = Report("sgld")
+    report = Report("sgld", TIMES)
     model = build_model(SETTINGS, SEED)
     params = {name: p.detach() for name, p in model.named_parameters()}
     data = fixed_set(SEED, "llc", SAMPLES, SETTINGS.task)
@@ -71,10 +77,8 @@ def main():
         "batch": SETTINGS.llc.batch, "steps a round": STEPS, "unit": "CPU ms a step",
         "parameters": sum(p.numel() for p in params.values()), "peers": PEERS,
         "steps": {name: spread(values) for name, values in taken.items()},
-        # of a round, so that what slows one second slows both sides of a ratio
-        "speed-up": {name: spread([theirs / ours for theirs, ours in
-                                   zip(taken[name], taken["devlib"], strict=True)])
-                     for name in PEERS}}, devinterp=versions["devinterp"])
+        "speed-up": {name: speed_up(taken[name], taken["devlib"]) for name in PEERS}},
+        devinterp=versions["devinterp"])
 
 
 if __name__ == "__main__":

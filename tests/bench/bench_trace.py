@@ -21,6 +21,7 @@ from tests.bench.bench_precision import chosen, runs
 from tests.bench.measure import Report
 from tests.bench.peer import Peer
 
+TIMES = ("devlib.hessian:Hessian", "devlib.hessian:top_eigenpairs", "devlib.hessian:trace")
 SETTINGS = presets.PUBLISHED.hessian
 SEED, SAMPLES, REPETITIONS, REFERENCE = 1, 128, 6, 400
 PRODUCTS = (60, 120)
@@ -55,7 +56,7 @@ def off(estimates, exact) -> dict:
 
 
 def main(checkpoints=None):
-    report, store = Report("trace"), runs(checkpoints)
+    report, store = Report("trace", TIMES), runs(checkpoints)
     loss = per_sample_loss(build_model(presets.PAPER.regression, SEED))
     data, found = fixed_set(SEED, "hessian", SAMPLES, presets.PAPER.regression.task), {}
     with tempfile.TemporaryDirectory() as folder, Peer("curvlinops") as peer:

@@ -1,8 +1,9 @@
 """Speed of training at the paper's sizes, on one thread of this machine.
 
 The library's compiled update and the plain eager twin's (all 16 tokens, torch's own layers, plain
-Adam) take turns, and so does a large product of matrices, the machine's rate. Rates are a CPU
-second's.
+Adam) take turns, and so do large products of matrices, the machine's rate: by oneDNN, as the
+compiled update takes its own, and by torch's default. Rates are a CPU second's. Then the compiled
+update under torch's profiler, by operator.
 """
 
 import resource
@@ -12,9 +13,12 @@ import tempfile
 import time
 
 import torch
+from torch.profiler import ProfilerActivity
+from torch.profiler import profile as profiler
 
 from companion import presets
 from companion.places import project_root
+from devlib.fast import onednn
 from devlib.regression.model import build_model
 from devlib.regression.task import training_batch
 from devlib.regression.train import Trainer, train
@@ -23,9 +27,17 @@ from tests.bench import measure
 from tests.bench.measure import Report, in_turns, spread
 from tests.plain_twin import PlainTransformer
 
+TIMES = ("devlib.regression.train:Trainer",)
 BAR = 1.7  # times the plain twin's steps a second
 ROUNDS, SECONDS = 15, 3.0  # of each measurement
 PRODUCT = 1024  # rows and columns of the machine's product
+PROFILED = 60  # updates
+KINDS = {  # of an operator, by how its name begins: the first that fits
+    "matrix products": ("aoti_torch_cpu_mm", "aoti_torch_cpu_addmm", "aten::mm", "aten::addmm",
+                        "mkl"),
+    "fused kernels": ("graph_", "cpp_fused"),
+    "between kernels": ("## Call", "TorchDynamo", "Torch-Compiled", "AOTDispatcher", "Pregraph")}
+OTHER = "batch, Adam, schedule"
 SETTINGS = presets.PAPER.regression
 
 
@@ -86,6 +98,21 @@ def rate(function, seconds):
     return calls / spent
 
 
+def by_operator(trainer, updates=PROFILED) -> dict:
+    """Calls an update, and the share of its time, of each kind of operator (KINDS): their own time,
+    that of what they call not counted."""
+    with profiler(activities=[ProfilerActivity.CPU]) as profile:
+        for _ in range(updates):
+            trainer.update()
+    found = {kind: {"calls": 0.0, "share": 0.0} for kind in (*KINDS, OTHER)}
+    whole = sum(event.self_cpu_time_total for event in profile.key_averages())
+    for event in profile.key_averages():
+        kind = next((kind for kind, begins in KINDS.items() if event.key.startswith(begins)), OTHER)
+        found[kind]["calls"] += event.count / updates
+        found[kind]["share"] += event.self_cpu_time_total / whole
+    return found
+
+
 def peak_memory() -> dict:
     """Peak resident memory, in MB, of a process that compiles and trains, and of the largest
     compiler that it started."""
@@ -108,6 +135,9 @@ def trainers():
     """(library, plain twin, seconds to compile), both ten updates along the same run.
 
     Raises SystemExit if their losses differ: then they would not be doing the same work."""
+    import torch._inductor.config as inductor
+
+    inductor.cpp.enable_kernel_profile = True  # fused kernels by name, for `by_operator`
     ours, plain = Trainer(SETTINGS, 0, compile=True), PlainTrainer(SETTINGS, 0)
     begun = time.perf_counter()
     losses = [float(ours.update())]
@@ -120,21 +150,27 @@ def trainers():
 
 
 def main(rounds=ROUNDS, seconds=SECONDS, **where):
-    report = Report("training", **where)
+    report = Report("training", TIMES, **where)
     memory = peak_memory()
     ours, plain, compiling = trainers()
     a, b = torch.randn(2, PRODUCT, PRODUCT)
-    work = {"devlib": ours.update, "plain": plain.update, "product": lambda: torch.mm(a, b)}
+    work = {"devlib": ours.update, "plain": plain.update, "torch": lambda: torch.mm(a, b),
+            "oneDNN": onednn()(lambda: torch.mm(a, b))}
     rates = in_turns({name: lambda function=function: rate(function, seconds)
                       for name, function in work.items()}, rounds)
-    count, machine = flops(SETTINGS), [2 * PRODUCT**3 * value for value in rates["product"]]
+    count = flops(SETTINGS)
+    machine = {name: [2 * PRODUCT**3 * value for value in rates[name]]
+               for name in ("oneDNN", "torch")}
     faster = [x / y for x, y in zip(rates["devlib"], rates["plain"], strict=True)]
-    shares = [sum(count.values()) * x / y for x, y in zip(rates["devlib"], machine, strict=True)]
+    shares = [sum(count.values()) * x / y
+              for x, y in zip(rates["devlib"], machine["oneDNN"], strict=True)]
     facts = {
         "steps a second": {name: spread(rates[name]) for name in ("devlib", "plain")},
         "times as fast": spread(faster) | {"bar": BAR},
         "share of the machine's rate": spread(shares),
-        "GFLOP/s of the machine": spread([value / 1e9 for value in machine]),
+        "GFLOP/s of the machine": {name: spread([value / 1e9 for value in values])
+                                   for name, values in machine.items()},
+        "by operator": by_operator(ours),
         "GFLOP of an update's products": {part: value / 1e9 for part, value in count.items()},
         "seconds to compile": compiling,
         "peak MB": memory}

@@ -23,6 +23,8 @@ from devlib.sampling.chains import _step_function
 from devlib.sampling.model import Layout
 from tests.bench.measure import Report, cpu, spread
 
+TIMES = ("devlib.sampling:Chains", "devlib.sampling:SGLD", "devlib.fast:mean_gradient",
+         "devlib.language.model:per_sample_loss", "devlib.regression.model:per_sample_loss")
 META = torch.device("meta")
 LR = presets.PAPER.regression
 NUMBERS, ROUNDS = 2**18, 15  # random numbers at a time
@@ -138,7 +140,7 @@ def random_numbers(rounds) -> dict:
 
 
 def main(rounds=ROUNDS, **where):
-    report = Report("work", **where)
+    report = Report("work", TIMES, **where)
     work = regression() | language(presets.PAPER.language) | language(presets.PAPER.one_layer)
     report.store({"work": work, "ns a random number": random_numbers(rounds)})
     for name, part in work.items():

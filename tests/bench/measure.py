@@ -15,6 +15,7 @@ import torch
 
 from companion.places import project_root
 from devlib.files import make_directory, provenance, write_json
+from tests import measured_code
 
 DATA = project_root() / "data" / "bench"
 
@@ -59,16 +60,19 @@ def peak_memory() -> int:
 
 class Report:
     """Results of one bench: `store` writes data/bench/NAME.json whole or not at all, with what
-    made it and the load average at both ends."""
+    made it, a digest of the library's code that it times ("module:name" of where that begins), and
+    the load average at both ends."""
 
-    def __init__(self, name, directory=DATA):
+    def __init__(self, name, times, directory=DATA):
         torch.set_num_threads(1)
         self.name, self.directory = name, make_directory(directory)
+        self.code = measured_code.digest(times)
         self.before = os.getloadavg()[0]
 
     def store(self, facts: dict, **versions):
         """Numbers are kept to six digits."""
-        whole = {"made with": provenance() | versions, "cpus": os.cpu_count(), "threads": 1,
+        whole = {"made with": provenance() | versions, "code": self.code,
+                 "cpus": os.cpu_count(), "threads": 1,
                  "load average": {"before": self.before, "after": os.getloadavg()[0]},
                  "date": time.strftime("%Y-%m-%d", time.gmtime()), **facts}
         write_json(self.directory / f"{self.name}.json", rounded(whole))

@@ -7,6 +7,7 @@ tests/bench/requirements-NAME.txt, by the ordinary pip; NAME_side.py runs in it.
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from devlib.errors import UserError
 from devlib.files import sha256, write_atomic
 
 HERE = Path(__file__).parent
+PYTHONS = {"canonical": "python3.12"}  # of libraries that need a newer one than the project does
 
 
 def requirements(name) -> Path:
@@ -25,15 +27,18 @@ def requirements(name) -> Path:
 
 def environment(name) -> Path:
     """Its interpreter; set up first where it is not there, or not from today's requirements.
-    Raises UserError if pip cannot."""
+    Raises UserError if pip cannot, or where that library's Python is missing."""
     folder = project_root() / f".venv-bench-{name}"
     python, made = folder / "bin" / "python", folder / ".made-from"
     wanted = sha256(requirements(name).read_bytes()).encode()
     if python.exists() and made.exists() and made.read_bytes() == wanted:
         return python
+    base = shutil.which(PYTHONS.get(name, sys.executable))
+    if base is None:
+        raise UserError(f"{name} needs a {PYTHONS[name]} on PATH")
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r",
            requirements(name)]
-    for command in ([sys.executable, "-m", "venv", folder], pip):
+    for command in ([base, "-m", "venv", folder], pip):
         if subprocess.run(command).returncode:
             raise UserError(f"cannot set up {name}'s environment in {folder}; the messages are "
                             "above, and it needs a package index")

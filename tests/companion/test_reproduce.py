@@ -130,7 +130,7 @@ def test_every_part_of_the_work_is_expected_and_timed(monkeypatch):
 
     monkeypatch.setattr(reproduce, "part", part)
     for module, name in ((reproduce, "train_all"), *((results, name) for name in (
-            "regression", "development", "hessian", "check", "protocols")),
+            "regression", "development", "blocks", "hessian", "check", "protocols")),
             (results_language, "language"), (task_sets, "task_sets"), (primer, "primer"),
             (calibration, "calibration"), (fidelity, "fidelity")):
         monkeypatch.setattr(module, name, lambda *scale, **options: None)

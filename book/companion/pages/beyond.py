@@ -13,6 +13,7 @@ import pandas as pd
 from companion import presets
 
 TERA, GIGA, HOUR = 1e12, 1e9, 3600.0
+PROTOCOLS = "as published", "both starts", "local"  # of an LLC (companion.protocols)
 
 
 @dataclass(frozen=True)
@@ -47,26 +48,32 @@ class Piece:
     stage: str  # "training" or "measuring"
     steps: dict  # kind of work (data/bench/work.json) -> how many
     count: int  # such pieces in the paper
+    share: float = 1.0  # of the contexts that a counted SGLD step has
 
 
-def pieces(seeds=5, preset=presets.PAPER) -> list[Piece]:
+def pieces(seeds=5, preset=presets.PAPER, protocols=PROTOCOLS[:1]) -> list[Piece]:
     """The whole paper: regression with so many seeds, the language models of two and one layers
-    once each; the LLC and the metrics of a checkpoint are one piece. An estimate begins with the
-    loss of w0 on the whole set."""
+    once each; an LLC or the metrics of a checkpoint are one piece. An estimate begins with the
+    loss of w0 on the whole set. The regression model's other protocols are this book's, chains of
+    both starts together; a language model's are counted as its published one again."""
     lr, found = preset.regression, []
     found.append(Piece("regression, training", "training",
                        {"regression training step": lr.training.stop}, seeds))
-    found.append(Piece("regression, LLC of a checkpoint", "measuring", {
-        "regression SGLD step": lr.llc.draws, "regression forward": lr.llc.samples},
-        seeds * lr.evaluation.curve_checkpoints))
+    ours, contexts = preset.protocols, lr.llc.chains * lr.llc.batch
+    for protocol in protocols:
+        draws, samples, share = (lr.llc.draws, lr.llc.samples, 1.0) if protocol == PROTOCOLS[0] \
+            else (ours.draws, ours.samples, 2 * ours.chains * ours.batch / contexts)
+        found.append(Piece(f"regression, LLC of a checkpoint, {protocol}", "measuring", {
+            "regression SGLD step": draws, "regression forward": samples},
+            seeds * lr.evaluation.curve_checkpoints, share))
     for layers, language in ((2, preset.language), (1, preset.one_layer)):
         kind, llc, metrics = f"language {layers}-layer", language.llc, language.metrics
         found.append(Piece(f"{kind}, training", "training",
                            {f"{kind} training step": language.training.stop}, 1))
         checkpoints = language.evaluation.curve_checkpoints
-        found.append(Piece(f"{kind}, LLC of a checkpoint", "measuring", {
+        found += [Piece(f"{kind}, LLC of a checkpoint, {protocol}", "measuring", {
             f"{kind} SGLD step": llc.chains * llc.draws, f"{kind} forward": llc.samples},
-            checkpoints))
+            checkpoints) for protocol in protocols]
         found.append(Piece(f"{kind}, metrics of a checkpoint", "measuring", {
             f"{kind} forward": metrics.contexts + metrics.ablation_contexts
             + metrics.bigram_contexts}, checkpoints))
@@ -86,12 +93,20 @@ def seconds(work: dict, gpu: GPU, assumed: Assumptions = Assumptions(), random_n
     return (max(products, traffic, starting) + work["numbers"] * random_ns / 1e9) / work["samples"]
 
 
-def piece_hours(facts: dict, gpu: GPU, assumed: Assumptions = Assumptions()) -> pd.DataFrame:
+def smaller(work: dict, share) -> dict:
+    """The work of an SGLD step on a share of its contexts: as many operations and random numbers,
+    so much of the products and of the traffic."""
+    return work | {part: share * work[part] for part in ("products", "attention", "bytes")}
+
+
+def piece_hours(facts: dict, gpu: GPU, assumed: Assumptions = Assumptions(),
+                protocols=PROTOCOLS[:1]) -> pd.DataFrame:
     """One row a kind of piece: hours of one, how many there are, and hours of all on one GPU."""
     rows = []
-    for piece in pieces():
-        one = sum(count * seconds(facts["work"][kind], gpu, assumed,
-                                  facts["ns a random number"]["median"])
+    for piece in pieces(protocols=protocols):
+        work = {kind: smaller(facts["work"][kind], piece.share if "SGLD" in kind else 1.0)
+                for kind in piece.steps}
+        one = sum(count * seconds(work[kind], gpu, assumed, facts["ns a random number"]["median"])
                   for kind, count in piece.steps.items()) / HOUR
         rows.append({"piece": piece.name, "stage": piece.stage, "hours each": one,
                      "pieces": piece.count, "hours": one * piece.count})
@@ -107,12 +122,13 @@ def makespan(hours, workers) -> float:
     return max(free)
 
 
-def paper_hours(facts: dict, counts=(1, 8, 64), assumed: Assumptions = Assumptions()):
+def paper_hours(facts: dict, counts=(1, 8, 64), assumed: Assumptions = Assumptions(),
+                protocols=PROTOCOLS[:1]):
     """One row a GPU and number of them: hours of training, of measuring, and of the whole paper,
     and how many times faster than one. All is trained before anything is measured."""
     rows = []
     for gpu in GPUS:
-        table = piece_hours(facts, gpu, assumed)
+        table = piece_hours(facts, gpu, assumed, protocols)
         for count in counts:
             spans = {stage: makespan(part["hours each"].repeat(part["pieces"]), count)
                      for stage, part in table.groupby("stage")}

@@ -39,6 +39,53 @@ def description(facts) -> str:
             f"{load_average['after']:.1f}")
 
 
+def overview() -> pd.DataFrame:
+    """Every comparison that was measured, one row each: how many times less this library takes,
+    the least and the most of what the median is of, and what was wanted. Ratios of the same
+    machine's time, or of counted contexts, so that no processor's speed enters."""
+    training, language, own = load("training"), load("language"), load("own_model")
+    rows = [("update, regression", "plain torch", training["times as fast"])]
+    rows += [(f"update, language, {name}", "TransformerLens 2.18, float32", ratio)
+             for name, ratio in language["times as fast"].items()]
+    rows += [("SGLD step, batch 1,024", "devinterp 1.3.2",
+              load("sgld")["speed-up"]["devinterp"] | {"bar": 2.0})]
+    rows += [(f"SGLD step, a user's model, batch {int(batch):,}",
+              {"devinterp": "devinterp 1.3.2", "canonical-interp": "canonical-interp 0.2.7"}[name],
+              part["speed-up"][name] | {"bar": bar})
+             for batch, part in own["batches"].items() for name, bar in own["bars"].items()]
+    rows += [(name, beside, _range([row[key] for row in load(source)["checkpoints"]]) | {"bar": bar})
+             for name, beside, source, key, bar in (
+                 ("LLC to 2%", "the paper's draws by devinterp", "precision", "ratio", 50.0),
+                 ("LLC at equilibrium", "the paper's draws until at rest", "converged",
+                  "times less", 100.0))]
+    rows += [("Hessian, trace and five eigenvalues", "PyHessian 0.1", _range(
+        [row["speed-up"] for row in load("hessian")["checkpoints"].values()]) | {"bar": 2.0})]
+    return pd.DataFrame([{"work": work, "beside": beside, "times": ratio["median"],
+                          "least": ratio["min"], "most": ratio["max"], "wanted": ratio["bar"]}
+                         for work, beside, ratio in rows])
+
+
+def _range(values) -> dict:
+    return {"median": float(np.median(values)), "min": min(values), "max": max(values)}
+
+
+def operators(training) -> pd.DataFrame:
+    """Where an update of the regression model spends its time: one row a kind of operator, with
+    its calls an update and its share in per cent."""
+    return pd.DataFrame([{"operators": kind, "calls": part["calls"], "share": 100 * part["share"]}
+                         for kind, part in training["by operator"].items()])
+
+
+def own_model(facts) -> pd.DataFrame:
+    """One row a batch and library: CPU ms of a step on a model of a user's own, and how many times
+    devlib's that is."""
+    return pd.DataFrame([{
+        "batch": int(batch), "contestant": name,
+        **{key: cost[key] for key in ("median", "min", "max")},
+        "times devlib": part["speed-up"].get(name, {}).get("median", np.nan)}
+        for batch, part in facts["batches"].items() for name, cost in part["steps"].items()])
+
+
 def steps(facts) -> pd.DataFrame:
     """One row a contestant: CPU ms a step, and how many times devlib's cost it is."""
     table = pd.DataFrame(facts["steps"]).T.rename_axis("contestant").reset_index()

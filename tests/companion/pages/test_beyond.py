@@ -36,12 +36,26 @@ def test_pieces_on_workers():
 
 def test_every_part_of_the_paper_is_there():
     found = {piece.name: piece for piece in beyond.pieces()}
-    assert found["regression, LLC of a checkpoint"].count == 5 * 190
-    assert found["language 2-layer, LLC of a checkpoint"].steps == {
+    assert found["regression, LLC of a checkpoint, as published"].count == 5 * 190
+    assert found["language 2-layer, LLC of a checkpoint, as published"].steps == {
         "language 2-layer SGLD step": 20 * 200, "language 2-layer forward": 1_000_000}
     assert found["language 1-layer, training"].steps == {"language 1-layer training step": 50_000}
     counted = load("work")["work"]
     assert {kind for piece in found.values() for kind in piece.steps} == set(counted)
+
+
+def test_the_other_protocols_take_fewer_contexts_and_as_many_operations():
+    """Both starts: six chains of 500 draws on 128 contexts, where ten took 5,000 on 1,024."""
+    three = {piece.name: piece for piece in beyond.pieces(protocols=beyond.PROTOCOLS)}
+    for protocol in ("both starts", "local"):
+        piece = three[f"regression, LLC of a checkpoint, {protocol}"]
+        assert piece.steps == {"regression SGLD step": 500, "regression forward": 2**16}
+        assert piece.share == pytest.approx(6 * 128 / (10 * 1_024))
+        assert three[f"language 2-layer, LLC of a checkpoint, {protocol}"].steps == three[
+            "language 2-layer, LLC of a checkpoint, as published"].steps
+    half = beyond.smaller(WORK, 0.5)
+    assert seconds(half, UNIT, FULL) == pytest.approx(2.5)
+    assert seconds(half | {"operations": 9_000_000}, UNIT, FULL) == pytest.approx(9.0)
 
 
 def test_more_gpus_never_take_longer_and_training_is_the_floor():
