@@ -53,7 +53,8 @@ def overview() -> pd.DataFrame:
               {"devinterp": "devinterp 1.3.2", "canonical-interp": "canonical-interp 0.2.7"}[name],
               part["speed-up"][name] | {"bar": bar})
              for batch, part in own["batches"].items() for name, bar in own["bars"].items()]
-    rows += [(name, beside, _range([row[key] for row in load(source)["checkpoints"]]) | {"bar": bar})
+    rows += [(name, beside,
+              _range([row[key] for row in load(source)["checkpoints"]]) | {"bar": bar})
              for name, beside, source, key, bar in (
                  ("LLC to 2%", "the paper's draws by devinterp", "precision", "ratio", 50.0),
                  ("LLC at equilibrium", "the paper's draws until at rest", "converged",
