@@ -1,7 +1,7 @@
 """Speed of training at the paper's sizes, on one thread of this machine.
 
-The library's compiled update and the plain eager twin's (all 16 tokens, torch's own layers, plain
-Adam) take turns, and so do large products of matrices, the machine's rate: by oneDNN, as the
+The library's compiled update and the plain eager twin's (plain_side.py, in a process of its own)
+take turns, and so do large products of matrices, the machine's rate: by oneDNN, as the
 compiled update takes its own, and by torch's default. Rates are a CPU second's. Then the compiled
 update under torch's profiler, by operator.
 """
@@ -19,13 +19,11 @@ from torch.profiler import profile as profiler
 from companion import presets
 from companion.places import project_root
 from devlib.fast import onednn
-from devlib.regression.model import build_model
-from devlib.regression.task import training_batch
 from devlib.regression.train import Trainer, train
 from devlib.settings import RegressionSettings, replace
 from tests.bench import measure
-from tests.bench.measure import Report, in_turns, spread
-from tests.plain_twin import PlainTransformer
+from tests.bench.measure import Report, in_turns, rate, spread
+from tests.bench.peer import Peer
 
 TIMES = ("devlib.regression.train:Trainer",)
 BAR = 1.7  # times the plain twin's steps a second
@@ -39,33 +37,6 @@ KINDS = {  # of an operator, by how its name begins: the first that fits
     "between kernels": ("## Call", "TorchDynamo", "Torch-Compiled", "AOTDispatcher", "Pregraph")}
 OTHER = "batch, Adam, schedule"
 SETTINGS = presets.PAPER.regression
-
-
-class PlainTrainer:
-    """The same run, as written without a thought of speed."""
-
-    def __init__(self, settings: RegressionSettings, seed):
-        self.settings, self.seed, self.step = settings, seed, 0
-        training = settings.training
-        self.model = PlainTransformer(settings.model, settings.task)
-        self.model.load_state_dict(build_model(settings, seed).state_dict())
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=training.max_lr,
-                                          betas=(training.beta1, training.beta2))
-        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, max_lr=training.max_lr, total_steps=training.steps,
-            pct_start=training.pct_start, anneal_strategy="linear", cycle_momentum=False,
-            div_factor=training.div_factor, final_div_factor=training.div_factor)
-
-    def update(self):
-        xs, ys = training_batch(self.seed, self.step, self.settings.training.batch,
-                                self.settings.task)
-        self.optimizer.zero_grad()
-        loss = (self.model(xs, ys) - ys).square().mean()
-        loss.backward()
-        self.optimizer.step()
-        self.scheduler.step()
-        self.step += 1
-        return loss.detach()
 
 
 def flops(settings: RegressionSettings) -> dict:
@@ -87,15 +58,6 @@ def flops(settings: RegressionSettings) -> dict:
         attention += 3 * 2 * width * read * tokens
     return {part: 2 * settings.training.batch * count
             for part, count in (("linear", linear), ("attention", attention))}
-
-
-def rate(function, seconds):
-    """Calls a CPU second, over about so many seconds."""
-    begun, calls = time.process_time(), 0
-    while (spent := time.process_time() - begun) < seconds:
-        function()
-        calls += 1
-    return calls / spent
 
 
 def by_operator(trainer, updates=PROFILED) -> dict:
@@ -131,33 +93,36 @@ def train_a_little():
     print(measure.peak_memory(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
 
 
-def trainers():
-    """(library, plain twin, seconds to compile), both ten updates along the same run.
+def trainer(plain):
+    """(the library's trainer, seconds to compile), ten updates along the run that the plain twin
+    takes.
 
     Raises SystemExit if their losses differ: then they would not be doing the same work."""
     import torch._inductor.config as inductor
 
     inductor.cpp.enable_kernel_profile = True  # fused kernels by name, for `by_operator`
-    ours, plain = Trainer(SETTINGS, 0, compile=True), PlainTrainer(SETTINGS, 0)
+    ours = Trainer(SETTINGS, 0, compile=True)
     begun = time.perf_counter()
     losses = [float(ours.update())]
     compiling = time.perf_counter() - begun
     losses += [float(ours.update()) for _ in range(9)]
-    for loss in losses:
-        if abs(float(plain.update()) / loss - 1) > 1e-4:
+    for loss, other in zip(losses, plain("losses", updates=10), strict=True):
+        if abs(other / loss - 1) > 1e-4:
             raise SystemExit("bench training: the plain twin's losses are others")
-    return ours, plain, compiling
+    return ours, compiling
 
 
 def main(rounds=ROUNDS, seconds=SECONDS, **where):
     report = Report("training", TIMES, **where)
     memory = peak_memory()
-    ours, plain, compiling = trainers()
     a, b = torch.randn(2, PRODUCT, PRODUCT)
-    work = {"devlib": ours.update, "plain": plain.update, "torch": lambda: torch.mm(a, b),
-            "oneDNN": onednn()(lambda: torch.mm(a, b))}
-    rates = in_turns({name: lambda function=function: rate(function, seconds)
-                      for name, function in work.items()}, rounds)
+    with Peer("plain") as plain:
+        ours, compiling = trainer(plain)
+        work = {"devlib": ours.update, "torch": lambda: torch.mm(a, b),
+                "oneDNN": onednn()(lambda: torch.mm(a, b))}
+        contestants = {name: lambda function=function: rate(function, seconds)
+                       for name, function in work.items()}
+        rates = in_turns(contestants | {"plain": lambda: plain("rate", seconds=seconds)}, rounds)
     count = flops(SETTINGS)
     machine = {name: [2 * PRODUCT**3 * value for value in rates[name]]
                for name in ("oneDNN", "torch")}

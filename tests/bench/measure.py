@@ -27,6 +27,15 @@ def cpu(work):
     return value, time.process_time() - begun
 
 
+def rate(function, seconds):
+    """Calls a CPU second, over about so many seconds."""
+    begun, calls = time.process_time(), 0
+    while (spent := time.process_time() - begun) < seconds:
+        function()
+        calls += 1
+    return calls / spent
+
+
 def in_turns(contestants: dict, rounds) -> dict[str, list[float]]:
     """Each contestant's measurements, `rounds` of them. A contestant measures itself when called
     and returns a number. All go once a round, the first one moving to the end each time; a round

@@ -18,6 +18,7 @@ from devlib.files import sha256, write_atomic
 
 HERE = Path(__file__).parent
 PYTHONS = {"canonical": "python3.12"}  # of libraries that need a newer one than the project does
+OURS = {"plain"}  # sides that this Python runs
 
 
 def requirements(name) -> Path:
@@ -28,6 +29,8 @@ def requirements(name) -> Path:
 def environment(name) -> Path:
     """Its interpreter; set up first where it is not there, or not from today's requirements.
     Raises UserError if pip cannot, or where that library's Python is missing."""
+    if name in OURS:
+        return Path(sys.executable)
     folder = project_root() / f".venv-bench-{name}"
     python, made = folder / "bin" / "python", folder / ".made-from"
     wanted = sha256(requirements(name).read_bytes()).encode()
