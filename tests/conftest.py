@@ -6,9 +6,11 @@ from collections import Counter
 import pytest
 from browsing import book, browser, visit  # noqa: F401
 
-LONGEST = ("test_colab.py", "test_book.py", "test_reproduce.py", "test_compute.py",
-           "test_language.py", "test_reruns.py", "test_sweep.py", "test_training.py",
-           "test_faults_kill.py")
+LONGEST = ("test_book.py", "15_own_model.ipynb", "test_compute.py", "test_reproduce.py",
+           "test_colab.py", "test_step_bias.py", "test_protocols.py", "test_language.py",
+           "test_reading.py", "test_truths.py", "test_sweep.py", "test_reruns.py",
+           "test_measure.py", "test_calibrate.py", "03_primer.ipynb", "04_calibration.ipynb",
+           "06_regression_stages.ipynb", "test_training.py", "test_faults_kill.py")
 
 
 @pytest.fixture(autouse=True, scope="session")
