@@ -1,8 +1,9 @@
 """Every trick for speed that is not a model's own, each with what it gains.
 
-Compiled gradients, taken a slice of the batch at a time, and float32 products by the faster of
-torch's two libraries. None changes a number beyond rounding, and on one machine each gives the same
-bits every time. Leave one out, and all goes on, more slowly.
+Compiled and recorded gradients, taken a slice of the batch at a time, float32 products by the
+faster of torch's two libraries, and memory kept for the next step. None changes a number beyond
+rounding, and on one machine each gives the same bits every time. Leave one out, and all goes on,
+more slowly.
 """
 
 import ctypes
@@ -25,7 +26,7 @@ from devlib.devices import device, is_gpu
 COMPILE_FROM = 2_000  # steps, of all chains or of a training run: compiling takes half a minute
 RECORD_AFTER = 200  # calls: recording takes a tenth of a second to one
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-KEPT, LARGEST_KEPT = 2**30, 2**25  # bytes; glibc allows no more for one array
+KEPT, LARGEST_KEPT = 2**30, 2**25  # bytes in all, and of one array: glibc allows no more of that
 
 
 # ------------------------------------------------------------------------------------- compiling
