@@ -132,28 +132,27 @@ summary(
 # %% [markdown]
 # ## Two cores, measured
 #
-# The same LLC curve with one process and with two. Starting the processes is part of the time, so longer curves
-# gain more. What the machine itself gives is measured in the same rounds.
+# The same LLC curve with one process, with two (`--jobs`), and on a dask cluster of two workers. Starting the
+# processes is part of the time, so longer curves gain more; starting the cluster is not. What the machine itself
+# gives is measured in the same rounds.
 
-# %% mystnb={"image": {"alt": "Bars of wall seconds of one LLC curve with one process and with two; a dashed line stands at 1.8 times as fast as one"}}
+# %% mystnb={"image": {"alt": "Bars of wall seconds of one LLC curve with one process, with two, and on two dask workers; a dashed line stands at 1.8 times as fast as one"}}
 if costs.measured("cores"):
     cores = load("cores")
     table, faster = costs.cores(cores), cores["times as fast"]
     figures.show(
-        beyond_figures.scaling(table, faster["bar"]), table, "cores", description(cores)
+        beyond_figures.scaling(table, faster["2"]["bar"]), table, "cores", description(cores)
     )
     print(
         f"{cores['checkpoints']} checkpoints, {cores['chains']} chains of "
-        f"{cores['draws']:,} draws each"
+        f"{cores['draws']:,} draws each; rounds: {faster['2']['rounds']}"
     )
-    show_table(table, "One LLC curve (wall seconds)", digits=1)
-    print(
-        f"two processes: {faster['median']:.2f} times as fast ({faster['min']:.2f} to "
-        f"{faster['max']:.2f} over {faster['rounds']} rounds); wanted: {faster['bar']}"
-    )
+    show_table(table, "One LLC curve (wall seconds)", digits={"median": 1, "min": 1, "max": 1, "times": 2}, blank="")
     machine = cores["machine times as fast"]
-    print("products of small matrices, nothing shared, on the same two cores: "
-          f"{machine['median']:.2f} ({machine['min']:.2f} to {machine['max']:.2f})")
+    print(
+        f"wanted: {faster['2']['bar']} times; products of small matrices, nothing "
+        f"shared, on the same two cores: {machine['median']:.2f}"
+    )
 else:
     print("not measured on an idle machine yet: python -m tests.bench cores")
 

@@ -199,9 +199,13 @@ def pilots() -> pd.DataFrame:
 
 
 def cores(facts) -> pd.DataFrame:
-    """One row a number of processes: wall seconds of the curve."""
-    return pd.DataFrame([{"processes": int(jobs), **seconds}
-                         for jobs, seconds in facts["seconds"].items()])
+    """One row a way to share the work out: wall seconds of the curve, and how many times as fast as
+    one process that is."""
+    return pd.DataFrame([{
+        "processes": f"{facts['cores']} dask workers" if way == "cluster" else way,
+        **{key: seconds[key] for key in ("median", "min", "max")},
+        "times": facts["times as fast"].get(way, {}).get("median", np.nan)}
+        for way, seconds in facts["seconds"].items()])
 
 
 def minutes(root) -> pd.DataFrame:
