@@ -2,8 +2,10 @@
 cheaper settings against the paper's settings run through devinterp.
 
 devlib's side is measured whole: the pass for the init losses, burn-in, and chains run on until the
-error is small enough. devinterp's is a part, scaled: a step times the paper's chains and draws,
-and a batch of its init-loss pass times the batches of the paper's set. Compiling comes beside it.
+error is small enough and they agree in the loss, as the stored curves ask (companion's llc_row);
+what equilibrium costs is another bench's. devinterp's is a part, scaled: a step times the paper's
+chains and draws, and a batch of its init-loss pass times the batches of the paper's set. Compiling
+comes beside it.
 
 Beside the costs it looks at what the batch does: chains of every batch size with the same noise,
 so that their difference is far better known than either mean.
@@ -71,7 +73,7 @@ def cheaper(loss, params, data) -> dict:
     init, first = cpu(lambda: per_sample_losses(loss, params, data, MICROBATCH))
     found, chains = cpu(lambda: estimate_to_precision(
         loss, params, data, SAMPLER, seed=SEED, compile=True, init_losses=init, health=False,
-        **OURS))
+        max_distance_rhat=None, warn=False, **OURS))
     return facts(found.draws) | {
         "reached": found.reached, "reason": found.reason, "batch": OURS["batch_size"],
         "cpu": {"init losses": first, "chains": chains, "total": first + chains}}
