@@ -147,7 +147,12 @@ if costs.measured("cores"):
         f"{cores['checkpoints']} checkpoints, {cores['chains']} chains of "
         f"{cores['draws']:,} draws each; rounds: {faster['2']['rounds']}"
     )
-    show_table(table, "One LLC curve (wall seconds)", digits={"median": 1, "min": 1, "max": 1, "times": 2}, blank="")
+    show_table(
+        table,
+        "One LLC curve (wall seconds)",
+        digits={"median": 1, "min": 1, "max": 1, "times": 2},
+        blank="",
+    )
     machine = cores["machine times as fast"]
     print(
         f"wanted: {faster['2']['bar']} times; products of small matrices, nothing "

@@ -11,6 +11,11 @@ Beside the costs it looks at what the batch does: chains of every batch size wit
 so that their difference is far better known than either mean.
 """
 
+import tempfile
+from pathlib import Path
+
+from safetensors.torch import save_file
+
 from companion import presets, results
 from companion.packed import open_run
 from devlib.llc import estimate_llc, scaled_losses
@@ -140,12 +145,13 @@ def main(checkpoints=None):
     loss, data = per_sample_loss(model), fixed_set(SEED, "llc", SAMPLES, PAPER.task)
     rows = []
     compiling = compile_seconds(loss, store.load(store.steps[0]), data)
-    with Peer() as peer:
+    with tempfile.TemporaryDirectory() as folder, Peer() as peer:
         versions = peer("versions")
         for step in chosen(store.steps):
-            params = store.load(step)
+            params, weights = store.load(step), str(Path(folder) / f"{step}.safetensors")
+            save_file(params, weights)
             ours = cheaper(loss, params, data)
-            theirs = devinterp(peer, str(store.path(step)))
+            theirs = devinterp(peer, weights)
             batches, largest = paired(loss, params, data)
             rows.append({
                 "step": step, "devlib": ours, "devinterp": theirs, "batches": batches,

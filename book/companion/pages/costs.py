@@ -52,7 +52,7 @@ def overview() -> pd.DataFrame:
     rows += [(f"SGLD step, a user's model, batch {int(batch):,}",
               {"devinterp": "devinterp 1.3.2", "canonical-interp": "canonical-interp 0.2.7"}[name],
               part["speed-up"][name] | {"bar": bar})
-             for batch, part in own["batches"].items() for name, bar in own["bars"].items()]
+             for batch, part in _by_batch(own) for name, bar in own["bars"].items()]
     rows += [(name, beside,
               _range([row[key] for row in load(source)["checkpoints"]]) | {"bar": bar})
              for name, beside, source, key, bar in (
@@ -84,7 +84,11 @@ def own_model(facts) -> pd.DataFrame:
         "batch": int(batch), "contestant": name,
         **{key: cost[key] for key in ("median", "min", "max")},
         "times devlib": part["speed-up"].get(name, {}).get("median", np.nan)}
-        for batch, part in facts["batches"].items() for name, cost in part["steps"].items()])
+        for batch, part in _by_batch(facts) for name, cost in part["steps"].items()])
+
+
+def _by_batch(facts):
+    return sorted(facts["batches"].items(), key=lambda item: int(item[0]))
 
 
 def steps(facts) -> pd.DataFrame:

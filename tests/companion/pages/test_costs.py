@@ -80,3 +80,45 @@ def test_minutes_of_the_stored_tables_of_each_preset(tmp_path):
     assert table[["tables", "part"]].values.tolist() == [["regression-doubled", "llc"],
                                                          ["regression-doubled", "training"]]
     np.testing.assert_array_equal(table[["laptop", "paper"]], [[2, np.nan], [np.nan, 10]])
+
+
+def test_the_overview_has_every_comparison_with_its_range():
+    table = costs.overview().set_index(["work", "beside"])
+    assert (table.least <= table.times).all() and (table.times <= table.most).all()
+    precision = costs.load("precision")["checkpoints"]
+    assert table.loc[("LLC to 2%", "the paper's draws by devinterp")].to_dict() == {
+        "times": np.median([row["ratio"] for row in precision]),
+        "least": min(row["ratio"] for row in precision),
+        "most": max(row["ratio"] for row in precision), "wanted": 50.0}
+    own = costs.load("own_model")["batches"]["1024"]["speed-up"]["canonical-interp"]
+    found = table.loc[("SGLD step, a user's model, batch 1,024", "canonical-interp 0.2.7")]
+    assert found.times == own["median"] and found.most == own["max"]
+
+
+def test_operators_share_an_update():
+    found = costs.operators({"by operator": {"matrix products": {"calls": 70.0, "share": 0.6},
+                                             "fused kernels": {"calls": 56.0, "share": 0.4}}})
+    assert found.to_dict("list") == {"operators": ["matrix products", "fused kernels"],
+                                     "calls": [70.0, 56.0], "share": [60.0, 40.0]}
+
+
+def test_a_model_of_ones_own_by_batch_and_library():
+    def cost(value):
+        return {"median": value, "min": value - 1, "max": value + 1, "rounds": 3}
+
+    def part(value):
+        return {"steps": {"devlib": cost(value), "peer": cost(2.5 * value)},
+                "speed-up": {"peer": {"median": 2.4}}}
+
+    table = costs.own_model({"batches": {"1024": part(80.0), "128": part(10.0)}})
+    assert table.batch.tolist() == [128, 128, 1024, 1024]
+    assert table["median"].tolist() == [10.0, 25.0, 80.0, 200.0]
+    assert table["times devlib"].fillna(1).tolist() == [1.0, 2.4, 1.0, 2.4]
+
+
+def test_cores_with_a_cluster():
+    cost = {"median": 10.0, "min": 9.0, "max": 11.0, "rounds": 1}
+    table = costs.cores({"cores": 2, "seconds": {"1": cost, "2": cost, "cluster": cost},
+                         "times as fast": {"2": {"median": 1.9}, "cluster": {"median": 1.8}}})
+    assert table.processes.tolist() == ["1", "2", "2 dask workers"]
+    assert table.times.fillna(1).tolist() == [1.0, 1.9, 1.8]
