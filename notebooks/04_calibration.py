@@ -470,12 +470,14 @@ figures.show(fig, trials, "trials_regression", run.description)
 # %%
 print("\n".join(textwrap.wrap(proposal.words, 70)))
 show_table(pd.crosstab(trials.gamma, trials.status), "What was tried", index=True)
+assert not found or "precision reached" in proposal.words  # as the text below says
 
 # %% [markdown]
-# A weak spring takes long to show that it holds, and short chains there count as not converged. So with few draws
-# `calibrate` may propose a stronger spring than with many. It moves on to the next $\gamma$ when no two
-# neighbouring steps are sound and agree. The stored proposal is of a time when `calibrate` stopped there. Now it
-# also tests the proposal to the precision that it promises, and refuses what that spring does not let come to rest.
+# "Too slow" are settings whose spring alone would take longer to relax than the draws that are allowed: they are not
+# run. So with few draws `calibrate` proposes a stronger spring than with many. It moves on to the next $\gamma$ when
+# no two neighbouring steps are sound and agree. "Biased" is a step whose error, measured against twice that step, does
+# not fit the precision. What is proposed has been tested: the last estimate in the text above is of chains run to
+# that precision.
 
 # %% tags=["remove-cell"]
 from companion.site import page_ends
