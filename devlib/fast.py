@@ -1,9 +1,8 @@
 """Every trick for speed that is not a model's own, each with what it gains.
 
-Compiled and recorded gradients, taken a slice of the batch at a time, float32 products by the
-faster of torch's two libraries, and memory kept for the next step. None changes a number beyond
-rounding, and on one machine each gives the same bits every time. Leave one out, and all goes on,
-more slowly.
+Compiled and recorded gradients, a slice of the batch at a time; float32 products by the faster of
+torch's two libraries; memory kept for the next step. None changes a number beyond rounding, and on
+one machine each gives the same bits every time. Leave one out, and all goes on, more slowly.
 """
 
 import ctypes

@@ -45,21 +45,21 @@ def overview() -> pd.DataFrame:
     machine's time, or of counted contexts, so that no processor's speed enters."""
     training, language, own = load("training"), load("language"), load("own_model")
     rows = [("update, regression", "plain torch", training["times as fast"])]
-    rows += [(f"update, language, {name}", "TransformerLens 2.18, float32", ratio)
+    rows += [(f"update, language, {name}", "TransformerLens 2.18", ratio)
              for name, ratio in language["times as fast"].items()]
-    rows += [("SGLD step, batch 1,024", "devinterp 1.3.2",
+    rows += [("SGLD step, 1,024", "devinterp 1.3.2",
               load("sgld")["speed-up"]["devinterp"] | {"bar": 2.0})]
-    rows += [(f"SGLD step, a user's model, batch {int(batch):,}",
+    rows += [(f"step, own model, {int(batch):,}",
               {"devinterp": "devinterp 1.3.2", "canonical-interp": "canonical-interp 0.2.7"}[name],
               part["speed-up"][name] | {"bar": bar})
              for batch, part in _by_batch(own) for name, bar in own["bars"].items()]
     rows += [(name, beside,
               _range([row[key] for row in load(source)["checkpoints"]]) | {"bar": bar})
              for name, beside, source, key, bar in (
-                 ("LLC to 2%", "the paper's draws by devinterp", "precision", "ratio", 50.0),
-                 ("LLC at equilibrium", "the paper's draws until at rest", "converged",
+                 ("LLC to 2%", "devinterp, paper's draws", "precision", "ratio", 50.0),
+                 ("LLC at equilibrium", "paper's draws, at rest", "converged",
                   "times less", 100.0))]
-    rows += [("Hessian, trace and five eigenvalues", "PyHessian 0.1", _range(
+    rows += [("Hessian", "PyHessian 0.1", _range(
         [row["speed-up"] for row in load("hessian")["checkpoints"].values()]) | {"bar": 2.0})]
     return pd.DataFrame([{"work": work, "beside": beside, "times": ratio["median"],
                           "least": ratio["min"], "most": ratio["max"], "wanted": ratio["bar"]}

@@ -86,12 +86,12 @@ def test_the_overview_has_every_comparison_with_its_range():
     table = costs.overview().set_index(["work", "beside"])
     assert (table.least <= table.times).all() and (table.times <= table.most).all()
     precision = costs.load("precision")["checkpoints"]
-    assert table.loc[("LLC to 2%", "the paper's draws by devinterp")].to_dict() == {
+    assert table.loc[("LLC to 2%", "devinterp, paper's draws")].to_dict() == {
         "times": np.median([row["ratio"] for row in precision]),
         "least": min(row["ratio"] for row in precision),
         "most": max(row["ratio"] for row in precision), "wanted": 50.0}
     own = costs.load("own_model")["batches"]["1024"]["speed-up"]["canonical-interp"]
-    found = table.loc[("SGLD step, a user's model, batch 1,024", "canonical-interp 0.2.7")]
+    found = table.loc[("step, own model, 1,024", "canonical-interp 0.2.7")]
     assert found.times == own["median"] and found.most == own["max"]
 
 
