@@ -33,6 +33,7 @@ from tests.bench import (
     bench_precision,
     bench_scaling,
     bench_sgld,
+    bench_training,
     measure,
     peer,
 )
@@ -69,6 +70,19 @@ def test_exponent_of_a_power_and_its_error():
     spread = np.std([fit["slope"] for fit in slopes])
     mean_square = np.mean([fit["error"]**2 for fit in slopes])
     assert mean_square**0.5 == pytest.approx(spread, rel=0.15)
+
+
+def test_operators_of_an_update_are_counted_by_kind():
+    class Two:
+        a = torch.ones(8, 8)
+
+        def update(self):
+            return (self.a @ self.a) @ self.a + 1
+
+    found = bench_training.by_operator(Two(), updates=5)
+    assert found["matrix products"]["calls"] == 2 and found["fused kernels"]["calls"] == 0
+    assert found[bench_training.OTHER]["calls"] >= 1
+    assert sum(kind["share"] for kind in found.values()) == pytest.approx(1)
 
 
 def test_the_exact_llc_is_the_truth_table_s():

@@ -1,4 +1,4 @@
-"""What a standard error of 2 % costs, at three checkpoints of the regression transformer: devlib's
+"""What a standard error of 2 % costs, at some checkpoints of the regression transformer: devlib's
 cheaper settings against the paper's settings run through devinterp.
 
 devlib's side is measured whole: the pass for the init losses, burn-in, and chains run on until the
@@ -147,7 +147,8 @@ def main(checkpoints=None):
     compiling = compile_seconds(loss, store.load(store.steps[0]), data)
     with tempfile.TemporaryDirectory() as folder, Peer() as peer:
         versions = peer("versions")
-        for step in chosen(store.steps):
+        early = nearest_each(store.steps, EARLY[:1])  # where the batch's noise shows
+        for step in sorted({*early, *chosen(store.steps)}):
             params, weights = store.load(step), str(Path(folder) / f"{step}.safetensors")
             save_file(params, weights)
             ours = cheaper(loss, params, data)
