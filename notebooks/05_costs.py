@@ -170,7 +170,7 @@ print(description(own_model))
 # batch as the baseline; what they cost is measured whole, burn-in and the pass for the baseline included.
 # devinterp's cost at the paper's settings is a timed part, scaled by the number of steps.
 
-# %% mystnb={"image": {"alt": "CPU seconds of one LLC estimate at three checkpoints, on a logarithmic axis: devlib to two per cent, and devinterp at the paper's settings"}}
+# %% mystnb={"image": {"alt": "CPU seconds of one LLC estimate at four checkpoints, on a logarithmic axis: devlib to two per cent, and devinterp at the paper's settings"}}
 totals = costs.totals(precision)
 fig = costs_figures.totals(totals)
 figures.show(fig, totals, "estimate_cost", description(precision))
@@ -190,15 +190,20 @@ print(
 )
 
 # %% [markdown]
-# Where the `llc` is far from zero, 200 draws a chain already do better than asked. The paper's 50,000 draws buy a smaller error than two per cent: its column says how small, by effective
-# draws. What is compared is the cost of an answer that is good enough to draw a curve.
+# Where the LLC is far from zero, 200 draws a chain already do better than asked. The paper's 50,000 draws buy a smaller
+# error than two per cent: its column says how small, by effective draws. What is compared is the cost of an answer
+# that is good enough to draw a curve.
+#
+# A small error is not the whole of health. Late in training chains from $w_0$ are caught near it: they agree, and are
+# sure of a number that longer chains leave behind ([what the curve measures](16_what_the_curve_measures)). What
+# it takes to know is counted below, under equilibrium.
 #
 # ## Does a small batch give the same answer?
 #
 # Chains of every batch size, with the same noise, so that their differences are known far better than their
 # means.
 
-# %% mystnb={"image": {"alt": "Difference of the LLC at batches of 32, 64 and 128 from batch 1,024, in per cent, at three checkpoints, with error bars and a band of two per cent"}}
+# %% mystnb={"image": {"alt": "Difference of the LLC at batches of 32, 64 and 128 from batch 1,024, in per cent, at four checkpoints, with error bars and a band of two per cent"}}
 table = costs.batches(precision)
 fig = costs_figures.batch_differences(table, table.batch.max())
 figures.show(fig, table, "batch_differences", description(precision))
@@ -218,8 +223,7 @@ for row in clear.itertuples():
 # Minibatch noise heats a chain a little beyond its temperature. Where the LLC is in the tens that shows, and no
 # standard error counts it. So a curve should keep one batch size throughout, as all curves of this book do. Where
 # the LLC is large the difference is lost in the error. These chains are short on purpose, and only their
-# differences count here: at step 984 their mean is not yet that of the longer ones above. Beyond step 6,300 this
-# has not been measured.
+# differences count here: at the first of these steps and the last their mean is not that of longer ones.
 
 # %% [markdown]
 # ## One estimate at equilibrium, its health included
