@@ -140,9 +140,8 @@ summary(
 if costs.measured("cores"):
     cores = load("cores")
     table, faster = costs.cores(cores), cores["times as fast"]
-    figures.show(
-        beyond_figures.scaling(table, faster["2"]["bar"]), table, "cores", description(cores)
-    )
+    fig = beyond_figures.scaling(table, faster["2"]["bar"])
+    figures.show(fig, table, "cores", description(cores))
     print(
         f"{cores['checkpoints']} checkpoints, {cores['chains']} chains of "
         f"{cores['draws']:,} draws each; rounds: {faster['2']['rounds']}"
