@@ -195,8 +195,8 @@ print(
 # that is good enough to draw a curve.
 #
 # A small error is not the whole of health. Late in training chains from $w_0$ are caught near it: they agree, and are
-# sure of a number that longer chains leave behind ([what the curve measures](16_what_the_curve_measures)). What
-# it takes to know is counted below, under equilibrium.
+# sure of a number that longer chains leave behind (the page *What the curve measures*). What it takes to know
+# is counted below, under equilibrium.
 #
 # ## Does a small batch give the same answer?
 #
