@@ -75,9 +75,9 @@ def equilibrium(loss, params, data, sampler: SGLD, *, chains=4, draws, max_rhat=
       alone shows them, as it begins below from w0 and above from the prior, so that where only
       the distance keeps them apart both estimates bound the answer.
     - |w - w0|^2 of millions of weights is too sharp for its R-hat: of a language model of 3.3
-      million, at steps 204, 2,000 and 6,500 and the paper's settings, both sets have one loss from
-      draw 40 on (LLC 98.98 +- 0.41 and 98.68 +- 0.39, 123.9 and 123.4, 140.6 and 140.5) and one
-      distance to a thousandth, whose R-hat over 240 draws is 1.10.
+      million, at steps 204, 2,000, 6,500, the paper's eps, nbeta and gamma and batches of 2, both
+      sets have one loss from draw 40 on (LLC 98.98 +- 0.41 and 98.68 +- 0.39, 123.9 and 123.4,
+      140.6 and 140.5) and one distance to a thousandth, whose R-hat over 240 draws is 1.10.
     - A barrier makes two regimes of one posterior for as long as no chain crosses it: at that
       step chains from w0 stay for thousands of draws, and after 1,000 of three times the step
       both starts agree within 2 %. At an earlier one, 40,404, that step diverges.

@@ -21,11 +21,15 @@ HERE = Path(__file__).parent
 NAMES = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
 
 
+def code(name) -> str:
+    """The digest of the code of today that a bench times."""
+    return measured_code.digest(importlib.import_module(f"tests.bench.bench_{name}").TIMES)
+
+
 def stale(name, directory=DATA) -> str | None:
     """What to do where a stored measurement is of other code than today's."""
-    times = importlib.import_module(f"tests.bench.bench_{name}").TIMES
     stored = json.loads((directory / f"{name}.json").read_text())
-    if stored.get("code") != measured_code.digest(times):
+    if stored.get("code") != code(name):
         return (f"data/bench/{name}.json was measured on other code: `python -m tests.bench "
                 f"{name}` measures anew, and --unchanged keeps it")
 
@@ -33,8 +37,7 @@ def stale(name, directory=DATA) -> str | None:
 def keep(name, directory=DATA):
     """Puts today's code on record for a stored measurement."""
     path = directory / f"{name}.json"
-    times = importlib.import_module(f"tests.bench.bench_{name}").TIMES
-    write_json(path, json.loads(path.read_text()) | {"code": measured_code.digest(times)})
+    write_json(path, json.loads(path.read_text()) | {"code": code(name)})
 
 
 def main(arguments=None):
