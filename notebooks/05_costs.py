@@ -58,7 +58,7 @@ summary(
 # ## Everything that was measured
 #
 # Each row is one comparison: how many times less this library takes. Contestants run on one thread of one machine,
-# in turns, and a ratio is that of a round, so that little hangs on the machine. For an LLC at equilibrium contexts
+# in turns, and a ratio is that of a round; another processor gives other ratios. For an LLC at equilibrium contexts
 # are counted, not seconds. A number after a step is its batch; *own model* is one that a reader brings; the Hessian is
 # its trace and five eigenvalues. *least* and *most* are over rounds, and over checkpoints where the work is an LLC or a
 # Hessian.
