@@ -17,7 +17,7 @@ def check_seed(seed) -> int:
 
 def check_number(name, value, *, above=None, least=None, most=None):
     """Raises UserError unless `value` is a finite number in its range."""
-    fine = isinstance(value, Real) and math.isfinite(value)
+    fine = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     if fine and above is not None:
         fine = value > above
     if fine and least is not None:
@@ -47,6 +47,12 @@ def check_count(name, value, least=1):
     """Raises UserError unless `value` is a whole number of `least` or more."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise UserError(f"{name} must be a whole number of {least} or more, not {value!r}")
+
+
+def check_flag(name, value, or_none=False):
+    """Raises UserError unless `value` is True or False, or None where that is taken."""
+    if not isinstance(value, bool) and not (or_none and value is None):
+        raise UserError(f"{name} must be True or False{', or None' * or_none}, not {value!r}")
 
 
 def check_burn_in(burn_in, **length):

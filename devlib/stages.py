@@ -205,11 +205,9 @@ def find_stages(llc: pd.DataFrame, loss: pd.DataFrame, settings: StageSettings =
     warning are those of `smooth` and `stage_table`.
 
     Where the LLC table has a column `health` and rows that are not sound by it (`is_unsound`), a
-    warning (UnsoundPoints) says which boundaries go without them. With unsound="leave out" they
-    do: the curve, the boundaries and the stages are then those of the sound rows alone. They are
-    left out, and not given wider errors, because chains that have not come to rest do not know how
-    far they are from it: at step 217,171 of the regression run eight chains of 1,000 draws say 121
-    with a spread of 7 among them, and chains that do come to rest 158.
+    warning (UnsoundPoints) names the boundaries `gone` without them. With unsound="leave out" all
+    is of the sound rows. Wider errors would not do: chains on their way do not know how far they
+    have to go (step 217,171 of regression: eight of 1,000 draws say 121 +- 7, those at rest 158).
     """
     if unsound not in ("say", "leave out"):
         raise UserError(f"unsound must be 'say' or 'leave out', not {unsound!r}")
@@ -219,10 +217,12 @@ def find_stages(llc: pd.DataFrame, loss: pd.DataFrame, settings: StageSettings =
         gone = [step for step in found[1] if not any(apart(step, other) <= NEAR
                                                      for other in sound[1])]
         steps = llc.step[bad]
-        warnings.warn(
+        warning = UnsoundPoints(
             f"{bad.sum()} of {len(llc)} estimates, between steps {steps.min():,} and "
             f"{steps.max():,}, are not sound; without them the boundaries are {_spell(sound[1])}, "
-            f"so that these go: {_spell(gone)}", UnsoundPoints, stacklevel=2)
+            f"so that these go: {_spell(gone)}")
+        warning.gone = gone
+        warnings.warn(warning, stacklevel=2)
         if unsound == "leave out":
             if sound[0] is None:
                 raise UserError(f"stages need at least {LEAST} checkpoints, and {(~bad).sum()} of "

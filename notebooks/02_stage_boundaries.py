@@ -45,7 +45,7 @@ from companion.claims.judge import joint_of
 from companion.claims.ledger import on_tables, show
 from companion.claims.verdicts import DIFFERS, NOT_RUN, say
 from companion.figures_released import behind
-from companion.health import curve_health, say_health
+from companion.health import curve_health, say_health, withdrawn
 from companion.pages.boundaries import beside_paper, sensitivity
 from companion.paper_stages import find_named, paper_ends, told
 from companion.shown_tables import show_table
@@ -69,7 +69,11 @@ summary(
     "Where the LLC of a regression transformer is flat, a stage of training ends: at "
     "about 1,000, 40,000, 126,000 and 320,000 steps (Section 5, Table 1).",
     [
-        told(boundaries, reached),
+        told(
+            boundaries,
+            reached,
+            gone=withdrawn(llc, evaluation, settings.llc, rule),
+        ),
         f"The LLC climbs from {llc.llc.iloc[0]:.0f} to {llc.llc.max():.0f} and ends at "
         f"{llc.llc.iloc[-1]:.0f} ± {llc.mcse.iloc[-1]:.1f}. The test loss goes from "
         f"{evaluation.loss.iloc[0]:.2f} to {evaluation.loss.iloc[-1]:.2f}.",
@@ -136,8 +140,8 @@ show_table(
 
 # %% [markdown]
 # Beside the released five seeds: the LLC where the paper's stages end, the changes between those steps, and the
-# stages themselves, matched one to one. An LLC whose chains were too short to forget where they began, and long
-# enough to notice it, is *not a measurement*, and no claim can rest on it.
+# stages themselves, matched one to one. Chains that have begun to leave their start, but have not come to rest,
+# give no LLC: such a number is *not a measurement*, and no claim can rest on it.
 
 # %%
 found = on_tables("LR-1", "LR-2", "LR-17", regression=run, rule=rule)
@@ -193,8 +197,8 @@ for what in ("step of the minimum", "least value, against the noise"):
 # go are the rule's, not the run's. In $t$ the tolerance is 8 LLC in 40,000 steps, so that both agree there.
 #
 # The plateau that a curve begins on ends no stage. The curve leaves it where its slope first exceeds the tolerance.
-# By our rule it also leaves it where it has gently come as far from its start as that slope takes it in one unit of
-# $\log t$. `steep only` is without this second way.
+# By our rule that plateau also ends where the curve has drifted from its start by one tolerance, however gently.
+# `steep only` is without this second way.
 
 # %%
 changes = sensitivity(llc, Rule(rule))
@@ -247,7 +251,7 @@ else:
 print(
     f"{len(llc)} checkpoints up to step {reached:,}, each with {settings.llc.chains} "
     f"chains, batch {settings.llc.batch}.\nDraws of a chain: {llc.draws.min()} to "
-    f"{llc.draws.max()}, half of the checkpoints at most {llc.draws.median():.0f};\n"
+    f"{llc.draws.max()};\n"
     f"burn-in {llc.burn_in.min()} to {llc.burn_in.max()} of them. Standard error at "
     f"most 2% of the LLC at {(llc.mcse <= 0.02 * llc.llc.abs()).mean():.0%} of the "
     f"checkpoints.\nWorst R-hat {llc.rhat.max():.2f}; smallest ESS "

@@ -71,12 +71,12 @@ summary(
     "In LR3 and LR4 weights collapse and large inputs are answered worse, while the "
     "loss hardly moves (Section 7).",
     [
-        f"The mean-square prediction is least, {least.msp:.3f}, at step "
+        f"LR1: the mean-square prediction is least, {least.msp:.3f}, at step "
         f"{least.step:,.0f}.",
-        f"The early ICL score falls to {icl.icl_early:.2f} ± {icl.icl_early_se:.2f}, "
-        f"and half of the way is made by step {half_way:,}.",
-        f"At the end {structure.unembed_ln_collapsed.iloc[-1]:.0%} of the last "
-        f"LayerNorm's weights are below {chosen.collapse:g} in size; at step 0, "
+        f"LR2: the early ICL score falls to {icl.icl_early:.2f} ± "
+        f"{icl.icl_early_se:.2f}, and half of the way is made by step {half_way:,}.",
+        f"LR3, LR4: at the end {structure.unembed_ln_collapsed.iloc[-1]:.0%} of the "
+        f"last LayerNorm's weights are below {chosen.collapse:g} in size; at step 0, "
         f"{structure.unembed_ln_collapsed.iloc[0]:.0%}.",
     ],
     "LR-5",
@@ -185,8 +185,8 @@ show("LR-5", "LR-6", development=development)
 # %% [markdown]
 # The released per-token, ICL and out-of-distribution curves were made with noise of *standard deviation*
 # 0.125, where the task has *variance* 0.125. The ICL scores that are compared with them repeat that slip. The
-# out-of-distribution errors are measured once, with the right noise; what is compared is less the difference
-# of the targets' noise, $0.109 / g^2$, and the figure below shows both as they are. The five seeds have one test set
+# out-of-distribution errors are measured once, with the right noise. Before they are compared, the difference of
+# the targets' noise is taken off, $0.109 / g^2$; the figure below shows both as they are. The five seeds have one test set
 # in common, whose error their spread does not show: at step 0 the released ICL 4:8 is about 0.2 in all of them,
 # where an untrained model has none.
 #

@@ -138,7 +138,7 @@ if len(runs) > 1:
 
 # %%
 for (kind, number), run in runs.items():
-    print(f"--- {kind}, seed {number}")
+    print(f"{kind} residual stream, seed {number}:")
     show("LR-1", "LR-3", "LR-12", regression=run)
 
 # %%
@@ -217,16 +217,16 @@ for column, digits in (("llc", 1), ("loss", 3), ("weight_norm", 2)):
     )
 
 # %% [markdown]
-# The speed of the climb hangs on the seed. The norm of the weights does not, and tells the residual streams apart:
+# The speed of the climb depends on the seed. The norm of the weights does not, and tells the residual streams apart:
 
 # %%
 last = together[together.step == together.step.max()].set_index("residual")
 for column in ("llc", "loss", "weight_norm"):
     apart = abs(last[f"{column}_mean"]["doubled"] - last[f"{column}_mean"]["standard"])
     print(
-        f"{column} at step {last.step.iloc[0]:,}: the streams' means are {apart:.3g} "
-        f"apart, {apart / last[f'{column}_sd'].max():.1f} times the larger sd of the "
-        "seeds"
+        f"{column.replace('_', ' ')} at step {last.step.iloc[0]:,}: the streams' means "
+        f"are {apart:.3g} apart, {apart / last[f'{column}_sd'].max():.1f} times the "
+        "larger sd of the seeds"
     )
 
 # %% tags=["remove-cell"]

@@ -41,7 +41,7 @@ from companion.claims.ledger import show
 from companion.claims.table_rows import brownian_share, composition_baseline
 from companion.claims.verdicts import onset, say
 from companion.figures_released import behind
-from companion.health import curve_health, say_health
+from companion.health import curve_health, say_health, withdrawn
 from companion.pages import costs
 from companion.pages.coloured_text import context_of, show_text
 from companion.paper_stages import find_named, paper_ends, told
@@ -74,7 +74,12 @@ summary(
     "The language model learns bigrams (LM1), then n-grams and positions (LM2), then "
     "the two halves of the induction circuit (LM3, LM4) (Section 6).",
     [
-        told(boundaries, reached, ends),
+        told(
+            boundaries,
+            reached,
+            ends,
+            withdrawn(llc, behaviour, settings.llc, settings.stages),
+        ),
         f"Bigrams are best at step {first:,}, {least.bigram_excess:.2f} ± "
         f"{least.bigram_excess_se:.2f} nats above their floor. A tenth of what "
         f"positions come to is there at step {begins:,}.",
@@ -105,12 +110,12 @@ def pick(table, columns):
 # ## The curve and its stages
 #
 # Fig. 1a. Steps here hold fewer tokens of another text, the learning rate is another, and at the smaller presets the
-# model too. So the claim to look at here is that the *order* of events is the same; their steps are one for the
-# paper's rate and batches. The bands end where this curve rests, by the paper's rule. Grey, here and below, is the
+# model too. So the claim to look at here is that the *order* of events is the same. The paper's step numbers hold
+# only for its own rate and batches. The bands end where this curve rests, by the paper's rule. Grey, here and below, is the
 # authors' one released run by its own steps, of their text, batches and rate; its LLC without the artefact of their
 # init loss (below).
 
-# %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps, with the stages found as coloured bands and the paper's boundaries as ticks"}}
+# %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps, with the stages found as coloured bands: the loss falls throughout, and the LLC climbs first and then falls or rests"}}
 marked = llc.assign(health=curve_health(llc, settings.llc))
 fig = figures.llc_curve(
     marked, smoothed, stages, ends, behaviour, loss_unit="nats a token"
@@ -368,7 +373,7 @@ show("LM-2", "LM-3", two_layers=run)
 # Behind the tabs: the norms along the context, and over training. The token at the last position has no next one to
 # predict, and no other looks back at it. So its embedding is never trained and only decays.
 
-# %% tags=["tabs"] mystnb={"image": {"alt": "Paths of the positional embedding in its first two principal components at several checkpoints, noise at first and then smooth arcs; its norm against position in the context; and the mean norm over training"}}
+# %% tags=["tabs"] mystnb={"image": {"alt": "Paths of the positional embedding in its first two principal components at several checkpoints, noise at first, and a path of neighbours later in training; its norm against position in the context; and the mean norm over training"}}
 structure = run["structure"]
 tab("path")
 fig = draw.position_paths(run["positions"])
@@ -442,6 +447,35 @@ say(
 show("LM-4", "LM-5", "LM-6", two_layers=run)
 
 # %% [markdown]
+# ### What those two heads look at
+#
+# Sequences of random tokens, each shown twice after the beginning-of-sequence token (bos), so that only what stood
+# there before tells what comes. A previous-token head is bright along the line below the diagonal. An induction
+# head is bright along the line from the second showing to what followed in the first. The activations are read
+# through TransformerLens's hooks.
+
+# %% mystnb={"image": {"alt": "Mean attention patterns of the best previous-token and prefix-matching heads at some steps"}}
+looked = run if "patterns" in run.tables else results_language.language("laptop", 0)
+patterns = looked["patterns"]
+if looked is not run:
+    say("This run's checkpoints were measured before patterns were, and are not kept. "
+        "These are the laptop run's.")
+fig = draw.head_patterns(patterns)
+figures.show(fig, patterns, "patterns", looked.description)
+
+# %%
+repeated = patterns["query"].max() // 2  # tokens of a sequence
+for (layer, head), rows in patterns.groupby(["layer", "head"]):
+    last = rows[rows.step == rows.step.max()]
+    second = last[last["query"] > repeated]
+    before = second[second["key"] == second["query"] - 1].attention.mean()
+    followed = second[second["key"] == second["query"] - repeated + 1].attention.mean()
+    even = (1 / (second["query"] + 1)).mean()
+    say(f"head {layer}:{head} at step {last.step.iloc[0]:,}, in the second showing: "
+        f"{before:.3f} of its attention to the token before, {followed:.3f} to what "
+        f"followed the first time; evenly spread {even:.3f}")
+
+# %% [markdown]
 # ### Composition
 #
 # C.2.2, eq. 17: how much of what a head of layer 1 writes is read into the queries, keys and values of a head
@@ -461,7 +495,8 @@ figures.show(fig, composition, "composition", run.description)
 baseline = composition_baseline(composition)
 last = composition[composition.step == reached]
 strongest = last.loc[last.k.idxmax()]
-say(f"untrained: {baseline.round(4).to_dict()}")
+say("untrained, mean score:", ", ".join(f"{kind.upper()} {baseline[kind]:.4f}"
+                                        for kind in "qkv"))
 say(f"strongest K-composition at the end: 1:{strongest.earlier_head:.0f} into "
     f"2:{strongest.later_head:.0f}, {strongest.k:.3f}")
 show("LM-7", two_layers=run)

@@ -51,6 +51,7 @@ smoothed, boundaries, stages = find_named(llc, behaviour, settings.stages,
 reached = int(behaviour.step.max())
 end = behaviour.iloc[-1]
 least = behaviour.loc[behaviour.bigram.idxmin()]
+scores = [f"ngram_{n}" for n in chosen.ngrams]
 heads = run["heads"]
 final, untrained = heads[heads.step == reached], heads[heads.step == 0]
 try:
@@ -66,6 +67,9 @@ summary(
     [
         f"Bigrams are best at step {least.step:,.0f}, {least.bigram_excess:.2f} ± "
         f"{least.bigram_excess_se:.2f} nats above their floor.",
+        f"Common n-grams, n = {', '.join(str(n) for n in chosen.ngrams)}, score "
+        f"{', '.join(f'{end[name]:.2f}' for name in scores)} at the end: above 1 they "
+        "are predicted better than other text.",
         f"Prefix matching scores at most {final.prefix.max():.4f} at step {reached:,} "
         f"(untrained heads {untrained.prefix.mean():.4f}).",
     ],
@@ -109,7 +113,7 @@ names = {f"ngram_{n}": f"{n}-gram score" for n in chosen.ngrams}
 panels = {"bigram score (nats)": behaviour[["step", "bigram"]],
           "cost of zeroed positions (nats)": behaviour[["step", "ablation"]],
           "n-gram scores": behaviour[["step", *names]].rename(columns=names)}
-fig = draw.curves(panels, stages, "see the titles", columns=3, each_scale=True)
+fig = draw.curves(panels, stages, "nats, or loss over loss", columns=3, each_scale=True)
 for ax, curves in zip(fig.axes, (["bigram"], ["ablation"], names), strict=True):
     behind(ax, *curves, of="language-1layer", named=False)
 figures.show(

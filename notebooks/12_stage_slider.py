@@ -96,7 +96,7 @@ slider(slider_data(evaluation, llc, stages, steps, attention, ys.numpy(), predic
 
 # %%
 show_table(pd.DataFrame({"step": ends, "largest share": largest}),
-           "Attention of the last query at the end of each stage")
+           "Attention of the last query, at the kept checkpoints nearest to stage ends")
 print(f"attention concentrates most in {most.stage}, where the loss falls most:",
       verdict(np.diff(largest).argmax() == stages.loss_change.argmin(),
               reached=len(stages) > 1))
@@ -130,7 +130,8 @@ texts = {
 fig = figures.llc_curve(curve, smooth, spans, {}, behaviour, loss_unit="nats a token")
 both = curve[["step", "llc", "mcse"]].merge(behaviour[["step", "loss", "loss_se"]])
 figures.show(fig, both, "slider_language", language.description)
-slider(language_data(behaviour, curve, spans, language["heads"], texts))
+patterns = language.tables.get("patterns")
+slider(language_data(behaviour, curve, spans, language["heads"], texts, patterns))
 
 # %% tags=["remove-cell"]
 from companion.site import page_ends

@@ -339,7 +339,7 @@ for step, row in misread.iterrows():
 show_table(fid.residual_table(runs, short), "Loss, norm and LLC by residual stream")
 
 # %% [markdown]
-# In the climb the loss hangs on the seed more than on the stream. Where the released five seeds lie among ours:
+# In the climb the loss depends on the seed more than on the stream. Where the released five seeds lie among ours:
 
 # %%
 climb = [row for row in released["residual_regression"]["rows"] if "loss" in row
@@ -445,7 +445,7 @@ kernels, theirs = (
 say(
     f"released curve: amplitude {theirs['amplitude']:g} (bounds {rule.amplitude_low:g} "
     f"to {rule.amplitude_high:g}), length {theirs['length']:g} (bounds "
-    f"{rule.length_low:g} to {rule.length_high:g}); ours:"
+    f"{rule.length_low:g} to {rule.length_high:g})"
 )
 show_table(kernels, "The kernel that fits our curve, by what counts as noise")
 

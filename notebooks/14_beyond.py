@@ -241,7 +241,7 @@ show_table(longest[["GPU", "training"]],
 
 # %% [markdown]
 # Beyond a few GPUs the paper takes as long as its longest training run: a model trains on one GPU here. The
-# authors' 70 hours for the LLC of one regression run are chains one after another; on a GPU all chains of a
+# authors' 72 hours for the LLC of one regression run are chains one after another; on a GPU all chains of a
 # checkpoint go together. Halve or double an assumption, and the hours move by as much at most.
 #
 # [What the curve measures](16_what_the_curve_measures) measures each checkpoint three times: as published, from
@@ -293,7 +293,7 @@ print(
 # The language model's step at the paper's scale is taken in four slices, which the count leaves out; recorded it was
 # not timed.
 #
-# The memory that one process takes at each preset is measured on the same page; multiply it by the number of
+# The memory that one process takes at each preset is measured on the page *What it costs*; multiply it by the number of
 # processes.
 
 # %% tags=["remove-cell"]

@@ -46,6 +46,7 @@ import pandas as pd
 
 from companion import figures, presets, results
 from companion.claims import seeds
+from companion.claims.table_rows import MATCH
 from companion.claims.verdicts import say
 from companion.pages import curve, curve_figures
 from companion.shown_tables import show_table
@@ -217,7 +218,7 @@ figures.show(fig, table, "positions_of_chains", found.description)
 # averaged, as its code does. All checkpoints share the batches and the noise of their start, so that the small gap
 # between the two up to step 40,404 is one gap, not one a checkpoint.
 
-# %% tags=["tabs"] mystnb={"image": {"alt": "LLC over training from two starts, with the released range in grey: they agree up to step 146,464 and part after it, where the released curve falls and the chains from the prior do not"}}
+# %% tags=["tabs"] mystnb={"image": {"alt": "LLC over training from two starts, with the released range in grey: late in training those from the start fall with the released curve, and those from the prior do not"}}
 RELEASED_LLC = seeds.curve("llc")
 for name, linear in (("two_starts", False), ("two_starts_linear", True)):
     fig = curve_figures.two_starts(both, published, llc, RELEASED_LLC, linear)
@@ -225,7 +226,10 @@ for name, linear in (("two_starts", False), ("two_starts_linear", True)):
 
 # %% tags=["hide-input"]
 wide = both.pivot(index="step", columns="start", values="llc")
+error = np.hypot(*both.pivot(index="step", columns="start", values="mcse").to_numpy().T)
+gap = (wide.prior - wide.w0) / error
 wide = wide.rename(columns={"w0": "from w0", "prior": "from the prior"})
+wide["apart (standard errors)"] = gap
 wide["other pages"] = llc.set_index("step").llc.reindex(wide.index)
 wide["as published"] = published.set_index("step").llc.reindex(wide.index)
 wide["released, mean"] = RELEASED_LLC.set_index("step")["mean"].reindex(wide.index)
@@ -273,8 +277,8 @@ say(
 )
 
 # %% [markdown]
-# The profile: the same over $n\beta$, for three springs. A number that hangs on both is no property of the
-# checkpoint alone. Open marks are cells whose two starts do not agree: their chains are too short, as all are at the
+# The profile: the same over $n\beta$, for three springs. A number that depends on both is no property of the
+# checkpoint alone. The springs' standard deviations are given as shares of the weights' root mean square. Open marks are cells whose two starts do not agree: their chains are too short, as all are at the
 # largest $n\beta$, and nothing is read off them.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "LLC against inverse temperature at several checkpoints, one panel for each width of the spring"}}
@@ -287,7 +291,10 @@ figures.show(fig, profile, "profile", found.description)
 # ## A null: what does the LLC add?
 #
 # The plateau rule (B.1; errors of 1, tolerance 8) on the LLC, on $n\beta (c - L)$, which has no LLC in it, on
-# $n\beta (\bar L - c)$, and on the weight norm, scaled to the LLC's range.
+# $n\beta (\bar L - c)$, and on the weight norm, scaled to the LLC's range. The rule takes an error of 1 for all four
+# curves. The page *Stage boundaries* takes the estimates' own errors, so that its list is another. Then, run by run:
+# how many of the LLC's plateaus the loss alone and the norm alone have too, matched one to one. *By chance* is how many
+# would be near one of the loss's if they lay anywhere between the LLC's first and last plateau, in $\log t$.
 
 # %% tags=["hide-input"]
 rule = Rule(settings.stages)
@@ -319,6 +326,14 @@ show_table(
         ]
     ),
     "Plateaus of each curve, in steps",
+)
+added = curve.added_by_the_llc(rows)
+show_table(added, "Of the LLC's plateaus, those that need no LLC", digits=1)
+theirs = added[added.run.str.startswith("released")]
+say(
+    f"in the released seeds {theirs['in the loss'].sum()} of {theirs.plateaus.sum()} "
+    f"plateaus of the LLC are within a factor of {MATCH:g} of one of the loss alone; "
+    f"{theirs['by chance'].sum():.0f} would be by chance"
 )
 
 # %% [markdown]
@@ -357,13 +372,13 @@ say(
 #
 # *Measured.* At the paper's settings the chains of the regression model end at one loss, above that of predicting
 # zero, from every checkpoint up to step 40,404: in all five released seeds, and here from two starts and by a tenth
-# of the step. Until there the LLC adds nothing to the test loss. Later the estimate hangs on where the chain starts
+# of the step. Until there the LLC adds nothing to the test loss. Later the estimate depends on where the chain starts
 # and on how many draws it takes.
 #
 # *Inferred.* The fall of the released curve in LR4 is a change of regime: the weights outgrow a spring of fixed
 # width, and chains that before forgot the model now stay near it for as long as they are run.
 #
-# *Open.* The local protocol keeps the model, but its numbers hang on the spring and on $n\beta$: which of them, if
+# *Open.* The local protocol keeps the model, but its numbers depend on the spring and on $n\beta$: which of them, if
 # any, has plateaus that neither the loss nor the norm has, one seed and one spring do not settle.
 
 # %% tags=["remove-cell"]

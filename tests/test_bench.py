@@ -123,12 +123,12 @@ def test_stored_figures_are_of_today_s_code(name):
 
 
 def test_other_code_is_told_until_measured_anew_or_found_unchanged(tmp_path):
-    committed = json.loads((measure.DATA / "agreement.json").read_text())
-    (tmp_path / "agreement.json").write_text(json.dumps(committed | {"code": "0" * 16}))
-    assert "`python -m tests.bench agreement` measures anew" in command.stale("agreement", tmp_path)
-    command.keep("agreement", tmp_path)
-    assert command.stale("agreement", tmp_path) is None
-    assert json.loads((tmp_path / "agreement.json").read_text()) == committed
+    record = tmp_path / "benches.json"
+    record.write_text(json.dumps({"agreement": "0" * 16, "work": "1" * 16}))
+    assert "`python -m tests.bench agreement` measures anew" in command.stale("agreement", record)
+    measure.put_on_record("agreement", command.code("agreement"), record)
+    assert command.stale("agreement", record) is None
+    assert json.loads(record.read_text())["work"] == "1" * 16
 
 
 def test_the_repository_s_checkpoints_are_measured_unless_others_are_named(tmp_path):

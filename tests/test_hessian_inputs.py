@@ -7,13 +7,13 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from companion.hooked import LanguageTransformer
 from devlib.errors import UserError
 from devlib.hessian import Hessian
 from devlib.language.model import per_sample_loss
 from devlib.language.parameters import initial_parameters
 from devlib.sampling.model import Layout
 from devlib.settings import LanguageModel
-from tests.hooked import LanguageTransformer
 
 GRAPHS = pytest.mark.parametrize("keep_graph", [False, True])
 SMALL = LanguageModel(layers=1, heads=1, embed_dim=4, head_dim=4, context=6, vocabulary=8)

@@ -40,7 +40,9 @@ def test_the_estimator_loads_little():
 
 # ---------------------------------------------------------------------------------------- sizes
 
-MOST_LINES = {"devlib": 6_930}  # what a reader of the science has before him
+# What a reader of the science has before him: 4,400 lines of code, the rest docstrings, comments.
+# Raised on 30 November 2026 by 185 for mistakes that gave a number without a word.
+MOST_LINES = {"devlib": 7_115}
 FILE, FUNCTION = 350, 60  # lines, at most
 
 
@@ -50,7 +52,9 @@ def lines(path):
 
 @pytest.mark.parametrize("room, most", MOST_LINES.items())
 def test_a_room_stays_as_small_as_it_is(room, most):
-    assert sum(map(lines, ROOMS[room].rglob("*.py"))) <= most
+    found = sum(map(lines, ROOMS[room].rglob("*.py")))
+    assert found <= most, (f"{room} has {found:,} lines, and may have {most:,}: take out as many "
+                           "as you put in, or raise MOST_LINES and say why")
 
 
 def test_no_file_and_no_function_is_long():

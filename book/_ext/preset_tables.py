@@ -28,7 +28,11 @@ def tex(symbol):
 
 
 def written(value):
-    """A value as a reader wants it: 1,048,576 and 6.667."""
+    """A value as a reader wants it: 1,048,576 and 6.667, a dash for none."""
+    if value is None:
+        return "\N{EN DASH}"
+    if isinstance(value, tuple | list):
+        return ", ".join(map(written, value)) or "none"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{int(value):,}" if value == int(value) else f"{value:.4g}"

@@ -172,6 +172,7 @@ def _claims(args):
     from companion.claims.text import block, tally
 
     chosen(args.explain)
+    _check_there(args.runs)
     found = ledger(args.preset, args.runs)
     if args.explain:
         told = [judged for judged in found if judged.claim.id in args.explain]
@@ -217,9 +218,11 @@ def _reproduce(args):
     _choose_runs(args)
     pages = book_copy.check_all(args.preset, args.seed)
     _choose_cluster(args)
+    reused = reproduce.reused(args.preset, args.seed, args.corpus)
     with progress.reporting(reproduce.expected(args.preset, pages)):
         reproduce.compute_tables(args.preset, args.seed, args.corpus)
         copy = _build(args)
+    print(*reused, sep="\n")
     _print_tally(args)
     _print_findings(args)
     print(copy / "_build" / "html" / "index.html")
@@ -291,10 +294,14 @@ def _mend(args):
     """Find damaged results, and set them aside to be computed again."""
     from companion.mend import mend
 
-    if args.runs and not os.path.isdir(args.runs):
-        raise UserError(f"{args.runs} is no directory; name one that holds results with --runs")
+    _check_there(args.runs)
     for line in mend(args.runs) or ["nothing is damaged"]:
         print(line)
+
+
+def _check_there(runs):
+    if runs is not None and not os.path.isdir(runs):
+        raise UserError(f"{runs} is no directory; name one that holds results with --runs")
 
 
 def _choose_runs(args):

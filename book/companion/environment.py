@@ -1,7 +1,9 @@
-"""Variables of this process's environment, for a while."""
+"""This process's surroundings, for a while: its variables, and what imports find."""
 
 import contextlib
 import os
+import sys
+import warnings
 
 
 @contextlib.contextmanager
@@ -21,3 +23,18 @@ def _set(variables):
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+
+
+@contextlib.contextmanager
+def quiet_imports():
+    """For transformers and TransformerLens: both import torchvision where they find it, and fail
+    where that was built for another torch; and tqdm warns of a bar that a notebook cannot draw."""
+    try:
+        import torchvision  # noqa: F401
+    except ImportError:
+        pass
+    except RuntimeError:
+        sys.modules["torchvision"] = None  # as if it were not installed
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        yield

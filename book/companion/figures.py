@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, NullFormatter
@@ -112,6 +113,14 @@ def stage_colour(name) -> str:
     return LETTER_COLOURS[(ord(name[-1]) - ord("A")) % len(LETTER_COLOURS)]
 
 
+def line_colour(name):
+    """The colour of a stage, dark enough for a thin line on white: yellow is, for a band, not."""
+    red, green, blue = to_rgb(stage_colour(name))
+    bright = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    shade = min(1.0, 0.55 / bright)
+    return red * shade, green * shade, blue * shade
+
+
 def stage_bands(ax, stages: pd.DataFrame, label=True):
     """Colours each stage of a table (stage, start, end) behind the curves, its name on top: of a
     narrow band only the number, or nothing where that too would touch its neighbours."""
@@ -206,7 +215,7 @@ def llc_curve(llc: pd.DataFrame, smooth, stages: pd.DataFrame, paper: dict,
                             mfc=face, lw=1.1, capsize=2, label=label)
     bottom.plot(smooth.steps, smooth.mean, color=BLACK, lw=1.2, label="smoothed")
     bottom.set_ylabel("LLC (no unit)")
-    bottom.legend(fontsize=9, loc="lower right")
+    bottom.legend(fontsize=9, loc="best")
     for ax in (top, bottom):
         stage_bands(ax, stages, label=ax is top)
         paper_ticks(ax, paper, last)

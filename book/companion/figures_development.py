@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from companion.figures import (
@@ -13,9 +14,9 @@ from companion.figures import (
     PURPLE,
     VERMILLION,
     figure,
+    line_colour,
     log_steps,
     stage_bands,
-    stage_colour,
     step_label,
     use_style,
 )
@@ -51,14 +52,15 @@ def curves(panels: dict, stages: pd.DataFrame, ylabel, *, columns=2, height=2.7,
             ax.axhline(level, color=BLACK, ls=dash, lw=1.1, label=name)
         if log:
             ax.set_yscale("log")
-        if top is not None:
-            ax.set_ylim(top=top)
         ax.set_title(title, fontsize=10, pad=14 if len(stages) else None)
         stage_bands(ax, stages)
         log_steps(ax, label=False, linear=linear)
         _fewer_ticks(ax, columns, linear)
         if each_scale or ax is axes.flat[0]:
             ax.legend(fontsize=8, ncols=2 if len(table.columns) > 5 else 1)
+    if top is not None:  # after all are drawn: a bound holds the other end where it stands
+        for ax in axes.flat:
+            ax.set_ylim(top=top)
     for ax in list(axes.flat)[len(panels):]:
         ax.set_axis_off()
     fig.supxlabel(step_label(linear), fontsize=10)
@@ -113,6 +115,36 @@ def patterns(attention, names) -> Figure:
     return fig
 
 
+def head_patterns(table: pd.DataFrame, most=4) -> Figure:
+    """The table "patterns" of a language run, a row of panels a head and a column a checkpoint of
+    at most so many."""
+    steps = thin(sorted(table.step.unique()), most)
+    heads = sorted({*zip(table.layer, table["head"], strict=True)})
+    fig, axes = figure(len(heads), len(steps), height=1.9 * len(heads) + 0.6, squeeze=False)
+    for row, (layer, head) in zip(axes, heads, strict=True):
+        for ax, step in zip(row, steps, strict=True):
+            image = ax.imshow(pattern(table, step, layer, head), cmap="cividis",
+                              norm=PowerNorm(0.5, 0, 1))  # a root scale, so that small ones show
+            middle = (len(image.get_array()) - 1) / 4  # of the first showing
+            ax.set_title(f"step {step:,}", fontsize=9)
+            ax.grid(False)
+            ax.set_xticks([middle, 3 * middle], ["1st", "2nd"], fontsize=8)
+            ax.set_yticks([middle, 3 * middle], ["1st", "2nd"], fontsize=8)
+            ax.axvline(2 * middle + 0.5, color="white", lw=0.6)
+            ax.axhline(2 * middle + 0.5, color="white", lw=0.6)
+        row[0].set_ylabel(f"head {layer}:{head}\nquery token", fontsize=9)
+    fig.supxlabel("attended token", fontsize=10)
+    bar = fig.colorbar(image, ax=axes, shrink=0.7, label="mean attention, on a root scale")
+    bar.set_ticks([0, 0.1, 0.5, 1])
+    return fig
+
+
+def pattern(table: pd.DataFrame, step, layer, head) -> np.ndarray:
+    """One pattern (T, T) of the table "patterns", rows are queries; 0 for what comes later."""
+    one = table[(table.step == step) & (table.layer == layer) & (table["head"] == head)]
+    return one.pivot(index="query", columns="key", values="attention").fillna(0.0).to_numpy()
+
+
 def stage_ends(evaluation, llc, stages, steps, attention) -> Figure:
     """What the slider shows, standing still: test loss and LLC over training with the stages, and
     below them the attention (S, L, H, T, T) of every head (columns) at each of the steps (rows)."""
@@ -148,7 +180,7 @@ def path_plane(path: pd.DataFrame, stages: pd.DataFrame, explained) -> Figure:
         for stage in stages.itertuples():
             part = path[path.step.between(stage.start, stage.end)]
             ax.plot(part.pc_1, part[f"pc_{other}"], marker="o", ms=2.5, lw=1.4,
-                    color=stage_colour(stage.stage), label=stage.stage)
+                    color=line_colour(stage.stage), label=stage.stage)
         for step in (path.step.iloc[0], path.step.iloc[-1]):
             row = path[path.step == step].iloc[0]
             ax.annotate(f"step {step:,}", (row.pc_1, row[f"pc_{other}"]), fontsize=8,

@@ -11,7 +11,7 @@ from companion import figures, presets
 from companion.claims import seeds
 from companion.claims.table_rows import HESSIAN_ERRORS, MATCH, matched, plateaus_on
 from companion.figures_released import GREY
-from companion.health import curve_health, ill
+from companion.health import curve_health, ill, withdrawn
 from companion.pages import curve
 from companion.paper_stages import find_named, match, paper_ends
 from companion.places import project_root
@@ -19,7 +19,7 @@ from companion.program import PROGRAM
 from companion.runs import COMMITTED, finished
 from companion.tables import Results, load
 from devlib.errors import UserError
-from devlib.settings import RegressionMetrics
+from devlib.settings import LLCSettings, RegressionMetrics
 from devlib.stages import is_unsound
 from devlib.steps import at
 
@@ -43,9 +43,12 @@ def largest(stem) -> Results:
 def regression(tables=largest):
     """The regression run that the page shows: its tables, boundaries and named stages."""
     run = tables("regression-doubled")
-    rule = presets.get(run.manifest["preset"]).regression.stages
-    _, boundaries, stages = find_named(run["llc"], run["evaluation"], rule)
+    _, boundaries, stages = find_named(run["llc"], run["evaluation"], _rule(run))
     return run, boundaries, stages
+
+
+def _rule(run):
+    return presets.get(run.manifest["preset"]).regression.stages
 
 
 @functools.cache
@@ -110,7 +113,7 @@ def headline():
             if name == "llc":
                 bad = table[is_unsound(curve_health(table, rule.llc))]
                 ax.plot(bad.step, bad.llc, color=colour, marker="o", ms=3, mfc="white", lw=0,
-                        mew=0.8, label="no measurement: hangs on the chains' length")
+                        mew=0.8, label="no measurement: depends on the chains' length")
             figures.stage_bands(ax, stages, label=ax in axes[0])
             figures.paper_ticks(ax, {name: end for name, end in paper_ends().items()
                                      if end < 500_000}, last)
@@ -139,7 +142,7 @@ def _curve(tables):
     end, top = llc.iloc[-1], llc.loc[llc.llc.idxmax()]
     said = (f"**The LLC curve.** In our regression run it climbs to {top.llc:.0f} at step "
             f"{top.step:,.0f} and ends at {end.llc:.0f}"
-            + (", a number that hangs on how long the chains are" if ill(run, last) else
+            + (", a number that depends on how long the chains are" if ill(run, last) else
                f" ± {end.mcse:.0f}"))
     page = " ([stage boundaries](../notebooks/02_stage_boundaries))."
     if presets.get(run.manifest["preset"]).regression.model != presets.PAPER.regression.model:
@@ -158,17 +161,21 @@ def _beside(value, error, theirs):
 
 
 def _stages(tables):
-    _, boundaries, stages = regression(tables)
+    run, boundaries, stages = regression(tables)
     inner = {name: end for name, end in paper_ends().items()
              if end < min(500_000, stages.end.iloc[-1])}
     found = match(boundaries, inner)
     if not inner:
         return (f"**Its stages.** Boundaries found: {len(boundaries)}. The run ends before the "
                 "paper's first.")
+    chains = LLCSettings(**run.manifest["settings"]["llc"])
+    gone = withdrawn(run["llc"], run["evaluation"], chains, _rule(run))
+    unsound = (f" {len(gone)} of the {len(boundaries)} go when the LLC estimates that failed their "
+               "checks are left out." if gone else "")
     return (f"**Its stages.** {len(found)} of the paper's {len(inner)} boundaries are among our "
             f"{len(boundaries)}, each within a factor of {MATCH:g}. The paper does not have the "
-            f"other {len(boundaries) - len(found)}. How many there are hangs on the rule "
-            "([how much](../notebooks/02_stage_boundaries)).")
+            f"other {len(boundaries) - len(found)}.{unsound} How many there are depends on the "
+            "rule ([how much](../notebooks/02_stage_boundaries)).")
 
 
 def _behaviour(tables):
@@ -187,7 +194,7 @@ def _behaviour(tables):
 def _hessian(tables):
     run, boundaries, _ = regression(tables)
     statistics = tables("hessian-doubled")["statistics"]
-    rule = presets.get(run.manifest["preset"]).regression.stages
+    rule = _rule(run)
     found = {column: len(matched(plateaus_on(
         statistics[column], statistics[HESSIAN_ERRORS[column]], statistics.step, run["llc"],
         rule), boundaries)) for column in ("trace", "eig_1")}
@@ -224,11 +231,11 @@ def news() -> list[str]:
         f"{llc.diverged.sum():.0f} chains diverged "
         "([by which sampler](../notebooks/02_stage_boundaries)). At "
         f"{sum(bool(ill(run, step)) for step in llc.step)} of the checkpoints the estimate "
-        "hangs on how long the chains are, or they disagree: the [claims](claims) take it for no "
+        "depends on how long the chains are, or they disagree: the [claims](claims) take it for no "
         "measurement.",
         f"**Corrections.** Paper, code and released results differ in places, each of which is "
         f"measured. The released LLC of the language model is {language.llc:.0f} at step 0; "
-        f"less an artefact that its files point to, it is {language.llc_corrected:.0f} "
+        f"without an artefact of the released code it would be {language.llc_corrected:.0f} "
         "([where they differ](../notebooks/13_fidelity))."]
 
 
@@ -240,7 +247,7 @@ def _what_the_curve_measures():
                      & (estimates.step == estimates.step.max())].set_index("start").llc
     return ("**What the curve measures.** Up to step 40,404 the LLC at the paper's settings is "
             f"the test loss upside down, with r = {least:.5f} or more in each of the five released "
-            "seeds: its chains unlearn the task. Later it hangs on where a chain starts. At step "
+            "seeds: its chains unlearn the task. Later it depends on where a chain starts. At step "
             f"{estimates.step.max():,} chains from the checkpoint say {last.w0:.0f}, chains from "
             f"the prior {last.prior:.0f} "
             "([what the curve measures](../notebooks/16_what_the_curve_measures)).")

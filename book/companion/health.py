@@ -39,9 +39,10 @@ def row_health(row, llc: LLCSettings, untrained=None) -> str:
     if untrained is not None and row["burn_in"] < SETTLED * relaxation(llc) * (1 - 1e-9):
         loss = chain_loss(row, llc)
         if not loss >= (1 - FORGOTTEN) * untrained:
-            unmet.append(f"the chains still know the model (their loss {loss:.2f}, untrained "
-                         f"{untrained:.2f}) after a burn-in of {row['burn_in']:,.0f} draws, and "
-                         f"the spring relaxes in {relaxation(llc):,.0f}")
+            unmet.append(f"the chains still know the model (their loss {loss:.2f}, that of chains "
+                         f"from untrained weights {untrained:.2f}) after a burn-in of "
+                         f"{row['burn_in']:,.0f} draws, and the spring relaxes in "
+                         f"{relaxation(llc):,.0f}")
     if llc.precision is not None and not row["mcse"] <= llc.precision * abs(row["llc"]):
         unmet.append(f"{IMPRECISE}: error {row['mcse'] / (abs(row['llc']) or math.nan):.1%}")
     elif not (row["ess"] >= MIN_ESS or row["mcse"] == 0):
@@ -87,6 +88,19 @@ def ill(results, *steps) -> str:
     return ""
 
 
+def withdrawn(llc: pd.DataFrame, loss: pd.DataFrame, chains: LLCSettings, rule) -> list[int]:
+    """The boundaries that go when the estimates that are not sound are left out (`find_stages`)."""
+    llc = llc.assign(health=curve_health(llc, chains))
+    return [step for warning in _unsound(llc, loss, rule) for step in warning.gone]
+
+
+def _unsound(llc, loss, rule):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        find_stages(llc, loss, rule)
+    return [one.message for one in said if one.category is UnsoundPoints]
+
+
 def say_health(llc: pd.DataFrame, loss: pd.DataFrame, chains: LLCSettings, rule) -> list[str]:
     """What a page says of the health of its curve, in lines: how many estimates are not sound and
     which boundaries rest on them (`find_stages`, with the stage settings `rule`), how many are
@@ -94,18 +108,15 @@ def say_health(llc: pd.DataFrame, loss: pd.DataFrame, chains: LLCSettings, rule)
     from devlib.sampling.sgld import RELAXATIONS  # brings torch, which the claims do without
 
     llc = llc.assign(health=curve_health(llc, chains))
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        find_stages(llc, loss, rule)
-    lines = [str(one.message) for one in said if one.category is UnsoundPoints]
+    lines = [str(warning) for warning in _unsound(llc, loss, rule)]
     lines = lines or [f"all {len(llc)} estimates are sound"]
     if imprecise := llc.health.str.startswith(IMPRECISE).sum():
-        lines.append(f"{imprecise} are sound and imprecise: their errors are above the precision "
-                     "asked for, or of few effective draws")
+        lines.append(f"{imprecise} of the sound ones are imprecise: their errors are above the "
+                     "precision asked for, or of few effective draws")
     spring = relaxation(chains)
     ends = sorted({f"{draws / spring:.1f}" for draws in (llc.draws.min(), llc.draws.max())})
     if llc.draws.min() < RELAXATIONS * spring < math.inf:
         lines.append(f"the spring alone relaxes in {spring:,.0f} draws: these chains have "
-                     f"{' to '.join(ends)} times as many, and a direction that the loss leaves to "
-                     f"it needs {RELAXATIONS}")
+                     f"{' to '.join(ends)} times as many, and directions that the loss ignores "
+                     f"need {RELAXATIONS} times as many")
     return lines

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import torch
 
 from companion.artefact import plain_llc, running_init_llc
 from companion.checkpoint_rows import block_rows, llc_row
@@ -32,6 +33,8 @@ from devlib.stages import find_stages
 from devlib.steps import thin
 
 SHOWN_BEFORE = 16  # tokens kept with each most changed one, itself included
+REPEATED = 12  # tokens of a random sequence that is shown twice, for attention patterns
+SEQUENCES = 64  # of these, over which a pattern is a mean
 
 
 def metric_tables(store, steps, settings: LanguageSettings, seed, directory) -> dict:
@@ -74,6 +77,21 @@ def check_table(store, steps, settings: LanguageSettings, seed, directory) -> pd
     count = chosen.check_checkpoints
     some = steps[-1:] if count == 1 else thin(steps, count)
     return llc_table(store, some, replace(settings, llc=llc), seed, directory)
+
+
+def pattern_table(store, heads, settings: LanguageSettings, seed, directory) -> pd.DataFrame:
+    """Mean attention patterns on random sequences shown twice, at a few of the steps of `heads`
+    (the table), of those two heads that score most for the previous token and for prefix matching
+    at the last: one row a head, query and key. An induction head looks from each token's second
+    showing to what followed its first."""
+    steps = thin(sorted(heads.step.unique().tolist()), settings.evaluation.position_checkpoints)
+    found = rows(functools.partial(measure_patterns, settings, seed), store, steps, directory,
+                 {"seed": seed, "table": "patterns", **version_key("language patterns")},
+                 "attention patterns of checkpoints")
+    last = heads[heads.step == steps[-1]].set_index(["layer", "head"])
+    leading = {last.previous.idxmax(), last.prefix.idxmax()}
+    return pd.concat([found[(found.layer == layer) & (found["head"] == head)]
+                      for layer, head in sorted(leading)], ignore_index=True)
 
 
 def path_tables(store, steps, settings: LanguageSettings, seed) -> dict:
@@ -123,6 +141,25 @@ def measure_metrics(settings, seed, params):
             "heads": heads(params, model, chosen, seed),
             "composition": composition(params, model),
             "positions": positions(params, chosen)}
+
+
+def measure_patterns(settings, seed, params):
+    """One row a head, query and key of the mean pattern on sequences shown twice, bos first."""
+    from companion.hooked import LanguageTransformer  # TransformerLens, only where it is used
+
+    model = settings.model
+    tokens = torch.randint(model.vocabulary - 1, (SEQUENCES, REPEATED),
+                           generator=generator(seed, "patterns"))
+    bos = torch.full((SEQUENCES, 1), model.vocabulary - 1)
+    names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(model.layers)]
+    found = LanguageTransformer(model, params).activations(
+        move(torch.cat([bos, tokens, tokens], 1)), *names)
+    return [{"layer": layer, "head": head, "query": query, "key": key,
+             "attention": round(share, 4)}
+            for layer, name in enumerate(names, 1)
+            for head, pattern in enumerate(to_numpy(found[name].mean(0)).tolist(), 1)
+            for query, row in enumerate(pattern)
+            for key, share in enumerate(row[:query + 1])]
 
 
 def measure_blocks(settings, seed, params):

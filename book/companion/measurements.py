@@ -1,10 +1,10 @@
 """What is measured, in which version, and by which code.
 
-Raise a measurement's version when its code finds other numbers for the same settings. The version
-is a part of the key of every piece that a runs directory keeps of it, and of the manifest of the
-tables made of it, so that `recompute` measures anew and old and new rows never mix. Version 1 is
-left out of both: pieces and tables from before there were versions are of version 1. Tables that
-the repository holds are read whatever their version.
+Raise a measurement's version when its code finds other numbers, or other columns, for the same
+settings. The version is a part of the key of every piece that a runs directory keeps of it, and of
+the manifest of the tables made of it, so that `recompute` measures anew and old and new rows never
+mix. Version 1 is left out of both: pieces and tables from before there were versions are of version
+1. Tables that the repository holds are read whatever their version.
 
 tests/companion/test_measurements.py fails while the code that a measurement rests on is not that on
 record.
@@ -44,13 +44,14 @@ MEASUREMENTS = {
     "primer": Versioned(1, ("companion.pages.primer:compute",)),
     "language metrics": Versioned(1, ("companion.language:measure_metrics",)),
     "language blocks": Versioned(1, ("companion.language:measure_blocks",)),
+    "language patterns": Versioned(1, ("companion.language:measure_patterns",)),
     "language LLC": Versioned(1, ("companion.language:measure_llc",)),
     "language path": Versioned(1, ("companion.language:path_tables",)),
     "language changes": Versioned(1, ("companion.language:change_tables",)),
 }
 
-_LANGUAGE = ("language metrics", "language blocks", "language LLC", "language path",
-             "language changes")
+_LANGUAGE = ("language metrics", "language blocks", "language patterns", "language LLC",
+             "language path", "language changes")
 TABLES = {"regression": ("evaluation", "LLC"), "development": ("metrics", "path"),
           "blocks": ("blocks",), "hessian": ("Hessian",), "check": ("LLC",),
           "protocols": ("protocols",), "task-sets": ("task sets",),

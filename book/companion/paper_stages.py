@@ -60,15 +60,18 @@ def find_named(llc: pd.DataFrame, loss: pd.DataFrame, settings: StageSettings, e
         stage=names(boundaries, int(curve.steps[-1]), ends))
 
 
-def told(boundaries, last, ends=None) -> str:
-    """A run's boundaries in a sentence: how many there are, and which are the paper's."""
+def told(boundaries, last, ends=None, gone=()) -> str:
+    """A run's boundaries in sentences: how many there are, which are the paper's, and which are
+    `gone` without the estimates that failed their checks (companion.health.withdrawn)."""
     ends = paper_ends() if ends is None else ends
     inner = {name: step for name, step in ends.items() if step < min(last, max(ends.values()))}
     theirs = match(boundaries, inner)
     steps = ", ".join(f"{step:,}" for step in boundaries) or "none"
+    rest = ("" if not gone else " Without the LLC estimates that failed their checks, these go: "
+            + ", ".join(f"{step:,}" for step in gone) + ".")
     if not inner:
-        return f"Boundaries found: {steps}."
+        return f"Boundaries found: {steps}.{rest}"
     which = "; ".join(f"end of {name} at {step:,} (paper: {inner[name]:,})"
                       for step, name in theirs.items())
     return (f"Boundaries found: {steps}. {len(theirs)} of the {len(inner)} that the paper has "
-            f"within this run are among them" + (f": {which}." if which else "."))
+            f"within this run are among them" + (f": {which}." if which else ".") + rest)

@@ -2,6 +2,7 @@
 
 from companion import results, results_language
 from companion.compute.parallel import each
+from companion.places import runs_directory
 from companion.progress import part
 from companion.runs import COMMITTED, LAYERS, MANIFEST, RunKey, finished
 from companion.tables import load
@@ -40,6 +41,24 @@ def _committed(preset, kinds, own) -> float:
                for name, value in load(lowest[kind].committed).manifest["seconds"].items()
                if (name in own if own else name not in ("training", "corpus"))]
     return sum(seconds) or UNKNOWN
+
+
+def reused(preset, seed, corpus=None) -> list[str]:
+    """A line for each thing that an earlier run left and that hangs on no seed, or on this one."""
+    from companion.corpus import offline
+    from companion.corpus.files import is_complete
+
+    lines = []
+    for kind in LAYERS:
+        settings = RunKey.of(kind, preset, seed, corpus=corpus).settings
+        folder = offline.place(settings.model.vocabulary)
+        if settings.training.corpus == "offline" and is_complete(folder):
+            lines.append(f"reused, whatever the seed: the text in {settings.model.vocabulary:,} "
+                         f"tokens, {folder}")
+    own = [key.stem for key in finished(preset, runs_directory()) if key.seed == seed]
+    if own:
+        lines.append(f"reused, of seed {seed}: the tables of {', '.join(sorted(own))}")
+    return list(dict.fromkeys(lines))
 
 
 def compute_tables(preset, seed, corpus=None):

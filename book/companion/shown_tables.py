@@ -15,7 +15,7 @@ from tabulate import tabulate
 NAMES = {"llc": "LLC", "mcse": "standard error", "ess": "ESS", "rhat": "R-hat", "nbeta": "n beta",
          "loss_change": "change of loss", "loss_se": "standard error of loss",
          "llc_change": "change of LLC", "llc_se": "standard error of LLC"}
-LONG = re.compile(r"<td>(?=[^<]{40,}</td>)")  # a cell of words, which may wrap
+LONG = re.compile(r"<td>(?=[^<]{24,}</td>)")  # a cell of words, which may wrap
 
 
 def show_table(table: pd.DataFrame, caption, *, digits=None, units=None, index=False, blank="-"):

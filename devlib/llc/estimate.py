@@ -30,7 +30,10 @@ class LLC:
 
     Locality: chain_loss is the mean loss of the chain, L(w0) + llc / nbeta, to be held beside
     init_loss = L(w0), and spring_ratio the spring's sd 1 / sqrt(gamma) over the root mean square
-    of the weights at w0: where it is not small, nothing is local about the estimate.
+    of the weights at w0: where it is not small, nothing is local about the estimate. Where it is
+    too small, the estimate is the spring's: spring_slope is d llc / d ln gamma, by the draws' own
+    -nbeta gamma / 2 cov(L_m, |w - w0|^2), with its error. A quadratic direction of curvature h has
+    llc = x / 2 and slope -x (1 - x) / 2, x = nbeta h / (nbeta h + gamma).
 
     Of draws made with `health`: step_bias is how far the step eps moves the mean, the estimate at
     twice the step less this one (first order in eps; where gradients are of minibatches, it has
@@ -38,7 +41,8 @@ class LLC:
     that eps is near its bound. slope_share is the part of what the noise costs that descent takes
     away, g / (g + llc), with g what the chain gains without its noise (A.7; 0 where it gains
     nothing): where it is not small, w0 is no minimum and the number is a property of w0, gamma
-    and the chain's length together. What draws do not hold is NaN here, or None.
+    and the chain's length together (a saddle without slope does not show in it). What draws do not
+    hold is NaN here, or None.
     """
 
     mean: float
@@ -56,6 +60,13 @@ class LLC:
     step_bias: float = math.nan
     step_bias_mcse: float = math.nan
     slope_share: float = math.nan
+    spring_slope: float = math.nan
+    spring_slope_mcse: float = math.nan
+
+    @property
+    def set_by_spring(self) -> bool:
+        """Whether gamma, and not the loss, surely gives a quarter of the estimate or more."""
+        return -self.spring_slope - 2 * self.spring_slope_mcse > abs(self.mean) / 4
 
     @property
     def error(self) -> float:
@@ -136,7 +147,7 @@ def estimate_llc(draws: Draws, baseline="same-batch") -> LLC:
     return LLC(mean, mcse, ess, rhat, draws.init_loss, tuple(map(float, kept.mean(1))),
                _escaping(draws, kept), tuple(draws.diverged), *_distance(draws),
                draws.init_loss + mean / draws.sampler.nbeta, _spring_ratio(draws),
-               *_step_bias(draws), _slope_share(draws, mean))
+               *_step_bias(draws), _slope_share(draws, mean), *_spring_slope(draws, kept))
 
 
 def _step_bias(draws) -> tuple[float, float]:
@@ -157,6 +168,15 @@ def _slope_share(draws, mean) -> float:
         return math.nan
     gain = -draws.sampler.nbeta * float(draws.descent[draws.burn_in:].mean())
     return gain / (gain + max(mean, 0.0)) if not gain <= 0 else 0.0
+
+
+def _spring_slope(draws, kept) -> tuple[float, float]:
+    """d llc / d ln gamma in the law of the kept nbeta (L_m - L(w0)), (C, T), and its mcse."""
+    if draws.distances is None:
+        return math.nan, math.nan
+    far = draws.distances[draws.healthy, draws.burn_in:]
+    product = -draws.sampler.gamma / 2 * (kept - kept.mean()) * (far - far.mean())
+    return float(product.mean()), _error(product)[0]
 
 
 def _moved(draws) -> bool:

@@ -80,7 +80,7 @@ def _proposal(run, w, state, batch, noise, target):
         value, new_value = _whole_loss(run, w), _whole_loss(run, new)
     drift = run.sampler.nbeta * new_gradient + run.sampler.gamma * (new - run.anchor)
     step = run.sampler.eps * run.sampler.scale(state)
-    back = (w - new + step / 2 * drift) / step**0.5
+    back = (w - new + step / 2 * drift) / run.sampler.variance(state)**0.5
     log_ratio = (_potential(run, w, value) - _potential(run, new, new_value)
                  + (noise.double().square().sum() - back.double().square().sum()) / 2)
     return new, state, log_ratio
@@ -88,7 +88,7 @@ def _proposal(run, w, state, batch, noise, target):
 
 def _potential(run, w, value):
     distance = (w - run.anchor).double().square().sum()
-    return run.sampler.nbeta * value.double() + run.sampler.gamma / 2 * distance
+    return run.sampler.potential(value.double(), distance)
 
 
 def _gradient(run, w, batch):

@@ -7,15 +7,18 @@ from functools import partial
 import pandas as pd
 import torch
 
+from devlib.checks import check_number
 from devlib.errors import UserError
 from devlib.llc.estimate import estimate_llc
 from devlib.own.masks import mask_of
 from devlib.own.measure import GAMMA, Plan, chosen, measure_at, parameters, samples_for
-from devlib.own.model import in_eval, loss_of
+from devlib.own.model import check_module, in_eval, loss_of
 from devlib.sampling.draws import ChainDiverged
 from devlib.sampling.model import per_sample_losses
 from devlib.settings import StageSettings
 from devlib.stages import IMPRECISE, by_step, find_stages
+
+NUMBERS = ("llc", "mcse", "ess", "rhat", "step_bias", "step_bias_mcse", "slope_share")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,49 +49,63 @@ def llc_curve(model, checkpoints, data, *, loss, eps=None, only=None, nbeta=None
     checkpoints: step -> state dict, a list of such pairs, or what has `steps` and `load(step)`
     (devlib.checkpoints.CheckpointStore). The model gives its form; its own weights stay as they
     are. eps=None takes the smallest of the step sizes that the checkpoints ask for. Remaining
-    arguments and errors as for `measure`; a state that is not the model's is refused before
-    anything is measured.
+    arguments and errors as for `measure`; a state that is not the model's, or not finite, is
+    refused before anything is measured. A checkpoint that fails after others were measured has a
+    row that says why.
     """
     plan = Plan(precision, cap_draws, chains, seed, 1)
-    own, pairs = parameters(model), list(_pairs(checkpoints))
+    pairs = list(_pairs(checkpoints))
     if not pairs:
         raise UserError("there are no checkpoints")
-    for step, load in pairs:
-        _state(model, step, load())
-    samples, mask = samples_for(own, data), mask_of(model, only)
-
-    def problem(step, load):
-        params, held = _state(model, step, load())
-        return loss_of(model, loss, samples, held), params
-
+    check_module(model)
     with in_eval(model):
+        for step, load in pairs:
+            check_number("a checkpoint's step", step, least=0)
+            _state(model, step, load())
+        by_step([step for step, _ in pairs])  # refuses what stands twice
+        samples, mask = samples_for(parameters(model), data), mask_of(model, only)
+
+        def problem(step, load):
+            params, held = _state(model, step, load())
+            return loss_of(model, loss, samples, held), params
+
         if eps is None:
             eps = min(chosen(*problem(*pair), samples, seed, mask, None, nbeta, gamma,
                              batch_size)[1].eps for pair in pairs)
-        rows = [{"step": step} | _row(
-            *problem(step, load), samples, plan, mask=mask, eps=eps, nbeta=nbeta, gamma=gamma,
-            batch_size=batch_size, whole_set=True, sets={}, callback=None, health=health,
-            progress=progress) for step, load in pairs]
+        rows = []
+        for step, load in pairs:
+            try:
+                row = _row(*problem(step, load), samples, plan, mask=mask, eps=eps, nbeta=nbeta,
+                           gamma=gamma, batch_size=batch_size, whole_set=True, sets={},
+                           callback=None, health=health, progress=progress)
+            except UserError as error:
+                if not rows:  # nothing is lost yet
+                    raise UserError(f"at step {step}: {error}") from error
+                row = _nothing(str(error), eps)
+            rows.append({"step": step} | row)
     table = pd.DataFrame(rows)
     return Curve(table.iloc[by_step(table.step)].reset_index(drop=True))
 
 
 def _row(loss, params, samples, plan, **settings) -> dict:
     """What the chains say at one checkpoint; NaN where they diverge."""
-    numbers = ("llc", "mcse", "ess", "rhat", "step_bias", "step_bias_mcse", "slope_share")
     losses = per_sample_losses(loss, params, samples.parts).double()
     row = {"loss": float(losses.mean()), "loss_se": float(losses.std() / len(losses) ** 0.5)}
     try:
         found = measure_at(loss, params, samples, plan, **settings)
     except ChainDiverged:
-        return row | dict.fromkeys(numbers, math.nan) | {
-            "meet": False, "reached": False, "health": "diverged", "eps": settings["eps"],
-            "draws": 0}
+        return _nothing("diverged", settings["eps"]) | row
     both, meet = estimate_llc(found.draws), found.starts.meet
     health = "" if found.reached else IMPRECISE if meet else "two regimes"
-    return row | {name: getattr(both, "mean" if name == "llc" else name) for name in numbers} | {
+    return row | {name: getattr(both, "mean" if name == "llc" else name) for name in NUMBERS} | {
         "meet": meet, "reached": found.reached, "health": health, "eps": settings["eps"],
         "draws": found.draws.losses.shape[1]}
+
+
+def _nothing(health, eps) -> dict:
+    """The row of a checkpoint that gave no estimate, and why."""
+    return dict.fromkeys(("loss", "loss_se", *NUMBERS), math.nan) | {
+        "meet": False, "reached": False, "health": health, "eps": eps, "draws": 0}
 
 
 def _pairs(checkpoints):
@@ -115,6 +132,9 @@ def _state(model, step, state) -> tuple[dict, dict]:
             has = "has none" if name not in state else f"has shape {tuple(state[name].shape)}"
             raise UserError(f"the checkpoint of step {step} is not of this model: it needs {name} "
                             f"of shape {tuple(p.shape)}, and {has}")
+        if not state[name].isfinite().all():
+            raise UserError(f"the checkpoint of step {step} has values in {name} that are not "
+                            "finite: leave it out")
     params = {name: torch.nn.Parameter(state[name].detach().to(p), requires_grad=p.requires_grad)
               for name, p in own.items()}
     return params, {name: state[name].to(b) for name, b in buffers.items() if name in state}

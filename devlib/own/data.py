@@ -93,9 +93,11 @@ def _reader(data):
     sample by sample; of all else Nones."""
     collate = default_collate
     if isinstance(data, DataLoader) and not isinstance(data.dataset, IterableDataset):
-        if not isinstance(data.sampler, RandomSampler | SequentialSampler):
-            raise UserError(f"the DataLoader draws by a {type(data.sampler).__name__}, which is "
-                            "not followed here: give its samples as a dataset, such as a Subset")
+        inner = getattr(data.batch_sampler, "sampler", data.batch_sampler)
+        for sampler in (data.sampler, inner):
+            if sampler is not None and not isinstance(sampler, RandomSampler | SequentialSampler):
+                raise UserError(f"the DataLoader draws by a {type(sampler).__name__}, which is not "
+                                "followed here: give its samples as a dataset, such as a Subset")
         data, collate = data.dataset, data.collate_fn or default_collate
     if isinstance(data, DataLoader):  # of a stream
         data = data.dataset

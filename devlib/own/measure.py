@@ -8,8 +8,9 @@ import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
-from devlib.checks import check_count, check_number
+from devlib.checks import check_count, check_flag, check_number
 from devlib.devices import of
 from devlib.errors import UserError
 from devlib.llc.equilibrium import Equilibrium, compare
@@ -106,11 +107,18 @@ def measure(model, data, *, loss, only=None, eps=None, nbeta=None, gamma=GAMMA, 
     by a parameter that moves (devlib.sampling.checked), and ChainDiverged.
     """
     plan = Plan(precision, cap_draws, chains, seed, every)
-    params = parameters(model)
-    samples = samples_for(params, data)
-    others = {name: samples_for(params, other) for name, other in named(observables).items()}
-    sets = {name: (loss_of(model, loss, other), other.parts) for name, other in others.items()}
+    for name, value in {"health": health, "compile": compile, "progress": progress}.items():
+        check_flag(name, value)
+    for name, value in {"whole_set": whole_set, "vectorised": vectorised}.items():
+        check_flag(name, value, or_none=True)
+    if callback is not None and not callable(callback):
+        raise UserError(f"callback must be a function, not {callback!r}")
+    check_module(model)
     with in_eval(model):
+        params = parameters(model)
+        samples = samples_for(params, data)
+        others = {name: samples_for(params, other) for name, other in named(observables).items()}
+        sets = {name: (loss_of(model, loss, other), other.parts) for name, other in others.items()}
         return measure_at(loss_of(model, loss, samples), params, samples, plan,
                           mask=mask_of(model, only), eps=eps, nbeta=nbeta, gamma=gamma,
                           batch_size=batch_size, whole_set=whole_set, sets=sets, callback=callback,
@@ -144,6 +152,8 @@ def measure_at(loss, params, samples, plan, *, mask, eps, nbeta, gamma, batch_si
 
 def chosen(loss, params, samples, seed, mask, eps, nbeta, gamma, batch_size) -> tuple[int, SGLD]:
     """Batch size and sampler, with what was not given filled in."""
+    if len(samples) < 2:
+        raise UserError("the data are a single sample: an LLC needs two or more")
     size = min(BATCH, len(samples)) if batch_size is None else batch_size
     check_count("batch_size", size, least=2)
     check_number("gamma", gamma, above=0)  # without a spring there is no second start
@@ -193,7 +203,10 @@ def _result(starts, unmet, plan, taken, watches):
              + f" in {taken:,} draws of {2 * plan.chains} chains",
              f"eps {sampler.eps:.2g}, nbeta {sampler.nbeta:.3g}, gamma {sampler.gamma:g}, "
              f"batch {draws.batch_size}"]
-    if pooled.spring_ratio > 1:
+    if pooled.set_by_spring:
+        notes.append(f"set by the spring, not the loss: a gamma smaller by the factor e would give "
+                     f"about {-pooled.spring_slope:.2g} more")
+    if 1 < pooled.spring_ratio < np.inf:
         notes.append(f"not local: the spring's sd is {pooled.spring_ratio:.2g} times the "
                      "weights' rms")
     if pooled.mean + 4 * pooled.mcse < 0:
@@ -231,9 +244,15 @@ def parameters(model) -> dict:
     params = dict(model.named_parameters())
     if not params:
         raise UserError(f"the model {type(model).__name__} has no parameters")
+    if any(isinstance(p, torch.nn.UninitializedParameter) for p in params.values()):
+        raise UserError(f"the model {type(model).__name__} has lazy parameters, which have no "
+                        "values yet: call it once on a batch")
     return params
 
 
 def samples_for(params, data) -> Samples:
-    """The data for these parameters, of their dtype and where they are."""
-    return samples_of(data, next(iter(params.values())).dtype, of(params))
+    """The data for these parameters, where they are and of the widest dtype among those that move:
+    a frozen backbone may be of another, or whole numbers."""
+    moving = [p.dtype for p in params.values() if p.requires_grad and p.is_floating_point()]
+    dtype = max(moving or [torch.get_default_dtype()], key=lambda kind: kind.itemsize)
+    return samples_of(data, dtype, of(params))

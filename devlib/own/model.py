@@ -1,6 +1,7 @@
 """A module and its loss as the sampler's loss(params, parts) -> (m,)."""
 
 import copy
+import threading
 from contextlib import contextmanager
 
 import torch
@@ -41,6 +42,10 @@ def loss_of(model, loss, samples, buffers=None):
     as loss(model(x), y) to batches (x, y), without its reduction, and averaged over what else is
     in a sample.
     """
+    ignored = getattr(loss, "ignore_index", None) if isinstance(loss, nn.Module) else None
+    if ignored is not None and not samples.by_index and (samples.parts[-1] == ignored).any():
+        raise UserError(f"{type(loss).__name__} leaves labels of {ignored} out of its mean, and a "
+                        f"mean over samples would count them as 0; {FORM}, can leave them out")
     asked = _Asked(model, _function(loss))
     own = {f"model.{name}": value for name, value in (buffers or {}).items()}
 
@@ -63,6 +68,13 @@ def _function(loss):
 
 
 def _module_loss(loss):
+    name = type(loss).__name__
+    if getattr(loss, "weight", None) is not None or getattr(loss, "pos_weight", None) is not None:
+        raise UserError(f"{name} has weights, so that samples count unequally and its mean is no "
+                        f"mean over samples; {FORM}, can weigh them as is meant")
+    if loss.reduction not in ("mean", "none"):
+        raise UserError(f"{name} has reduction={loss.reduction!r}; the LLC is of a mean over "
+                        f"samples and what is in them: take 'mean', or {FORM}")
     loss = copy.copy(loss)
     loss.reduction = "none"
 
@@ -99,11 +111,22 @@ def next_token(model, batch) -> torch.Tensor:
 
 @contextmanager
 def in_eval(model):
-    """The model in eval mode; afterwards each of its modules is in the mode in which it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    """The model in eval mode, for one thread at a time, with gradients; afterwards each of its
+    modules is in the mode in which it was, and has the tensors that hooks such as weight_norm's
+    keep in it."""
+    with _ONE_AT_A_TIME, torch.enable_grad():
+        kept = [(module, module.training, _plain_tensors(module)) for module in model.modules()]
+        model.eval()
+        try:
+            yield
+        finally:
+            for module, mode, tensors in kept:
+                module.training = mode
+                vars(module).update(tensors)
+
+
+_ONE_AT_A_TIME = threading.RLock()  # functional_call puts parameters into the model itself
+
+
+def _plain_tensors(module):
+    return {name: value for name, value in vars(module).items() if isinstance(value, torch.Tensor)}

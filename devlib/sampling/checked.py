@@ -9,6 +9,7 @@ threads draw from them (dask's do), and a loss that does is found by its values.
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -18,6 +19,7 @@ from devlib.errors import UserError
 from devlib.fast import Uncompiled
 from devlib.sampling.given import NAMED, problem_of
 from devlib.sampling.model import check_problem, per_sample_losses
+from devlib.sampling.slopes import check_slopes, slopes_of
 
 SLOWEST = 1_000  # draws in which the slowest direction relaxes that rounding has to leave alone
 SIZE_TOLERANCE = 1e-2  # a batch of another size may go through other kernels, in bfloat16 even
@@ -43,10 +45,10 @@ def check_loss(loss, params, data, moves=None):
     """The loss, or one that gives a model's own parameters back (`Returning`). Raises UserError
     unless it gives one value a sample, always the same, that depends on that sample alone and on
     each of the parameters that move (`moves`: names; None: all), and leaves the model, the
-    parameters and the batch as they are.
+    parameters and the batch as they are; and unless its gradient is its slope.
 
-    params: tensors by name, data: a tuple of tensors, the sample first. Six calls on four samples
-    or fewer.
+    params: tensors by name, data: a tuple of tensors, the sample first. Up to 47 calls on sixteen
+    samples or fewer.
     """
     moves = tuple(params) if moves is None else tuple(moves)
     with _Watch(params) as watch:
@@ -58,6 +60,7 @@ def check_loss(loss, params, data, moves=None):
         _check_same(values, _values(loss, near, _take(data, _PAIR), watch))
         if len(data[0]) > 1:
             _check_neighbours(loss, near, data, watch)
+        check_slopes(partial(_values, loss, batch=_take(data, _SPREAD), watch=watch), near, moves)
     if not watch.left:
         return loss
     places = tuple(watch.left.values())
@@ -111,6 +114,9 @@ def _check_form(loss, params, data, watch):
     few = _take(data, _PAIR)
     try:
         values = _values(loss, params, few, watch)
+    except (TypeError, AttributeError) as error:
+        raise UserError(f"the loss cannot be called as it is here ({error}): it gets the model, or "
+                        "its parameters by name, and a batch") from error
     except RuntimeError as error:
         kind = next(iter(params.values())).dtype
         other = {part.dtype for part in data if part.is_floating_point()} - {kind}
@@ -129,10 +135,7 @@ def _check_form(loss, params, data, watch):
 def _check_reach(loss, params, batch, moves, watch):
     """The loss's values, once its graph was seen to hold every parameter that moves."""
     leaves = {name: params[name].clone().requires_grad_() for name in moves}
-    values = _values(loss, {**params, **leaves}, batch, watch, grad=True)
-    slopes = [None] * len(moves)
-    if values.requires_grad:
-        slopes = torch.autograd.grad(values.sum(), list(leaves.values()), allow_unused=True)
+    values, slopes = slopes_of(partial(_values, loss, batch=batch, watch=watch), params, leaves)
     lost = [name for name, slope in zip(moves, slopes, strict=True) if slope is None]
     if len(lost) == len(moves):
         raise UserError("no parameter reaches the loss: let it call the model by torch.func."
@@ -154,7 +157,7 @@ def _check_neighbours(loss, params, data, watch):
     """The first sample's loss beside other samples, in another place, in a larger batch. In
     batches of one size the same kernels run, so that rounding is the same too."""
     values = [_values(loss, params, _take(data, places), watch)[at]
-              for places, at in ((_PAIR, 0), ((0, -1), 0), ((1, 0), 1), ((0, 1, -1, -2), 0))]
+              for places, at in ((_PAIR, 0), ((0, -1), 0), ((1, 0), 1), (_SPREAD, 0))]
     scale = _values(loss, params, _take(data, (0, 1, -1, -2)), watch).abs().max()
     first, *others, larger = values
     for other, tolerance in ((others[0], _rounding(first)), (others[1], SIZE_TOLERANCE),
@@ -169,11 +172,14 @@ def _check_neighbours(loss, params, data, watch):
 
 
 _PAIR = (0, 1)
+_SPREAD = "spread"  # sixteen from all over the data, or all where there are fewer
 
 
 def _take(data, places):
     """Copies of those samples, without the second of a single one."""
     length = len(data[0])
+    if places == _SPREAD:
+        places = torch.linspace(0, length - 1, min(length, 16)).long().tolist()
     places = [place % length for place in places] if length > 1 else [0]
     return tuple(torch.stack([part[place] for place in places]) for part in data)
 

@@ -1,6 +1,7 @@
 """What chains leave behind: losses, with all that an estimate needs to agree with them."""
 
 import dataclasses
+import hashlib
 import json
 import warnings
 from dataclasses import dataclass, field
@@ -117,13 +118,17 @@ class Draws:
                 except OSError:
                     if group == "posterior" or not Path(path).is_file():
                         raise
+            whole = xarray.concat(parts, "draw", data_vars="minimal", join="override",
+                                  combine_attrs="override")
+            if parts[-1].attrs.get("sha256", seal := _seal(whole)) != seal:
+                raise ValueError("its sha256 is another")
             facts = json.loads(parts[-1].attrs["devlib"])
             sampler = SAMPLERS[facts.pop("sampler")](**facts.pop("settings"))
             losses, baseline = (np.concatenate([part[name].values for part in parts], 1)
                                 for name in ("loss", "baseline"))
             asked = {name: np.concatenate([part[name].values for part in parts], -1)
                      for name in parts[-1] if name not in ("loss", "baseline", "llc")}
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, AttributeError, RuntimeError, TypeError) as error:
             raise UserError(f"{path} holds no draws of devlib ({error})") from error
         facts["diverged"] = {int(chain): draw for chain, draw in facts["diverged"].items()}
         layers = {name.removeprefix(LAYER): asked[name] for name in asked
@@ -151,10 +156,19 @@ class Draws:
              if value is not None},
             {"chain": np.arange(chains), "draw": np.arange(draws)},
             {"devlib": json.dumps(facts, default=lambda value: value.item())})
+        whole.attrs["sha256"] = _seal(whole)
         parts = [whole.isel(draw=slice(self.burn_in)),
                  whole.isel(draw=slice(self.burn_in, None))]
         return {group: part for group, part in zip(GROUPS, parts, strict=True)
                 if part.sizes["draw"]}
+
+
+def _seal(dataset) -> str:
+    """The sha256 of a Dataset's facts and values."""
+    found = hashlib.sha256(dataset.attrs["devlib"].encode())
+    for name in sorted(dataset.data_vars):
+        found.update(name.encode() + np.ascontiguousarray(dataset[name].values).tobytes())
+    return found.hexdigest()
 
 
 class ChainDiverged(UserError):

@@ -60,11 +60,13 @@ def put_back(run, path, tensors, prints):
         if prints[name] != found:
             raise UserError(f"{path} holds chains of another {name}: give the one that they had, "
                             f"or {REMEDY}")
-    probe, where = _probe(run), run.w.device
-    if not np.allclose(to_numpy(probe), to_numpy(tensors["probe"]), rtol=SAME, atol=0):
+    where = run.w.device
+    run.w, run.state = tensors["w"].to(where), tensors["state"].to(where)
+    probe = _probe(run)
+    if not np.allclose(to_numpy(probe), to_numpy(tensors["probe"]), rtol=SAME, atol=0,
+                       equal_nan=True):
         raise UserError(f"{path} holds chains of another loss: at the same parameters and samples "
                         f"it has other values. Give the one that they had, or {REMEDY}")
-    run.w, run.state = tensors["w"].to(where), tensors["state"].to(where)
     for name in TRACES:
         setattr(run, f"_{name}", [tensors[name].numpy()])
 
@@ -91,4 +93,5 @@ def _print(words, *tensors):
 def _probe(run):
     places = torch.linspace(0, len(run.data[0]) - 1, min(PROBED, len(run.data[0]))).long()
     few = tuple(part[places.to(part.device)] for part in run.data)
-    return per_sample_losses(run.loss, run.layout.unflatten(run.origin), few)
+    return torch.stack([per_sample_losses(run.loss, params, few) for params in (
+        run.layout.unflatten(run.origin), run.params(run.w[0]))])  # losses may vanish at w0

@@ -51,6 +51,14 @@ class SGLD:
         """What multiplies eps, for each coordinate or for all."""
         return 1.0
 
+    def variance(self, state=None):
+        """Of a step's noise, for each coordinate or for all."""
+        return self.eps * self.scale(state)
+
+    def potential(self, loss, distance):
+        """The U of the target exp(-U), of the whole set's loss and of |w - w0|^2."""
+        return self.nbeta * loss + self.gamma / 2 * distance
+
     def step(self, w, state, gradient, anchor, noise):
         """One update (8): w, gradient and noise (..., P), anchor (P,) -> the new w and state."""
         return sgld_step(w, gradient, anchor, noise, self), state
@@ -102,7 +110,7 @@ class RMSpropSGLD(SGLD):
         state = torch.cat([new, seen + 1], -1)
         scale = self.scale(state)
         drift = self.nbeta * gradient + self.gamma * (w - anchor)
-        return w - self.eps / 2 * scale * drift + (self.eps * scale).sqrt() * noise, state
+        return w - self.eps / 2 * scale * drift + self.variance(state).sqrt() * noise, state
 
 
 @dataclass(frozen=True)
@@ -129,7 +137,7 @@ class SmoothedSGLD(SGLD):
 def sgld_step(w, gradient, anchor, noise, sampler: SGLD):
     """The update (8), pure. All (..., P); `gradient` is that of the mean minibatch loss."""
     drift = sampler.nbeta * gradient + sampler.gamma * (w - anchor)
-    return w - sampler.eps / 2 * drift + sampler.eps**0.5 * noise
+    return w - sampler.eps / 2 * drift + sampler.variance()**0.5 * noise
 
 
 def warn_if_short(sampler: SGLD, draws, stacklevel=3):

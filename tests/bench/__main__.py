@@ -13,9 +13,8 @@ import sys
 from pathlib import Path
 
 from devlib.errors import UserError
-from devlib.files import write_json
 from tests import measured_code
-from tests.bench.measure import DATA
+from tests.bench.measure import RECORD, put_on_record
 
 HERE = Path(__file__).parent
 NAMES = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
@@ -26,18 +25,11 @@ def code(name) -> str:
     return measured_code.digest(importlib.import_module(f"tests.bench.bench_{name}").TIMES)
 
 
-def stale(name, directory=DATA) -> str | None:
+def stale(name, record=RECORD) -> str | None:
     """What to do where a stored measurement is of other code than today's."""
-    stored = json.loads((directory / f"{name}.json").read_text())
-    if stored.get("code") != code(name):
+    if json.loads(record.read_text()).get(name) != code(name):
         return (f"data/bench/{name}.json was measured on other code: `python -m tests.bench "
                 f"{name}` measures anew, and --unchanged keeps it")
-
-
-def keep(name, directory=DATA):
-    """Puts today's code on record for a stored measurement."""
-    path = directory / f"{name}.json"
-    write_json(path, json.loads(path.read_text()) | {"code": code(name)})
 
 
 def main(arguments=None):
@@ -52,7 +44,7 @@ def main(arguments=None):
     if unknown := sorted(set(args.names) - set(NAMES)):
         top.error(f"no bench {', '.join(unknown)}; there are {', '.join(NAMES)}")
     if args.unchanged:
-        return [keep(name) for name in args.names]
+        return [put_on_record(name, code(name)) for name in args.names]
     for name in args.names or NAMES:
         print(f"bench {name}", file=sys.stderr, flush=True)
         bench = importlib.import_module(f"tests.bench.bench_{name}").main

@@ -4,6 +4,7 @@ Other work on the machine then troubles all contestants alike, and CPU seconds d
 time spent waiting for a core (shared caches and memory they do count).
 """
 
+import json
 import os
 import resource
 import statistics
@@ -18,6 +19,7 @@ from devlib.files import make_directory, provenance, write_json
 from tests import measured_code
 
 DATA = project_root() / "data" / "bench"
+RECORD = project_root() / "tests" / "data" / "benches.json"
 
 
 def cpu(work):
@@ -69,22 +71,30 @@ def peak_memory() -> int:
 
 class Report:
     """Results of one bench: `store` writes data/bench/NAME.json whole or not at all, with what
-    made it, a digest of the library's code that it times ("module:name" of where that begins), and
-    the load average at both ends."""
+    made it and the load average at both ends, and puts on `record` a digest of the library's code
+    that it times ("module:name" of where that begins)."""
 
     def __init__(self, name, times, directory=DATA):
         torch.set_num_threads(1)
         self.name, self.directory = name, make_directory(directory)
         self.code = measured_code.digest(times)
+        self.record = RECORD if self.directory == DATA else self.directory / RECORD.name
         self.before = os.getloadavg()[0]
 
     def store(self, facts: dict, **versions):
         """Numbers are kept to six digits."""
-        whole = {"made with": provenance() | versions, "code": self.code,
-                 "cpus": os.cpu_count(), "threads": 1,
+        whole = {"made with": provenance() | versions, "cpus": os.cpu_count(), "threads": 1,
                  "load average": {"before": self.before, "after": os.getloadavg()[0]},
                  "date": time.strftime("%Y-%m-%d", time.gmtime()), **facts}
         write_json(self.directory / f"{self.name}.json", rounded(whole))
+        put_on_record(self.name, self.code, self.record)
+
+
+def put_on_record(name, code, record=RECORD):
+    """Notes the digest of the code that a bench's stored figures are of. Not in their own files:
+    pages print those files' hashes, and would change where no figure does."""
+    known = json.loads(record.read_text()) if record.exists() else {}
+    write_json(record, dict(sorted((known | {name: code}).items())))
 
 
 def rounded(value):

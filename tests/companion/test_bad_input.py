@@ -109,6 +109,7 @@ COMMANDS = {
     "place below a device": (["train", "--preset", "smoke", "--runs", "/dev/null/x"],
                              "cannot write to /dev/null/x"),
     "adopt from nowhere": (["adopt", "--runs", "nowhere"], "nowhere/laptop has no finished tables"),
+    "claims nowhere": (["claims", "--runs", "nowhere"], "nowhere is no directory"),
     "mend nowhere": (["mend", "--runs", "nowhere"], "nowhere is no directory"),
     "mend a file": (["mend", "--runs", "text.ipynb"], "text.ipynb is no directory"),
     "mend no place": (["mend", "--runs", ""], "'' names no directory"),

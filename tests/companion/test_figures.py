@@ -93,14 +93,14 @@ def test_the_list_has_the_figures_of_the_paper():
 
 
 @pytest.mark.parametrize("preset, entry, expected", [
-    ("laptop", Entry("F", "s", ("a#b",)), "reproduced at preset laptop"),
-    ("laptop", Entry("F", "s", ("a#b",), "laptop"), "reproduced at preset laptop"),
+    ("laptop", Entry("F", "s", ("a#b",)), "drawn in full, at preset laptop"),
+    ("laptop", Entry("F", "s", ("a#b",), "laptop"), "drawn in full, at preset laptop"),
     ("laptop", Entry("F", "s", ("a#b",), "published"),
-     "partly, at preset laptop: whole from preset published on"),
-    ("paper", Entry("F", "s", ("a#b",), "published"), "reproduced at preset paper"),
+     "drawn in part, at preset laptop: whole from preset published on"),
+    ("paper", Entry("F", "s", ("a#b",), "published"), "drawn in full, at preset paper"),
     ("paper", Entry("F", "s", ("a#b",), lacks="half of it"),
-     "partly, at preset paper: half of it"),
-    (None, Entry("F", "s", ("a#b",)), "reproduced for every preset"),
+     "drawn in part, at preset paper: half of it"),
+    (None, Entry("F", "s", ("a#b",)), "drawn in full, for every preset"),
     (None, Entry("F", "s", lacks="no time"), "not yet: no time"),
     (None, Entry("F", "s", nothing="a sketch"), "nothing to compute: a sketch"),
 ])
@@ -193,7 +193,7 @@ def test_the_index_leads_to_figures_and_files(built):
         for kind in ("csv", "svg"):
             link = f"../_figures/notebooks/{PAGE}/{name}.{kind}"
             assert f'href="{link}"' in html and (folder / link).resolve().is_file()
-    assert "partly, at preset laptop: whole from preset paper on" in html
+    assert "drawn in part, at preset laptop: whole from preset paper on" in html
     assert "nothing to compute: drawn by hand" in html
     assert list(presets.PRESETS)[-1] == "paper"  # the order that the words rest on
 

@@ -84,7 +84,7 @@ def test_the_news_of_health_and_of_the_released_curve():
                   for r, mean in zip(llc, loss, strict=True))
     assert f"At {unsound} of the checkpoints" in health
     assert f"{released['llc'][0]:.0f} at step 0" in corrections
-    assert f"it is {released['corrected'][0]:.0f} " in corrections
+    assert f"it would be {released['corrected'][0]:.0f} " in corrections
 
 
 def test_the_news_of_the_curve():

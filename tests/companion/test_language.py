@@ -19,17 +19,19 @@ from companion.corpus.probes import make_probes
 from companion.corpus.token_counts import common_ngrams
 from companion.corpus.tokenizer import load_tokenizer
 from companion.corpus.toy import toy_corpus
+from companion.figures_development import pattern
+from companion.hooked import LanguageTransformer
 from companion.packed import open_run
 from companion.pages.coloured_text import context_of, token_texts
+from devlib import rng
 from devlib.errors import UserError
 from devlib.language.behaviour import behaviour, log_probabilities
-from devlib.language.model import per_sample_loss, token_losses
+from devlib.language.model import attention_rows, per_sample_loss, token_losses
 from devlib.sampling import sample_chains
 from devlib.sampling.sgld import SGLD
 from devlib.settings import replace
 from devlib.stages import find_stages
 from devlib.steps import thin
-from tests.hooked import LanguageTransformer
 
 SMOKE = presets.SMOKE.language
 
@@ -62,8 +64,8 @@ def row(table, step):
 
 
 def test_tables_of_both_models(runs, store):
-    common = {"behaviour", "blocks", "structure", "heads", "positions", "llc", "path", "explained",
-              "changes", "texts", "corpus"}
+    common = {"behaviour", "blocks", "structure", "heads", "positions", "patterns", "llc", "path",
+              "explained", "changes", "texts", "corpus"}
     assert runs[1][1].tables.keys() == common
     assert runs[1][2].tables.keys() == common | {"composition", "check"}
     steps = thin(store.steps, SMOKE.evaluation.curve_checkpoints)
@@ -123,6 +125,26 @@ def test_llc_and_the_artefact_come_from_the_same_draws(runs, store, corpus):
     assert found["llc"] == pytest.approx(mean, rel=1e-3)
     assert (found["llc_plain"], found["llc_running"], found["sd_running"]) == pytest.approx(
         (plain_llc(draws), *running_init_llc(draws)), rel=1e-3)
+
+
+def test_patterns_are_those_of_the_leading_heads(runs, store):
+    """Each row is an attention, so that it sums to one; row by row they are what the model that
+    trains computes (devlib.language.model), on a token and its like shown twice."""
+    table, heads = runs[1][2]["patterns"], runs[1][2]["heads"]
+    last = heads[heads.step == store.steps[-1]].set_index(["layer", "head"])
+    leading = {last.previous.idxmax(), last.prefix.idxmax()}
+    assert {*zip(table.layer, table["head"], strict=True)} == leading
+    sums = table.groupby(["step", "layer", "head", "query"]).attention.sum()
+    assert sums.to_numpy() == pytest.approx(1, abs=2e-3)  # stored to four places
+    gen = rng.generator(3, "patterns")
+    shown = torch.randint(SMOKE.model.vocabulary - 1, (64, 12), generator=gen)
+    bos = torch.full((64, 1), SMOKE.model.vocabulary - 1)
+    tokens, params = torch.cat([bos, shown, shown], 1), store.load(store.steps[-1])
+    for query in (1, 12, 24):
+        rows = attention_rows(params, tokens[:, :query + 1], torch.full((64,), query), SMOKE.model)
+        for layer, head in leading:
+            found = pattern(table, store.steps[-1], layer, head)[query, :query + 1]
+            assert found == pytest.approx(rows[layer - 1, head - 1].mean(0).numpy(), abs=1e-4)
 
 
 def test_the_check_takes_the_paper_s_chains(runs):

@@ -21,10 +21,9 @@ def test_the_code_of_a_measurement_is_that_on_record(name):
     known = json.loads(RECORD.read_text()).get(name)
     assert NOW[name] == known, (
         f"The code behind {name!r} is not that on record. Where it finds other numbers for the "
-        "same settings, raise its version in book/companion/measurements.py, so that nothing "
-        "it measured "
-        "before is taken for the new; where every number stays what it was, leave the version. "
-        "Then put the code on record: python -m tests.measured_code")
+        "same settings, or other columns, raise its version in book/companion/measurements.py, so "
+        "that nothing it measured before is taken for the new; where all stays what it was, leave "
+        "the version. Then put the code on record: python -m tests.measured_code")
 
 
 def test_the_record_names_no_other():

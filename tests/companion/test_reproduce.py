@@ -12,9 +12,10 @@ from companion import curve, front, presets, regression, reproduce, results, res
 from companion.checkpoint_rows import hessian_row
 from companion.claims.table_rows import HESSIAN_ERRORS, plateaus_on
 from companion.compute import parallel
+from companion.corpus import files, offline
 from companion.packed import open_run
 from companion.pages import calibration, fidelity, primer, task_sets
-from companion.runs import COMMITTED
+from companion.runs import COMMITTED, MANIFEST, RunKey
 from companion.tables import load
 from devlib.errors import UserError
 from devlib.regression.model import MICROBATCH, build_model, per_sample_loss
@@ -120,6 +121,21 @@ def test_hessian_tables_are_those_of_the_checkpoints(trained, tmp_path):
     np.testing.assert_allclose(again["statistics"].trace, statistics.trace, rtol=1e-4)
 
 
+def test_it_says_what_another_seed_takes_over(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEVLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("DEVLIB_CACHE", str(tmp_path))
+    assert reproduce.reused("laptop", 1) == []
+    for folder, name in ((offline.place(1024), files.MANIFEST), (
+            RunKey.of("primer", "laptop", 1).own(), MANIFEST)):
+        folder.mkdir(parents=True)
+        (folder / name).touch()
+    text, tables = reproduce.reused("laptop", 1)
+    assert text == f"reused, whatever the seed: the text in 1,024 tokens, {offline.place(1024)}"
+    assert tables == "reused, of seed 1: the tables of primer"
+    assert reproduce.reused("laptop", 2) == [text]
+    assert reproduce.reused("laptop", 2, "toy") == []
+
+
 def test_every_part_of_the_work_is_expected_and_timed(monkeypatch):
     named, pages = [], ["01_one", "02_two"]
 
@@ -137,8 +153,8 @@ def test_every_part_of_the_work_is_expected_and_timed(monkeypatch):
     reproduce.compute_tables("laptop", 0)
     found = reproduce.expected("laptop", pages)
     assert list(found) == [*named, *pages, "the book"]
-    # of the committed tables: 329.6 + 749.3 + 140.6 of training, 204.6 + 0.1 of making the text
-    assert found["training"] == pytest.approx(1424.2)
+    # of the committed tables: 329.6 + 588.6 + 140.6 of training, 0.3 + 0.1 of making the text
+    assert found["training"] == pytest.approx(1059.2)
     assert found["LLC curve of the regression model"] == pytest.approx(116.6 + 579.4)
     assert set(reproduce.expected("smoke", []).values()) == {reproduce.UNKNOWN, reproduce.BOOK}
 

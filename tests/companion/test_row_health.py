@@ -60,8 +60,9 @@ class Tables(dict):
 
 @pytest.mark.parametrize("last, said", [
     ({}, ""),  # it has forgotten the model
-    ({"llc": 100.0}, "step 900: the chains still know the model (their loss 3.54, untrained 4.44) "
-                     "after a burn-in of 499 draws, and the spring relaxes in 1,000"),
+    ({"llc": 100.0}, "step 900: the chains still know the model (their loss 3.54, that of "
+                     "chains from untrained weights 4.44) after a burn-in of 499 draws, and "
+                     "the spring relaxes in 1,000"),
     ({"llc": 100.0, "burn_in": 2_000, "draws": 6_000}, ""),  # it knows the model, and is settled
     ({"rhat": 1.06}, "step 900: R-hat 1.06"), ({"mcse": 9.0}, ""),  # imprecise, and it says so
     ({"diverged": 2}, "step 900: 2 diverged")])
@@ -106,8 +107,9 @@ def test_the_committed_tables_have_it_without_being_rewritten():
     assert bad.sum() == 96 and all(bool(ill(run, step)) == sick
                                    for step, sick in zip(llc.step, bad, strict=True))
     assert health[llc.step == 217_171].item() == (
-        "burn-in at its bound, R-hat 1.15, the chains still know the model (their loss 3.60, "
-        "untrained 4.43) after a burn-in of 500 draws, and the spring relaxes in 1,000, "
+        "burn-in at its bound, R-hat 1.15, the chains still know the model (their loss 3.60, that "
+        "of chains from untrained weights 4.43) after a burn-in of 500 draws, and the spring "
+        "relaxes in 1,000, "
         "imprecise: error 2.4%")
     lines = say_health(llc, run["evaluation"], settings.llc, settings.stages)
     assert f"{bad.sum()} of {len(llc)} estimates" in lines[0] and "318,181" in lines[0]

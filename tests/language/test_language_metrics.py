@@ -13,6 +13,7 @@ from companion.claims.table_rows import brownian_share, composition_baseline
 from companion.corpus.probes import make_probes
 from companion.corpus.token_counts import bigram_counts
 from companion.corpus.toy import toy_corpus
+from companion.hooked import LanguageTransformer
 from companion.pages.coloured_text import FALL, RISE, STRONGEST, coloured_text
 from devlib.errors import UserError
 from devlib.language.behaviour import (
@@ -46,7 +47,6 @@ from devlib.language.structure import (
 from devlib.means import mean_and_se
 from devlib.rng import generator
 from devlib.settings import LanguageMetrics, LanguageModel, describe, replace
-from tests.hooked import LanguageTransformer
 
 MODEL = LanguageModel(layers=2, heads=2, embed_dim=16, head_dim=5, context=24, vocabulary=11,
                       init_sd=0.5)

@@ -12,6 +12,7 @@ from torch.func import functional_call, grad, grad_and_value
 from torch.nn import functional as F
 
 from companion import presets, released
+from companion.hooked import LanguageTransformer
 from devlib.errors import CheckpointError, UserError
 from devlib.language import model as language_loss
 from devlib.language.model import (
@@ -27,7 +28,6 @@ from devlib.regression.model import parameter_table
 from devlib.rng import generator
 from devlib.sampling import SGLD, sample_chains
 from devlib.settings import LanguageModel, replace
-from tests.hooked import LanguageTransformer
 
 SMALL = LanguageModel(heads=3, embed_dim=12, head_dim=5, context=10, vocabulary=29)
 STORED = load_file(Path(__file__).parents[1] / "data" / "hooked_transformer.safetensors")

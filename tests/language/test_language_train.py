@@ -78,7 +78,7 @@ def same(one, two):
 def test_updates_are_adamws():
     """Against AdamW written out, on the gradients of the hooked model in float64; a tolerance of a
     thousandth of the way that the weights have gone."""
-    from tests.hooked import LanguageTransformer
+    from companion.hooked import LanguageTransformer
 
     trainer, size = LanguageTrainer(TINY, SEED, batches, "float32"), TINY.training
     twin = LanguageTransformer(TINY.model, initial_parameters(TINY.model, SEED)).double()

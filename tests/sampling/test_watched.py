@@ -81,7 +81,7 @@ def test_no_pass_over_the_set_is_made():
     data = tuple(part.repeat(100, 1) for part in DATA)
     sample_chains(watched, PARAMS, (*data, torch.arange(4000)), SAMPLER, chains=1, draws=20,
                   batch_size=5, init_losses="drawn", vectorised=False, warn=False)
-    assert 20 < len(seen) <= 20 * 5 + 4 + 5  # drawn, tested, and of the first batch
+    assert 20 < len(seen) <= 20 * 5 + 16 + 5  # drawn, tested, and of the first batch
 
 
 def test_the_error_is_kept_with_the_draws(tmp_path):

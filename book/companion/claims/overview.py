@@ -16,7 +16,7 @@ SECTIONS = {"abstract": "abstract", "1": "1: introduction (Fig. 1)", "3": "3: tr
             "D": "D: regression", "E": "E: one layer"}
 PICTURES = re.compile(r"Figs\. [\w.]+(,? (to )?[A-E]\.\d\w?)*|Fig\. \w+(\.\d\w?)?|Table \d")
 FLOATS = {"Fig. 1": "1", "Table 1": "5"}  # the section in which a figure or table stands
-HEADS = ("claim", "verdict", "paper, and what agrees", "here", "notices, of an effect of")
+HEADS = ("claim", "verdict", "paper, and what agrees", "here", "notices, of the effect claimed")
 
 
 def anchor(found: Judged) -> str:
@@ -61,7 +61,10 @@ def page(found: list[Judged]) -> str:
 def _line(found):
     claim, m = found.claim, telling(found)
     what, paper, here, least, _ = map(escaped, text.cells(m))
-    which = f"{what} (of {len(found.rows)})" if len(found.rows) > 1 else what
+    if len({row.verdict for row in found.rows}) > 1:
+        which = f"{what} ({text.counts(found)})"
+    else:
+        which = f"{what} (of {len(found.rows)})" if len(found.rows) > 1 else what
     cells = (f'<a href="#{anchor(found)}">{claim.id}</a> {escaped(claim.what)}<br>'
              f'<span class="which">{which}</span>', chip(found.verdict), paper, here, least)
     body = "".join(f'<td data-label="{head}">{cell}</td>' for head, cell in zip(HEADS, cells,

@@ -16,7 +16,7 @@ from companion.claims.verdicts import (
 )
 
 WIDTH = 100
-HEADS = ("quantity", "paper, and what agrees", "here", "notices, of an effect of", "verdict")
+HEADS = ("quantity", "paper, and what agrees", "here", "notices, of the effect claimed", "verdict")
 
 
 def number(value, error=None) -> str:

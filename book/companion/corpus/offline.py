@@ -35,7 +35,7 @@ def offline_corpus(vocabulary, lock=LOCK, record=RECORD) -> Corpus:
     tokenizer = load_tokenizer(vocabulary)
     identity = {"kind": "offline", "vocabulary": vocabulary, "recipe": RECIPE,
                 "lock": sha256(lock.read_bytes())}
-    folder = cache_directory() / "corpora" / f"offline-{vocabulary}"
+    folder = place(vocabulary)
     if not is_complete(folder):
         make_directory(folder, "the variable DEVLIB_CACHE")
         with locked(folder):
@@ -46,6 +46,11 @@ def offline_corpus(vocabulary, lock=LOCK, record=RECORD) -> Corpus:
     origins = {split: np.array([int(index) for index in manifest["origins"][split]], np.uint8)
                for split in SPLITS}
     return Corpus("offline", vocabulary, train, validation, origins)
+
+
+def place(vocabulary):
+    """Where its streams in tokens of a vocabulary are kept, or will be."""
+    return cache_directory() / "corpora" / f"offline-{vocabulary}"
 
 
 def _compare(splits, known, folder):

@@ -55,7 +55,7 @@ def _stationary_variance(h, noise, sampler):
     if (sampler.eps * kappa >= 4).any():
         raise UserError(f"the chain is unstable: eps (nbeta h + gamma) = "
                         f"{sampler.eps * kappa.max():.3g}, and it must be below 4")
-    driven = sampler.eps + (sampler.eps * sampler.nbeta * h / 2) ** 2 * noise
+    driven = sampler.variance() + (sampler.eps * sampler.nbeta * h / 2) ** 2 * noise
     loss = sampler.eps * kappa * (1 - sampler.eps * kappa / 4)  # 1 - (1 - eps kappa / 2)^2
     return np.divide(driven, loss, out=np.zeros_like(kappa), where=h > 0)
 
@@ -104,7 +104,7 @@ def chain_moments(potential, sampler, *, per_step=1.0) -> tuple[float, float]:
         return tuple(map(sum, zip(*moments, strict=True))) if moments else (0.0, 0.0)
     if potential.dim > 2 or not potential.even:
         raise UserError("it takes a potential of one or two coordinates, even in each")
-    h = sampler.eps**0.5 / per_step
+    h = sampler.variance()**0.5 / per_step
     count = math.ceil(_reach(potential, sampler.nbeta, sampler.gamma, 15) / h)
     axis = (np.arange(count) + 0.5) * h  # one orthant; the others mirror it
     points = np.stack(np.meshgrid(*[axis] * potential.dim, indexing="ij"), -1)
@@ -113,7 +113,7 @@ def chain_moments(potential, sampler, *, per_step=1.0) -> tuple[float, float]:
     gradient = vmap(grad(potential.energy))(w).numpy()
     target = (1 - sampler.eps / 2 * sampler.gamma) * w.numpy() \
         - sampler.eps / 2 * sampler.nbeta * gradient
-    kernel = _folded_kernel(target, h, sampler.eps, count)
+    kernel = _folded_kernel(target, h, sampler.variance(), count)
     start = np.exp(-energy - sampler.gamma / 2 * (w**2).sum(-1).numpy())
     _, vectors = scipy.sparse.linalg.eigs(kernel.T, k=1, which="LM", v0=start)
     law = np.abs(vectors[:, 0].real)
@@ -122,15 +122,15 @@ def chain_moments(potential, sampler, *, per_step=1.0) -> tuple[float, float]:
     return float(mean), float((law * energy**2).sum() - mean**2)
 
 
-def _folded_kernel(target, h, eps, count):
+def _folded_kernel(target, h, variance, count):
     """Sparse (G, G) transition weights from each grid point to those around its target (G, d)."""
     dim, size = target.shape[1], len(target)
-    around = np.arange(-math.ceil(6 * eps**0.5 / h), math.ceil(6 * eps**0.5 / h) + 1)
+    around = np.arange(-math.ceil(6 * variance**0.5 / h), math.ceil(6 * variance**0.5 / h) + 1)
     places, weights = np.zeros((size, 1), dtype=np.int64), np.ones((size, 1))
     for axis in range(dim):
         near = np.floor(target[:, axis, None] / h).astype(np.int64) + around  # (G, K)
         distance = (near + 0.5) * h - target[:, axis, None]
-        part = np.exp(-distance**2 / (2 * eps)) * h / math.sqrt(2 * math.pi * eps)
+        part = np.exp(-distance**2 / (2 * variance)) * h / math.sqrt(2 * math.pi * variance)
         near = np.where(near < 0, -near - 1, near)
         part = np.where(near < count, part, 0.0)  # what leaves the grid is lost
         places = (places[:, :, None] * count + np.minimum(near, count - 1)[:, None]).reshape(

@@ -4,6 +4,7 @@ that it is held against (data/released)."""
 import numpy as np
 import pandas as pd
 
+from companion.claims.table_rows import MATCH, matched
 from companion.places import project_root
 from devlib.boundaries import Rule
 
@@ -62,3 +63,23 @@ def plateaus(steps, curves: dict, rule: Rule) -> dict[str, list[int]]:
         table = pd.DataFrame({"step": steps, "llc": values, "mcse": 1.0})
         found[name] = rule.boundaries(rule.curve(table))
     return found
+
+
+def added_by_the_llc(rows: dict) -> pd.DataFrame:
+    """One row a run of `rows`, {run: {curve: steps of its plateaus}}: how many plateaus its LLC
+    has, how many of them the loss alone and the norm alone have too (`matched`, one to one), how
+    many would be near one of the loss's wherever they lay, and those that neither has."""
+    return pd.DataFrame([{"run": run, **_added({name: sorted(map(int, steps))
+                                                for name, steps in row.items()})}
+                         for run, row in rows.items()])
+
+
+def _added(row):
+    llc, loss = row["llc"], row["nbeta (c - loss)"]
+    found = [matched(other, llc) for other in (loss, row["weight norm, scaled"])]
+    grid = np.linspace(np.log1p(llc[0]), np.log1p(llc[-1]), 10_001) if llc else np.zeros(1)
+    near = np.abs(grid[:, None] - np.log1p(loss)) < np.log(MATCH)
+    return {"plateaus": len(llc), "in the loss": len(found[0]),
+            "by chance": len(llc) * float(near.any(1).mean()), "in the norm": len(found[1]),
+            "in neither": ", ".join(f"{step:,}" for step in llc
+                                    if not any(step in one for one in found)) or "none"}

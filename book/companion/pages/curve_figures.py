@@ -170,7 +170,7 @@ def profile(rows: pd.DataFrame) -> Figure:
                             mfc=face, lw=1, label=f"step {step:,}" if meet else None)
         ax.set_xscale("log")
         ax.set_yscale("symlog", linthresh=10)
-        ax.set_title(f"spring's sd: {ratio:g} of the weights' rms", fontsize=9)
+        ax.set_title(f"spring: {ratio:g} of the rms", fontsize=9)
         ax.set_xlabel("nbeta")
     axes[0, 0].set_ylabel("LLC (no unit)")
     axes[0, -1].legend(fontsize=8)

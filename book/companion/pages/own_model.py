@@ -4,13 +4,11 @@ measuring them.
 Everything is in float64, so that what the page prints is the same on every processor.
 """
 
-import sys
-import warnings
-from contextlib import contextmanager
-
 import pandas as pd
 import torch
 from torch import nn
+
+from companion.environment import quiet_imports
 
 TOKENS, CONTEXT = 20, 8  # of the language models
 TRAINING = 60  # updates of the convolutional net
@@ -58,7 +56,7 @@ def texts(samples=128, seed=0) -> torch.Tensor:
 def hugging_face(seed=0):
     """A small GPT-2 of random weights; None where transformers is not installed."""
     try:
-        with _quiet_imports():
+        with quiet_imports():
             from transformers import GPT2Config, GPT2LMHeadModel
     except ImportError:
         return None
@@ -70,28 +68,13 @@ def hugging_face(seed=0):
 def transformer_lens(seed=0):
     """A small model of TransformerLens, of random weights; None where that is not installed."""
     try:
-        with _quiet_imports():
+        with quiet_imports():
             from transformer_lens import TransformerBridge, TransformerBridgeConfig
     except ImportError:
         return None
     return TransformerBridge.boot_native(TransformerBridgeConfig(
         n_layers=2, d_model=8, n_ctx=CONTEXT, d_head=4, n_heads=2, d_mlp=16, d_vocab=TOKENS,
         act_fn="gelu", seed=seed)).double()
-
-
-@contextmanager
-def _quiet_imports():
-    """Both libraries import torchvision where they find it, and fail where that was built for
-    another torch; and tqdm warns of a bar that a notebook cannot draw."""
-    try:
-        import torchvision  # noqa: F401
-    except ImportError:
-        pass
-    except RuntimeError:
-        sys.modules["torchvision"] = None  # as if it were not installed
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="IProgress not found")
-        yield
 
 
 # ---------------------------------------------------------------------------- other libraries

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from companion.figures import BAND_ALPHA, BLUE, VERMILLION, stage_colour
+from companion.figures_development import pattern
 from devlib.regression.model import build_model
 from devlib.steps import nearest
 
@@ -50,26 +51,31 @@ def slider_data(evaluation: pd.DataFrame, llc: pd.DataFrame, stages: pd.DataFram
     those is nearest to each step in log(step + 1); of one context the `targets` (K) and what those
     checkpoints have `predicted` (S, K). The slider starts where the first stage ends.
     """
-    _, _, heads, tokens, _ = patterns.shape
-    rows, columns = np.tril_indices(tokens)
-    percents = np.rint(100 * patterns[..., rows, columns]).astype(int)
-    return _curves(evaluation, llc, stages) | {
-        "heads": heads, "tokens": tokens, "pattern_steps": list(pattern_steps),
-        "pattern_at": _nearest(pattern_steps, llc.step),
-        "patterns": percents.reshape(len(percents), -1, len(rows)).tolist(),
+    names = [f"block {block + 1}, head {head + 1}"
+             for block in range(patterns.shape[1]) for head in range(patterns.shape[2])]
+    flat = patterns.reshape(len(patterns), -1, *patterns.shape[-2:])
+    return _curves(evaluation, llc, stages) | _patterns(
+        pattern_steps, names, flat, llc.step, columns=patterns.shape[2]) | {
         "targets": np.round(targets, 2).tolist(), "predicted": np.round(predicted, 2).tolist()}
 
 
 def language_data(behaviour: pd.DataFrame, llc: pd.DataFrame, stages: pd.DataFrame,
-                  heads: pd.DataFrame, texts: dict) -> dict:
+                  heads: pd.DataFrame, texts: dict, patterns: pd.DataFrame | None) -> dict:
     """What the language model's slider shows: curves and stages as in `slider_data`; of each head
-    the previous-token and the prefix-matching score at the nearest step that has them; and of each
-    stage a text as HTML."""
+    the previous-token and the prefix-matching score at the nearest step that has them; of each
+    stage a text as HTML; and the attention of two heads, where the run has the table."""
     steps = sorted(heads.step.unique())
     names = {"previous": "previous token", "prefix": "prefix matching"}
     ordered = heads.sort_values(["step", "layer", "head"])
     first = ordered[ordered.step == steps[0]]
-    return _curves(behaviour, llc, stages) | {
+    attention = {}
+    if patterns is not None:
+        shown = sorted(patterns.step.unique())
+        pairs = sorted({*zip(patterns.layer, patterns["head"], strict=True)})
+        attention = _patterns(shown, [f"head {layer}:{head}" for layer, head in pairs],
+                              np.array([[pattern(patterns, step, *pair) for pair in pairs]
+                                        for step in shown]), llc.step, columns=len(pairs))
+    return _curves(behaviour, llc, stages) | attention | {
         "score_heads": [f"{row.layer}:{row.head}" for row in first.itertuples()],
         "score_at": _nearest(steps, llc.step), "score_steps": [int(step) for step in steps],
         "scores": {title: ordered[name].to_numpy().reshape(len(steps), -1).round(2).tolist()
@@ -88,6 +94,15 @@ def _curves(loss: pd.DataFrame, llc: pd.DataFrame, stages: pd.DataFrame) -> dict
         "stages": [{"name": row.stage, "start": row.start, "end": row.end,
                     "colour": stage_colour(row.stage)} for row in stages.itertuples()],
         "band": BAND_ALPHA}
+
+
+def _patterns(steps, names, attention, at, columns) -> dict:
+    """Attention (S, P, T, T) of the named heads, in per cent below the diagonal, so many beside
+    one another; and which of its steps is nearest to each of those of the slider."""
+    rows, keys = np.tril_indices(attention.shape[-1])
+    return {"columns": columns, "tokens": attention.shape[-1], "pattern_names": names,
+            "pattern_steps": [int(step) for step in steps], "pattern_at": _nearest(steps, at),
+            "patterns": np.rint(100 * attention[..., rows, keys]).astype(int).tolist()}
 
 
 def _nearest(known, steps) -> list[int]:

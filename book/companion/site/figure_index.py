@@ -38,7 +38,7 @@ class Entry:
         small = preset is not None and order.index(preset) < order.index(self.whole_from)
         missing = [f"whole from preset {self.whole_from} on"] if small else []
         missing += [self.lacks] if self.lacks else []
-        return f"partly, {at}: {'; '.join(missing)}" if missing else f"reproduced {at}"
+        return f"drawn in part, {at}: {'; '.join(missing)}" if missing else f"drawn in full, {at}"
 
 
 def load(path) -> tuple[list[Entry], list[Entry]]:

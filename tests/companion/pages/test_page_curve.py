@@ -50,6 +50,20 @@ def test_a_scaled_curve_has_the_plateaus_of_the_first():
     assert found["another unit"] == found["llc"]
 
 
+def test_what_the_llc_adds_by_hand():
+    """Of 99, 999 and 9,999 the loss has the second, which covers 2 log 1.4 of log 100 between the
+    first and the last; the norm has the third."""
+    found = curve.added_by_the_llc({"one": {
+        "llc": [99, 999, 9_999], "nbeta (c - loss)": [1_099], "weight norm, scaled": [9_999]},
+        "none": {"llc": [], "nbeta (c - loss)": [5], "weight norm, scaled": []}})
+    one, none = found.to_dict("records")
+    chance = one.pop("by chance")
+    assert chance == pytest.approx(3 * 2 * np.log(1.4) / np.log(100), abs=1e-3)
+    assert one == {"run": "one", "plateaus": 3, "in the loss": 1, "in the norm": 1,
+                   "in neither": "99"}
+    assert none["plateaus"] == none["by chance"] == 0 and none["in neither"] == "none"
+
+
 def test_the_released_chains_forget_up_to_step_40404():
     """The finding itself, in the numbers that the book holds: one chain loss for all seeds and
     steps, and after it a fall."""

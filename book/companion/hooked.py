@@ -9,13 +9,16 @@ Attention is written out, so that its patterns exist and second derivatives do.
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformer_lens import HookedRootModule
-from transformer_lens.hook_points import HookPoint
 
+from companion.environment import quiet_imports
 from devlib.errors import UserError
 from devlib.language.model import LAYER_NORM_EPS
 from devlib.language.parameters import check_parameters, check_tokens
 from devlib.settings import LanguageModel
+
+with quiet_imports():
+    from transformer_lens import HookedRootModule
+    from transformer_lens.hook_points import HookPoint
 
 
 class Part(nn.Module):
