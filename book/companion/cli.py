@@ -222,7 +222,8 @@ def _reproduce(args):
     with progress.reporting(reproduce.expected(args.preset, pages)):
         reproduce.compute_tables(args.preset, args.seed, args.corpus)
         copy = _build(args)
-    print(*reused, sep="\n")
+    for line in reused:
+        print(line)
     _print_tally(args)
     _print_findings(args)
     print(copy / "_build" / "html" / "index.html")

@@ -1,6 +1,7 @@
 """This process's surroundings, for a while: its variables, and what imports find."""
 
 import contextlib
+import importlib
 import os
 import sys
 import warnings
@@ -30,7 +31,7 @@ def quiet_imports():
     """For transformers and TransformerLens: both import torchvision where they find it, and fail
     where that was built for another torch; and tqdm warns of a bar that a notebook cannot draw."""
     try:
-        import torchvision  # noqa: F401
+        importlib.import_module("torchvision")
     except ImportError:
         pass
     except RuntimeError:

@@ -215,7 +215,7 @@ def llc_curve(llc: pd.DataFrame, smooth, stages: pd.DataFrame, paper: dict,
                             mfc=face, lw=1.1, capsize=2, label=label)
     bottom.plot(smooth.steps, smooth.mean, color=BLACK, lw=1.2, label="smoothed")
     bottom.set_ylabel("LLC (no unit)")
-    bottom.legend(fontsize=9, loc="best")
+    bottom.legend(fontsize=9)
     for ax in (top, bottom):
         stage_bands(ax, stages, label=ax is top)
         paper_ticks(ax, paper, last)

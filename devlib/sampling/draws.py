@@ -1,16 +1,17 @@
 """What chains leave behind: losses, with all that an estimate needs to agree with them."""
 
 import dataclasses
-import hashlib
 import json
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from devlib.errors import UserError
 from devlib.files import replacing
+from devlib.resume import digest
 from devlib.sampling.burn_in import find_burn_in
 from devlib.sampling.sgld import SGLD, RMSpropSGLD, SmoothedSGLD
 
@@ -124,10 +125,9 @@ class Draws:
                 raise ValueError("its sha256 is another")
             facts = json.loads(parts[-1].attrs["devlib"])
             sampler = SAMPLERS[facts.pop("sampler")](**facts.pop("settings"))
-            losses, baseline = (np.concatenate([part[name].values for part in parts], 1)
-                                for name in ("loss", "baseline"))
-            asked = {name: np.concatenate([part[name].values for part in parts], -1)
-                     for name in parts[-1] if name not in ("loss", "baseline", "llc")}
+            losses, baseline = whole["loss"].values, whole["baseline"].values
+            asked = {name: whole[name].values for name in whole
+                     if name not in ("loss", "baseline", "llc")}
         except (OSError, KeyError, ValueError, AttributeError, RuntimeError, TypeError) as error:
             raise UserError(f"{path} holds no draws of devlib ({error})") from error
         facts["diverged"] = {int(chain): draw for chain, draw in facts["diverged"].items()}
@@ -164,11 +164,9 @@ class Draws:
 
 
 def _seal(dataset) -> str:
-    """The sha256 of a Dataset's facts and values."""
-    found = hashlib.sha256(dataset.attrs["devlib"].encode())
-    for name in sorted(dataset.data_vars):
-        found.update(name.encode() + np.ascontiguousarray(dataset[name].values).tobytes())
-    return found.hexdigest()
+    """The sha256 of a Dataset's values and facts."""
+    return digest({name: torch.as_tensor(np.ascontiguousarray(dataset[name].values))
+                   for name in dataset.data_vars}, dataset.attrs["devlib"])
 
 
 class ChainDiverged(UserError):

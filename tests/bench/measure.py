@@ -94,7 +94,7 @@ def put_on_record(name, code, record=RECORD):
     """Notes the digest of the code that a bench's stored figures are of. Not in their own files:
     pages print those files' hashes, and would change where no figure does."""
     known = json.loads(record.read_text()) if record.exists() else {}
-    write_json(record, dict(sorted((known | {name: code}).items())))
+    write_json(record, known | {name: code})
 
 
 def rounded(value):
