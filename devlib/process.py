@@ -43,6 +43,7 @@ def fit(steps, values, noise, settings, fit_level=False, seed=0) -> Kernel:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+    from threadpoolctl import threadpool_limits
 
     amplitudes = settings.amplitude_low, settings.amplitude_high
     kernel = (ConstantKernel(1.0, amplitudes)
@@ -51,7 +52,8 @@ def fit(steps, values, noise, settings, fit_level=False, seed=0) -> Kernel:
         kernel += WhiteKernel(1.0, amplitudes)
     process = GaussianProcessRegressor(kernel, alpha=noise, random_state=seed,
                                        n_restarts_optimizer=settings.restarts)
-    with warnings.catch_warnings(), suppress(np.linalg.LinAlgError):
+    # one thread: on matrices of some hundred rows the others only wait, six times as long
+    with warnings.catch_warnings(), suppress(np.linalg.LinAlgError), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)  # the authors' bounds are meant to bind
         # the error can only come once the kernel is found, where doubles cannot solve for the mean
         process.fit(np.log1p(steps)[:, None], values)

@@ -13,6 +13,15 @@ LONGEST = ("test_book.py", "15_own_model.ipynb", "test_compute.py", "test_reprod
            "06_regression_stages.ipynb", "test_training.py", "test_faults_kill.py")
 
 
+@pytest.hookimpl(optionalhook=True)  # of a plugin that may be off
+def pytest_xdist_auto_num_workers():
+    """One more than there are cores: for a quarter of its time a worker waits, for a browser, a
+    disk, a process that it killed."""
+    import joblib
+
+    return joblib.cpu_count() + 1
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     import torch

@@ -9,6 +9,7 @@ import sys
 import mpmath
 import numpy as np
 import pytest
+import threadpoolctl
 
 from devlib import process
 from devlib.process import LEAST_NOISE, Kernel, fit, mean_and_sd
@@ -60,6 +61,26 @@ def test_a_fitted_kernel_has_three_digits_and_keeps_to_its_bounds():
     level = fit(STEPS, values + np.random.default_rng(0).normal(size=len(STEPS)),
                 np.full(len(STEPS), LEAST_NOISE), settings, fit_level=True).level
     assert 0.5 < level < 2
+
+
+def test_the_fit_keeps_to_one_thread(monkeypatch):
+    """However many the process may use, and it gives them back."""
+    from sklearn.gaussian_process import GaussianProcessRegressor
+
+    def threads():
+        return {pool["num_threads"] for pool in threadpoolctl.threadpool_info()
+                if pool["user_api"] == "blas"}
+
+    seen, plain = [], GaussianProcessRegressor.fit
+
+    def noted(self, *data):
+        seen.append(threads())
+        return plain(self, *data)
+
+    monkeypatch.setattr(GaussianProcessRegressor, "fit", noted)
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        fit(np.arange(9), np.arange(9.0), np.ones(9), StageSettings(restarts=0))
+        assert (seen, threads()) == ([{1}], {2})
 
 
 def test_the_same_on_another_processors_arithmetic():

@@ -3,7 +3,8 @@ imported.
 
 Where a page says `<!-- api 1-4 -->` the modules of those packages follow:
 signature, docstring, the paper's equations and sections that it names, and the tests and pages
-that exercise it; `<!-- api overview -->` lists the modules. All of it is found with `ast` when
+that exercise it; `<!-- api brief 7-13 -->` gives a line to each function and class, for a room that
+nobody imports; `<!-- api overview -->` lists the modules. All of it is found with `ast` when
 the book is built: importing devlib would load torch for it, CPU seconds,
 and docstrings here are Markdown and plain formulas, not reStructuredText.
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from api_source import Module, Name, modules, pages, tests
 
-MARK = re.compile(r"<!-- api (?:overview|(?P<first>\d+)-(?P<last>\d+)) -->")
+MARK = re.compile(r"<!-- api (?:overview|(?P<brief>brief )?(?P<first>\d+)-(?P<last>\d+)) -->")
 
 # The packages: title, what they hold, dotted name. A module stands with the nearest package.
 GROUPS = (
@@ -109,16 +110,25 @@ class Writer:
                       for module in members]
         return "\n".join(parts)
 
-    def reference(self, first, last) -> str:
+    def reference(self, first, last, brief=False) -> str:
         """The modules of groups first to last."""
         parts = []
         for title, words, members in groups(self.found)[first - 1:last]:
             parts.append(f"## {title}\n\n{words}")
             for module in members:
                 parts.append(f"({anchor(module)})=\n### {module.name}\n\n{escape(module.doc)}")
+                if brief:
+                    source = f"book/{module.name.replace('.', '/')}.py"
+                    parts.append(f"Source: [{source}]({self.repository}/{source})")
                 named = references(module.doc)
-                parts += [self.name(name, named) for name in module.names]
+                parts += [self.line(name) if brief else self.name(name, named)
+                          for name in module.names]
         return "\n\n".join(parts)
+
+    def line(self, name: Name) -> str:
+        """One function or class and its first sentence, as an entry of a definition list."""
+        said = first_sentence(name.doc)
+        return f"`{name.name}`\n: {said}" if said else f"`{name.name}`"
 
     def name(self, name: Name, inherited=()) -> str:
         """One name as a directive of Sphinx's Python domain; `inherited` are the references of
@@ -162,7 +172,7 @@ def anchor(module) -> str:
 def first_sentence(doc) -> str:
     """A docstring's first sentence, on one line."""
     first = " ".join(doc.split("\n\n")[0].split())
-    return escape(re.split(r"(?<=\.)\s(?=[A-Z])", first)[0])
+    return escape(re.split(r"(?<=\.)(?<!\bFig\.)(?<!\bFigs\.)\s(?=[A-Z])", first)[0])
 
 
 def groups(found: dict[str, Module]) -> list[tuple[str, str, list[Module]]]:
@@ -194,7 +204,8 @@ def insert(app, docname, source):
         app.api_writer = Writer(root, f"{theme.get('repository_url', '').rstrip('/')}/blob/"
                                       f"{theme.get('repository_branch', 'main')}")
     first, last = asked["first"], asked["last"]
-    text = app.api_writer.reference(int(first), int(last)) if first else app.api_writer.overview()
+    text = (app.api_writer.reference(int(first), int(last), brief=bool(asked["brief"])) if first
+            else app.api_writer.overview())
     source[0] = source[0].replace(asked[0], text)
 
 

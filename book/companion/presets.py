@@ -220,7 +220,7 @@ SMOKE_LANGUAGE = LanguageSettings(
         bigram_contexts=50, bigram_positions=4, ngram_count=100, ngram_contexts=100,
         previous_sequences=60, prefix_sequences=60),
     evaluation=LanguageEvaluation(curve_checkpoints=8, check_checkpoints=2, check_chains=4,
-                                  check_draws=30, position_checkpoints=3, probes=50,
+                                  check_draws=20, position_checkpoints=3, probes=50,
                                   change_contexts=20, changes=5, text_tokens=40),
     stages=StageSettings(tolerance=2.0, restarts=0))
 
@@ -236,8 +236,8 @@ SMOKE = Preset(
         model=RegressionModel(embed_dim=16, mlp_dim=16),
         training=RegressionTraining(steps=600, stop=600, batch=64, log_checkpoints=8,
                                     linear_checkpoints=4),
-        llc=LLCSettings(batch=32, samples=256, chains=3, draws=60, burn_in=20),
-        evaluation=RegressionEvaluation(samples=512, curve_checkpoints=10),
+        llc=LLCSettings(batch=32, samples=256, chains=3, draws=40, burn_in=16),
+        evaluation=RegressionEvaluation(samples=512, curve_checkpoints=7),
         stages=StageSettings(restarts=0)),
     calibration=CalibrationSettings(
         eps=(1e-4, 1e-3), drifts=(1e-2, 1e-1), pulls=(1e-3, 1e-1), sweep_draws=12, early=100,

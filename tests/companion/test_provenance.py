@@ -45,9 +45,9 @@ COMMIT = "0123456789" * 4  # that the small book is built as if from
     # 6,000 x 16 x 256 of 50,000 x 100 x 1,024 tokens
     ("published", "one_layer", ["1/208 of the paper's training tokens",
                                 "1/625 of its samples in an LLC estimate"]),
-    # 600 x 64 x 8 of 500,000 x 256 x 16 tokens
+    # 600 x 64 x 8 of 500,000 x 256 x 16 tokens; 3 x 40 x 32 samples
     ("smoke", "regression", ["1/6,670 of the paper's training tokens",
-                             "1/8,890 of its samples in an LLC estimate"]),
+                             "1/13,300 of its samples in an LLC estimate"]),
 ])
 def test_scale_is_the_ratio_of_the_settings(preset, model, expected):
     assert scale(as_dict(getattr(presets.get(preset), model)), {"llc": ""}) == expected

@@ -80,6 +80,7 @@ def test_signs_of_markup_stand_for_themselves_but_in_code():
 def test_first_sentences():
     assert api_reference.first_sentence("One thing, e.g.\nmore (F.1.2): so. Next.\n\nLast.") == (
         "One thing, e.g. more (F.1.2): so.")
+    assert api_reference.first_sentence("As a row (Fig.\nB.5). Next.") == "As a row (Fig. B.5)."
 
 
 # ------------------------------------------------------------------------- a library made for it
@@ -189,6 +190,13 @@ def test_what_a_name_looks_like(library):
     assert text.startswith("````{py:class} Square(side") and text.endswith("````")
     assert ":classmethod:" in text and "```{py:property} Square.area\n" in text
     assert ":type: float" in text and "_hidden" not in text
+
+
+def test_a_line_to_each_name(library):
+    writer = api_reference.Writer(library, "")
+    square, box, *_ = writer.found["shapes"].names
+    assert writer.line(square) == "`Square`\n: A square."
+    assert writer.line(box) == "`Box`"
 
 
 def test_the_reference_is_read_and_not_imported():
