@@ -40,7 +40,8 @@ def check(app, env):
     figures = {(page, name) for page, facts in pages.items() for name in facts["figures"]}
     anchors = {page: facts["anchors"] for page, facts in pages.items()}
     paper, own = figure_index.load(_file(app))
-    for problem in figure_index.problems(paper + own, anchors, figures):
+    made = {page: facts["preset"] for page, facts in pages.items()}
+    for problem in figure_index.problems(paper + own, anchors, figures, made):
         logger.warning(f"{figure_index.FILE}: {problem}")
 
 
@@ -65,7 +66,7 @@ def _entry(app, docname, entry):
     item = nodes.container(classes=["figure-entry"])
     item += nodes.paragraph("", "", nodes.strong(text=entry.figure), nodes.Text(f" {entry.shows}"))
     for page, anchor in places:
-        if page in pages:
+        if page in pages and anchor in pages[page]["anchors"]:
             item += _place(app, docname, page, anchor, pages[page]["figures"])
     item += nodes.paragraph("", "", nodes.inline(text=entry.status(least), classes=["status"]))
     return item

@@ -12,13 +12,14 @@ from companion import presets
 from devlib.errors import UserError
 
 FILE = Path("data") / "figures.yaml"
-FIELDS = {"figure", "shows", "ours", "whole_from", "lacks", "nothing"}
+FIELDS = {"figure", "shows", "ours", "drawn_from", "whole_from", "lacks", "nothing"}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One figure or table: `ours` are its places; `whole_from` is the smallest preset that shows
-    all of it; `lacks` is what no preset shows, or why there is none; `nothing`, why none is due."""
+    """One figure or table: `ours` are its places; `drawn_from` is the smallest preset whose pages
+    have them, `whole_from` the smallest that shows all of it; `lacks` is what no preset shows, or
+    why there is none; `nothing`, why none is due."""
 
     figure: str
     shows: str
@@ -26,6 +27,11 @@ class Entry:
     whole_from: str = "smoke"
     lacks: str = ""
     nothing: str = ""
+    drawn_from: str = "smoke"
+
+    def is_drawn(self, preset: str | None) -> bool:
+        """Whether pages made with a preset have its figures (None: of no preset, so they do)."""
+        return preset is None or _smaller(self.drawn_from, preset)
 
     def status(self, preset: str | None) -> str:
         """In words, for the preset that its pages were made with (None: they have none)."""
@@ -33,12 +39,19 @@ class Entry:
             return f"nothing to compute: {self.nothing}"
         if not self.ours:
             return f"not yet: {self.lacks}"
-        order = list(presets.PRESETS)
         at = f"at preset {preset}" if preset else "for every preset"
-        small = preset is not None and order.index(preset) < order.index(self.whole_from)
+        if not self.is_drawn(preset):
+            return f"not drawn, {at}: from preset {self.drawn_from} on"
+        small = preset is not None and not _smaller(self.whole_from, preset)
         missing = [f"whole from preset {self.whole_from} on"] if small else []
         missing += [self.lacks] if self.lacks else []
         return f"drawn in part, {at}: {'; '.join(missing)}" if missing else f"drawn in full, {at}"
+
+
+def _smaller(preset, other) -> bool:
+    """Whether a preset is no larger than another."""
+    order = list(presets.PRESETS)
+    return order.index(preset) <= order.index(other)
 
 
 def load(path) -> tuple[list[Entry], list[Entry]]:
@@ -56,8 +69,9 @@ def _entry(path, facts):
                         f"{', '.join(sorted(FIELDS))}")
     ours = facts.get("ours", ())
     entry = Entry(**facts | {"ours": (ours,) if isinstance(ours, str) else tuple(ours)})
-    if entry.whole_from not in presets.PRESETS:
-        raise UserError(f"{path}: {name} is whole from {entry.whole_from}, which is no preset")
+    for how, preset in (("drawn", entry.drawn_from), ("whole", entry.whole_from)):
+        if preset not in presets.PRESETS:
+            raise UserError(f"{path}: {name} is {how} from {preset}, which is no preset")
     if not entry.ours and not (entry.lacks or entry.nothing):
         raise UserError(f"{path}: {name} names no figure of ours and does not say why")
     return entry
@@ -69,12 +83,14 @@ def split(place) -> tuple[str, str]:
     return page if "/" in page else f"notebooks/{page}", anchor
 
 
-def problems(entries, anchors: dict[str, set], figures: set) -> list[str]:
+def problems(entries, anchors: dict[str, set], figures: set, made: dict) -> list[str]:
     """What does not fit: places that no page has, and figures that no entry names. `anchors`
-    holds those of each page, `figures` every (page, name) in the book."""
+    holds those of each page, `figures` every (page, name) in the book, and `made` the preset of
+    each page (None: of none)."""
     places = [(entry, *split(place)) for entry in entries for place in entry.ours]
     named = {(page, anchor) for _, page, anchor in places}
     found = [f"{entry.figure}: there is no {page}#{anchor}"
-             for entry, page, anchor in places if anchor not in anchors.get(page, ())]
+             for entry, page, anchor in places
+             if anchor not in anchors.get(page, ()) and entry.is_drawn(made.get(page))]
     return found + [f"{page} has a figure {name!r} that the index lacks; add {page}#figure-{name}"
                     for page, name in sorted(figures) if (page, f"figure-{name}") not in named]
