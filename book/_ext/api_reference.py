@@ -49,6 +49,7 @@ PLACES = {
     "B.5": "08_hessian_comparison", "C": "10_language_stages", "D": "06_regression_stages",
     "E": "11_one_layer", "F.1": "10_language_stages", "F.2": "01_training"}
 SHOWN = 3  # tests, or pages, named of each function
+OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 
 # ----------------------------------------------------------------------------------- the Markdown
 
@@ -81,13 +82,15 @@ def place(reference):
 
 
 def escape(text) -> str:
-    """A docstring as Markdown: outside of code, signs that would be markup stand for themselves."""
+    """A docstring as Markdown: outside of code, signs that would be markup stand for themselves,
+    and an option (--runs) is code, or its dashes would become one."""
     lines = []
     for line in text.splitlines():
         if not line.startswith("    "):
             parts = re.split(r"(`[^`]*`)", line)
             line = "".join(part if part.startswith("`") else
-                           re.sub(r"([$<|*\[\]{}])", r"\\\1", part) for part in parts)
+                           OPTION.sub(r"`\g<0>`", re.sub(r"([$<|*\[\]{}])", r"\\\1", part))
+                           for part in parts)
         lines.append(line)
     return "\n".join(lines)
 

@@ -72,9 +72,9 @@ def test_references_of_a_docstring(text, wanted):
 
 
 def test_signs_of_markup_stand_for_themselves_but_in_code():
-    text = "a <b> of $RUNS, |w| * x, `c <d> $e`\n\n    w <- w * $2"
+    text = "a <b> of $RUNS, |w| * x, `c <d> $e --f`, --runs\n\n    w <- w * $2"
     assert api_reference.escape(text) == (
-        "a \\<b> of \\$RUNS, \\|w\\| \\* x, `c <d> $e`\n\n    w <- w * $2")
+        "a \\<b> of \\$RUNS, \\|w\\| \\* x, `c <d> $e --f`, `--runs`\n\n    w <- w * $2")
 
 
 def test_first_sentences():
