@@ -8,12 +8,13 @@ import os
 import subprocess
 import sys
 import textwrap
+import warnings
 
 from companion import presets
 from companion.places import project_root
 from companion.program import PROGRAM
 from companion.site.bounds import BOUNDS
-from devlib.errors import CheckpointError, UserError
+from devlib.errors import CheckpointError, UnsoundPoints, UserError
 from devlib.files import FULL
 
 NAME = PROGRAM.split()[-1]  # before each line of an error
@@ -222,8 +223,7 @@ def _reproduce(args):
     with progress.reporting(reproduce.expected(args.preset, pages)):
         reproduce.compute_tables(args.preset, args.seed, args.corpus)
         copy = _build(args)
-    for line in reused:
-        print(line)
+    print("".join(f"{line}\n" for line in reused), end="")
     _print_tally(args)
     _print_findings(args)
     print(copy / "_build" / "html" / "index.html")
@@ -238,8 +238,7 @@ def _build(args):
         copy = book_copy.build_copy(args.preset, args.seed, args.runs,
                                     {"corpus": args.corpus} if args.corpus else {})
         build = "from jupyter_book.cli.main import main; main()"
-        # local extensions are found from the working directory
-        with progress.part("the book"):
+        with progress.part("the book"):  # local extensions are found from the working directory
             done = subprocess.run([sys.executable, "-c", build, "build", "-W", "--keep-going",
                                    "--all", "."], cwd=copy)
         if done.returncode:
@@ -330,7 +329,9 @@ def main(arguments=None):
     """Runs one command, and turns what a user can mend into one line."""
     args = parser().parse_args(arguments)
     try:
-        args.function(args)
+        with warnings.catch_warnings():  # pages and claims say which boundaries rest on such
+            warnings.simplefilter("ignore", UnsoundPoints)
+            args.function(args)
     except CheckpointError as error:
         fail(f"{error} ({PROGRAM} mend sets aside what is damaged)")
     except UserError as error:

@@ -42,8 +42,9 @@ class Progress:
     def line(self) -> str:
         """Where the command is."""
         number = min(len(self.finished) + 1, len(self.expected))
+        left = f"about {_minutes(self.left())} left".replace("about less", "less")
         return (f"{number} of {len(self.expected)}, {self.now or 'between parts'}; "
-                f"{_minutes(self.clock() - self.begun)} so far, about {_minutes(self.left())} left")
+                f"{_minutes(self.clock() - self.begun)} so far, {left}")
 
 
 def _minutes(seconds) -> str:

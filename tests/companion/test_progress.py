@@ -33,6 +33,16 @@ def test_what_is_left_is_what_was_expected_before_anything_is_done(running):
     assert found.line() == "1 of 3, a; less than a minute so far, about 13 minutes left"
 
 
+def test_a_last_moment_is_not_about_itself(running):
+    found, clock = running
+    for name in "abc":
+        found.begin(name)
+        clock.now += found.expected[name] - (10 if name == "c" else 0)
+        if name != "c":
+            found.end()
+    assert found.line().endswith("so far, less than a minute left")
+
+
 def test_what_is_left_goes_by_how_long_the_finished_parts_took(running):
     found, clock = running
     found.begin("a")
