@@ -123,9 +123,10 @@ class Writer:
                 if brief:
                     source = f"book/{module.name.replace('.', '/')}.py"
                     parts.append(f"Source: [{source}]({self.repository}/{source})")
-                named = references(module.doc)
-                parts += [self.line(name) if brief else self.name(name, named)
-                          for name in module.names]
+                    parts += map(self.line, module.names)
+                else:
+                    named = references(module.doc)
+                    parts += [self.name(name, named) for name in module.names]
         return "\n\n".join(parts)
 
     def line(self, name: Name) -> str:

@@ -31,7 +31,7 @@ class Entry:
 
     def is_drawn(self, preset: str | None) -> bool:
         """Whether pages made with a preset have its figures (None: of no preset, so they do)."""
-        return preset is None or _smaller(self.drawn_from, preset)
+        return preset is None or _no_larger(self.drawn_from, preset)
 
     def status(self, preset: str | None) -> str:
         """In words, for the preset that its pages were made with (None: they have none)."""
@@ -42,13 +42,13 @@ class Entry:
         at = f"at preset {preset}" if preset else "for every preset"
         if not self.is_drawn(preset):
             return f"not drawn, {at}: from preset {self.drawn_from} on"
-        small = preset is not None and not _smaller(self.whole_from, preset)
+        small = preset is not None and not _no_larger(self.whole_from, preset)
         missing = [f"whole from preset {self.whole_from} on"] if small else []
         missing += [self.lacks] if self.lacks else []
         return f"drawn in part, {at}: {'; '.join(missing)}" if missing else f"drawn in full, {at}"
 
 
-def _smaller(preset, other) -> bool:
+def _no_larger(preset, other) -> bool:
     """Whether a preset is no larger than another."""
     order = list(presets.PRESETS)
     return order.index(preset) <= order.index(other)
