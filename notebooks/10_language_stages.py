@@ -22,8 +22,11 @@ if "google.colab" in sys.modules:  # fetch what this page needs; elsewhere, do n
 #
 # Section 6 and Appendix C of the paper. A two-layer attention-only transformer learns to predict text, and its LLC
 # cuts training into stages. Behaviour and structure say what each stage is: bigrams, then n-grams and positions,
-# then the two halves of the induction circuit. The bands come from the LLC alone. Where batches, rate or text are
-# not the paper's, its steps cannot be held against ours, and the bands have letters.
+# then the two halves of the induction circuit. The bands come from the LLC alone.
+#
+# The published run has the paper's model and optimiser, and so its steps. It reads another text, in contexts of a
+# quarter and batches of a twenty-fifth of the paper's tokens, and ends at the paper's last boundary. Where the rate
+# or the model is not the paper's, its steps cannot be held against ours, and the bands have letters.
 
 # %% tags=["parameters"]
 preset: str = "published"  # the scale: smoke, laptop, published or paper
@@ -38,19 +41,26 @@ from companion import figures, results_language
 from companion import figures_development as draw
 from companion.artefact import predicted_shift
 from companion.claims.ledger import show
+from companion.claims.seeds import released_at
 from companion.claims.table_rows import brownian_share, composition_baseline
 from companion.claims.verdicts import onset, say
 from companion.figures_released import behind
 from companion.health import curve_health, say_health, withdrawn
 from companion.pages import costs
 from companion.pages.coloured_text import context_of, show_text
+from companion.pages.larger_rate import (
+    PANELS,
+    larger_rate,
+    of_runs,
+    weights_beside_spring,
+)
 from companion.paper_stages import find_named, paper_ends, told
 from companion.shown_tables import show_table
 from companion.summary import summary
 from companion.tabs import tab
 from devlib.language.behaviour import icl_windows
 from devlib.stages import change, smooth
-from devlib.steps import at
+from devlib.steps import at, nearest
 
 settings = results_language.language_settings(preset, layers=2, corpus=corpus)
 model, training, chosen = settings.model, settings.training, settings.metrics
@@ -70,6 +80,8 @@ renamed = {f"LM{number}": name for number, name in enumerate(stages.stage, 1)}
 # %% tags=["summary", "remove-input"]
 matched = heads[heads.step == reached].prefix.max()
 untrained_match = heads[heads.step == 0].prefix.mean()
+faster = larger_rate()
+faster_end = faster["heads"][faster["heads"].step == faster["heads"].step.max()]
 summary(
     "The language model learns bigrams (LM1), then n-grams and positions (LM2), then "
     "the two halves of the induction circuit (LM3, LM4) (Section 6).",
@@ -85,7 +97,9 @@ summary(
         f"positions come to is there at step {begins:,}.",
         f"At step {reached:,} the best prefix-matching head scores {matched:.3f} "
         f"(untrained heads {untrained_match:.3f}), and the ICL score is {end.icl:+.2f} "
-        f"± {end.icl_se:.2f} nats.",
+        f"± {end.icl_se:.2f} nats. At three times the paper's rate one head scores "
+        f"{faster_end.prefix.max():.2f} at step {faster_end.step.max():,} ([below]"
+        "(#a-larger-rate-the-same-circuit-another-curve)).",
     ],
     "LM-1",
     "LM-2",
@@ -109,11 +123,9 @@ def pick(table, columns):
 # %% [markdown]
 # ## The curve and its stages
 #
-# Fig. 1a. Steps here hold fewer tokens of another text, the learning rate is another, and at the smaller presets the
-# model too. So the claim to look at here is that the *order* of events is the same. The paper's step numbers hold
-# only for its own rate and batches. The bands end where this curve rests, by the paper's rule. Grey, here and below, is the
-# authors' one released run by its own steps, of their text, batches and rate; its LLC without the artefact of their
-# init loss (below).
+# Fig. 1a. The bands end where this curve rests, by the paper's rule; ticks at the top are the paper's boundaries.
+# Grey, here and below, is the authors' one released run, of their text and batches; its LLC without the artefact of
+# their init loss (below).
 
 # %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps, with the stages found as coloured bands: the loss falls throughout, and the LLC climbs first and then falls or rests"}}
 marked = llc.assign(health=curve_health(llc, settings.llc))
@@ -135,6 +147,33 @@ for line in say_health(llc, behaviour, settings.llc, settings.stages):
     say(line)
 show_table(stages, "What each stage changes", units={"loss_change": "nats"},
            digits={"loss_change": 3, "loss_se": 3, "llc_change": 1, "llc_se": 1})
+
+# %% [markdown]
+# Beside the released run, step by step. With a step of the paper's in both, what differs owes to the text, to the
+# smaller batches and contexts, or to the seed.
+
+# %% tags=["hide-input"]
+wanted = [step for step in (0, 100, 900, 2_000, 4_000, 6_500, 8_500, 17_000)
+          if ends and step <= reached]
+rows = []
+for step in wanted:
+    own = at(llc, nearest(llc.step, step, log=True))
+    theirs = {name: released_at(name, own.step, "language-2layer")
+              for name in ("llc", "loss")}
+    rows.append({"paper's step": step, "our step": int(own.step), "LLC here": own.llc,
+                 "its error": own.mcse, "LLC released": theirs["llc"],
+                 "loss here": at(behaviour, own.step).loss, "loss released": theirs["loss"]})
+if rows:
+    beside = pd.DataFrame(rows)
+    beside.insert(5, "apart", beside["LLC here"] - beside["LLC released"])
+    worst = beside.loc[beside.apart.abs().idxmax()]
+    say(f"the LLC is never more than {abs(worst.apart):.1f} from the released one at these "
+        f"steps, and that at step {worst['our step']:,.0f}; errors are of the chains alone")
+    show_table(beside, "LLC and loss beside the released run's", digits={
+        "LLC here": 1, "its error": 1, "LLC released": 1, "apart": 1, "loss here": 2,
+        "loss released": 2})
+else:
+    say("This run's steps are not the paper's.")
 
 # %% [markdown]
 # Fig. B.1: the curve beside its slope, and the loss's and the weight norm's.
@@ -205,11 +244,11 @@ show_table(
 #
 # The released LLC of step 0 is 124. That step is after the first update, which moves every weight by the learning
 # rate: its loss is 7.94, where an untrained model of this vocabulary has about 8.9 and uniform guessing
-# $\ln 5000 = 8.52$; our step 0 is untrained. The authors' running estimator takes its init
-# loss as the mean over *all* chains of the first draw; chains run one after another, and rows of chains not yet
-# run still hold zeros. (That is inferred, from their notebooks; the spread between released chains agrees with
-# it to half a percent.) Draws of ours, averaged as there, burn-in included, once with the true init loss and once
-# with that running one:
+# $\ln 5000 = 8.52$. (Ours is taken there too; where a preset warms up, its first update is tiny.) The authors'
+# running estimator takes its init loss as the mean over *all* chains of the first draw; chains run one after
+# another, and rows of chains not yet run still hold zeros. (That is inferred, from their notebooks; the spread
+# between released chains agrees with it to half a percent.) Draws of ours, averaged as there, burn-in included, once
+# with the true init loss and once with that running one:
 
 # %% mystnb={"image": {"alt": "Two LLC curves from the same draws over training: with the true init loss, and higher by an amount proportional to the loss with the running init loss, on which the prediction lies"}}
 shift, spread = predicted_shift(
@@ -404,7 +443,8 @@ show("LM-8", two_layers=run)
 #
 # Section 6.3, C.2.3, C.2.4. A previous-token head attends to the token before; a prefix-matching head attends
 # from a token to what followed it the last time. Both scores are mean attention on random sequences, so no
-# head can know them by heart. The released ICL score below them is the paper's, token 500 less token 50.
+# head can know them by heart. Grey are the released heads that score most at their run's end, 1:2 and 2:8, and the
+# released ICL score, token 500 less token 50.
 
 # %% tags=["tabs"] mystnb={"image": {"alt": "Previous-token and prefix-matching scores of every head over training, one panel a layer and score; and the ICL score over training with its error band"}}
 tab("heads")
@@ -416,6 +456,9 @@ panels = {
     for layer, table in heads.groupby("layer")
 }
 fig = draw.curves(panels, stages, "mean attention", each_scale=True)
+for title, name in (("layer 1, previous token", "previous"),
+                    (f"layer {model.layers}, prefix matching", "prefix")):
+    behind(fig.axes[list(panels).index(title)], name, of="language-2layer", named=False)
 figures.show(fig, heads, "heads", run.description)
 tab("ICL score")
 early, late = icl_windows(chosen, model.context)
@@ -445,6 +488,33 @@ say(
     f"at the bigram minimum, {end.icl:+.3f} +- {end.icl_se:.3f} at the end"
 )
 show("LM-4", "LM-5", "LM-6", two_layers=run)
+
+# %% [markdown]
+# ## A larger rate: the same circuit, another curve
+#
+# A run of the same model on the same text, in the same contexts and batches, at three times the paper's rate
+# (reached over 300 updates), for 24,000 updates: it gets the circuit. So text, contexts and batches alone do not
+# rule the circuit out. Its LLC is another curve. The likely reason (inferred): a larger rate makes larger weights,
+# and the spring that holds the chains is the same. Beside larger weights its reach is smaller, the chains unlearn
+# less, and the LLC is lower.
+
+# %% mystnb={"image": {"alt": "LLC, weight norm, loss, ICL score and the leading heads over training, of this run and of the run at three times the paper's rate: only the latter gets a prefix-matching head, and its LLC stays lower while its weights are larger"}}
+rates = {"this run": run, "three times the paper's rate": faster}
+both = of_runs(rates)
+fig = draw.curves(both, stages.head(0), "", each_scale=True)
+for ax, name in zip(fig.axes, PANELS, strict=True):
+    behind(ax, name, of="language-2layer", named=ax is fig.axes[0])
+figures.show(fig, pd.concat([table.assign(panel=title) for title, table in both.items()]),
+             "larger_rate", f"this run: {run.description}; the other: {faster.description}")
+
+# %% tags=["hide-input"]
+show_table(weights_beside_spring(rates, (0, 900, 2_000, 6_500, 17_000)),
+           "The weights beside the spring, at the checkpoints nearest to these steps",
+           units={"loss": "nats", "loss of a chain": "nats"},
+           digits={"LLC": 1, "its error": 1, "norm": 0, "rms / spring's sd": 2, "loss": 2,
+                   "loss of a chain": 2})
+say("The claims about the circuit, on the run at three times the paper's rate:")
+show("LM-4", "LM-5", "LM-6", "LM-7", two_layers=faster)
 
 # %% [markdown]
 # ### What those two heads look at
@@ -479,9 +549,10 @@ for (layer, head), rows in patterns.groupby(["layer", "head"]):
 # ### Composition
 #
 # C.2.2, eq. 17: how much of what a head of layer 1 writes is read into the queries, keys and values of a head
-# of layer 2. Untrained pairs have about $1/\sqrt{d}$.
+# of layer 2. Untrained pairs have about $1/\sqrt{d}$. Marked is the pair of the best previous-token head and the
+# best prefix-matching head of the end.
 
-# %% mystnb={"image": {"alt": "Q-, K- and V-composition of all pairs of heads over training, thin lines, with their mean"}}
+# %% mystnb={"image": {"alt": "Q-, K- and V-composition of all pairs of heads over training, thin lines, with their mean, and the K-composition of the pair that leads at the end"}}
 composition = run["composition"]
 pairs = composition.assign(
     pair=composition.earlier_head.astype(str) + composition.later_head.astype(str)
@@ -489,6 +560,11 @@ pairs = composition.assign(
 fig = draw.threads({f"{kind.upper()}-composition": pairs.pivot(
     index="step", columns="pair", values=kind).to_numpy() for kind in "qkv"},
     sorted(pairs.step.unique()), stages, "score (eq. 17)")
+circuit = composition[(composition.earlier_head == final.loc[1].previous.idxmax())
+                      & (composition.later_head == final.loc[model.layers].prefix.idxmax())]
+fig.axes[1].plot(circuit.step, circuit.k, color=figures.VERMILLION, label="the pair of "
+                 f"1:{circuit.earlier_head.iloc[0]} and 2:{circuit.later_head.iloc[0]}")
+fig.axes[1].legend(fontsize=8)
 figures.show(fig, composition, "composition", run.description)
 
 # %%
@@ -564,9 +640,8 @@ show_table(last[["pilot", "step", "seconds", "loss", "positions", "previous_1",
 # - **Steps count more than tokens.** The curves by steps lie nearer together than those by tokens. Batches of
 #   1,024 tokens are too noisy: the loss falls behind at once.
 # - **A larger rate makes positions come earlier**: three times the paper's with a warm-up, for the paper's model.
-#   Ten times stalls it. `published` takes three times the paper's, in larger batches than these runs; at the
-#   paper's own rate the circuit of LM4 was out of reach of a few hours. A larger rate may change more than the
-#   time at which a stage comes.
+#   Ten times stalls it. It changes more than the time at which a stage comes (above), so `published` takes the
+#   paper's.
 # - **A small model shows bigrams and positions within a minute.** With a vocabulary of 1,024 and $d = 64$ the loss
 #   suffers at a rate of 0.01 and in batches of 1,024 tokens; `laptop` takes the run called *small*.
 # - **None of them shows prefix matching.** Its score falls below that of an untrained head (about 0.01) as heads
@@ -595,6 +670,21 @@ show_table(
     "The text, and what n-grams of its train split lose on it (nats)",
     blank="",
 )
+
+# %% [markdown]
+# Text that is read more than once may be learned by heart. The loss on contexts of the train split, those of the
+# LLC, beside the loss on contexts that are never trained on:
+
+# %% mystnb={"image": {"alt": "Loss on trained and on held-out text over training; the two curves part late, if at all"}}
+known = llc[["step", "init_loss"]].rename(columns={"init_loss": "text trained on"})
+held = known.merge(pick(behaviour, {"loss": "held-out text"}), on="step")
+fig = draw.curves({"loss": held}, stages, "nats a token", columns=1, height=3.2)
+figures.show(fig, held, "train_and_validation", run.description)
+
+# %%
+apart = held["held-out text"] - held["text trained on"]
+say(f"held-out text less trained text: {apart.iloc[0]:+.3f} nats at step 0, where neither is "
+    f"known, and {apart.iloc[-1]:+.3f} at step {held.step.iloc[-1]:,}")
 
 # %% [markdown]
 # ## Fewer chains than the paper's

@@ -24,6 +24,7 @@ from devlib.stages import is_unsound
 from devlib.steps import at
 
 NEAR = 40_000  # the last step at which our curve lies near the released
+FIRST = 100  # the first step of the released language model after its step 0
 RELEASED = project_root() / "data" / "released.json"
 
 
@@ -64,20 +65,21 @@ def headline_language():
     """Test loss and LLC of our two-layer language model over the released one, whose LLC is less
     its artefact."""
     run = largest("language-2layer")
-    rule = presets.get(run.manifest["preset"]).language.stages
-    _, _, stages = find_named(run["llc"], run["behaviour"], rule, {})  # other steps: letters
-    theirs = released_language()
+    settings = presets.get(run.manifest["preset"]).language
+    ends = paper_ends(settings)
+    _, _, stages = find_named(run["llc"], run["behaviour"], settings.stages, ends)
     fig, axes = figures.figure(1, 2, height=3.3)
     for ax, (name, table, error, unit, colour) in zip(axes, (
             ("loss", run["behaviour"], "loss_se", "test loss (nats a token)", figures.BLUE),
             ("llc", run["llc"], "mcse", "LLC (no unit)", figures.VERMILLION)), strict=True):
-        ax.set_xlim(0, max(theirs.step.max(), table.step.max()))
-        column, label = (("loss", "released: one run") if name == "loss" else
-                         ("llc_corrected", "released: one run, artefact removed"))
-        ax.plot(theirs.step, theirs[column], color=GREY, marker="s", ms=5, ls="", label=label,
-                clip_on=False, zorder=3)
+        theirs = seeds.curve(name, of="language-2layer")
+        last = max(theirs.step.max(), table.step.max())
+        ax.set_xlim(0, last)
+        ax.plot(theirs.step, theirs["mean"], color=GREY, lw=1.2, zorder=3, label="released: one "
+                "run" + (", artefact removed" if name == "llc" else ""))
         _ours(ax, table, name, error, colour)
         figures.stage_bands(ax, stages)
+        figures.paper_ticks(ax, {stage: end for stage, end in ends.items() if end < last}, last)
         figures.log_steps(ax)
         ax.set_ylabel(unit)
         ax.legend(fontsize=8, loc="best")
@@ -208,11 +210,22 @@ def _language(tables):
     behaviour, heads = run["behaviour"], run["heads"]
     least, end = behaviour.loc[behaviour.bigram.idxmin()], behaviour.iloc[-1]
     last, first = heads[heads.step == heads.step.max()], heads[heads.step == 0]
-    return (f"**A language model, on other text.** Bigrams are best at step "
-            f"{least.step:,.0f}. At step {end.step:,.0f} one head matches prefixes with a score of "
+    return (f"**A language model, on other text.** {_language_curve(run)}Bigrams are best at step "
+            f"{least.step:,.0f}. At step {end.step:,.0f} the best prefix-matching head scores "
             f"{last.prefix.max():.2f} (untrained: {first.prefix.mean():.2f}), and the ICL score is "
             f"{end.icl:.2f} ± {end.icl_se:.2f} nats "
             "([language stages](../notebooks/10_language_stages)).")
+
+
+def _language_curve(run):
+    """How far the LLC is from the released one, where a run's steps are the paper's."""
+    if not paper_ends(presets.get(run.manifest["preset"]).language):
+        return ""
+    llc = run["llc"]
+    apart = [row.llc - seeds.released_at("llc", row.step, "language-2layer")
+             for row in llc[llc.step >= FIRST].itertuples()]
+    return (f"By the paper's optimiser its LLC lies {min(apart):+.0f} to {max(apart):+.0f} from the "
+            f"released one at steps {FIRST} to {llc.step.max():,}. ")
 
 
 def news() -> list[str]:

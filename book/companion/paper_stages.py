@@ -12,20 +12,19 @@ import pandas as pd
 
 from companion import presets
 from companion.claims.table_rows import MATCH, matched
-from devlib.settings import LanguageSettings, StageSettings
+from companion.scale import steps_are_the_papers
+from devlib.settings import LanguageSettings, StageSettings, as_dict
 from devlib.stages import PAPER_STAGE_ENDS, find_stages
 
 
 def paper_ends(language: LanguageSettings | None = None) -> dict[str, int]:
     """Where the paper's stages end, by name: of the regression model, or of a language model with
-    these settings. Empty where the run's steps are not the paper's (other batches or another
-    learning rate), for then a step says nothing of a stage."""
+    these settings. Empty where the run's steps are not the paper's (another model, or another
+    learning rate: companion.scale), for then a step says nothing of a stage."""
     if language is None:
         return PAPER_STAGE_ENDS["LR"]
-    own, paper = language, presets.PAPER.language
-    same = all(getattr(own.training, name) == getattr(paper.training, name)
-               for name in ("batch", "lr", "corpus")) and own.model == paper.model
-    return PAPER_STAGE_ENDS["LM"] if same else {}
+    two = language.model.layers == presets.PAPER.language.model.layers
+    return PAPER_STAGE_ENDS["LM"] if two and steps_are_the_papers(as_dict(language)) else {}
 
 
 def match(boundaries, ends: dict[str, int]) -> dict[int, str]:

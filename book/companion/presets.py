@@ -181,20 +181,21 @@ LAPTOP = Preset(
                          "of the paper's tokens",
     kept=8)
 
-# The paper's model in contexts of a quarter and batches of a twenty-fifth of its tokens: steps, not
-# tokens, decide when the first stages come. Three times the paper's rate brings the induction
-# circuit into reach (the page on language stages says how this was found).
+# The paper's model by the paper's optimiser, in contexts of a quarter and batches of a twenty-fifth
+# of its tokens: steps, not tokens, decide when the first stages come. The run is the first part of
+# the paper's 50,000 updates, up to its last boundary, 17,000 (a later one could not be told from
+# the end). A larger rate brings the induction circuit and another LLC curve (data/larger_rate).
 PUBLISHED_LANGUAGE = LanguageSettings(
     model=LanguageModel(context=256),
-    training=LanguageTraining(corpus="offline", steps=24_000, stop=24_000, batch=16, lr=3e-3,
-                              warmup=300, log_checkpoints=30, linear_checkpoints=37),
+    training=LanguageTraining(corpus="offline", stop=17_001, batch=16, log_checkpoints=40,
+                              linear_checkpoints=101),
     llc=LLCSettings(eps=1e-3, nbeta=LANGUAGE_NBETA, gamma=100.0, batch=2, samples=512, chains=4,
                     draws=80, burn_in=40),
     metrics=LanguageMetrics(
         contexts=700, icl_early=(40, 60), icl_late=(200, 256), ablation_contexts=250,
         bigram_contexts=500, bigram_positions=8, ngram_contexts=1_800,
         previous_sequences=1_000, prefix_sequences=1_000),
-    evaluation=LanguageEvaluation(curve_checkpoints=64, check_checkpoints=2))
+    evaluation=LanguageEvaluation(curve_checkpoints=52, check_checkpoints=2))
 
 PUBLISHED = Preset(
     "published",
@@ -204,10 +205,10 @@ PUBLISHED = Preset(
                         precision=0.02),
         evaluation=RegressionEvaluation(samples=2**16)),
     language=PUBLISHED_LANGUAGE,
-    one_layer=PUBLISHED_LANGUAGE.one_layer(stop=6_000, checkpoints=34),
-    language_description="the paper's model on another text, in contexts of a quarter and batches "
-                         "of a twenty-fifth of the paper's tokens, at three times its rate, for "
-                         "half of its steps (one layer: an eighth)")
+    one_layer=PUBLISHED_LANGUAGE.one_layer(stop=4_001, checkpoints=30),
+    language_description="the paper's model and rate on another text, in contexts of a quarter and "
+                         "batches of a twenty-fifth of the paper's tokens, for a third of its "
+                         "steps (one layer: a thirteenth)")
 
 SMOKE_LANGUAGE = LanguageSettings(
     model=LanguageModel(heads=2, embed_dim=32, head_dim=16, context=64, vocabulary=64),

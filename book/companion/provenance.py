@@ -25,8 +25,8 @@ def note_tables(place, manifest):
     """Notes a folder of result tables, by its manifest."""
     settings, tables = manifest.get("settings", {}), manifest["tables"]
     model, preset = model_of(settings), presets.PRESETS.get(manifest.get("preset"))
-    description = preset and {None: "", "regression": preset.description}.get(
-        model, preset.language_description)
+    description = manifest.get("words") or (preset and {
+        None: "", "regression": preset.description}.get(model, preset.language_description))
     _note(place, {
         "model": NAMES[model], "preset": manifest.get("preset"), "seed": manifest.get("seed"),
         "words": description or "", "scale": scale(settings, tables),

@@ -15,6 +15,18 @@ def model_of(settings: dict) -> str | None:
     return MODELS[settings["model"]["layers"] if "context" in settings["model"] else "regression"]
 
 
+def steps_are_the_papers(settings: dict) -> bool:
+    """Whether a step of a language run, by a manifest's settings, is one of the paper's run: the
+    same model but for layers and context, by the same optimiser at the same rate. What the paper
+    says *when* can then be held against it; what owes to the text or to the number of tokens in
+    a batch cannot."""
+    paper = as_dict(presets.PAPER.language)
+    return all(settings[part][name] == paper[part][name] for part, names in {
+        "training": ("lr", "warmup", "weight_decay", "beta1", "beta2"),
+        "model": ("heads", "embed_dim", "head_dim", "vocabulary", "init_sd")}.items()
+        for name in names)
+
+
 def share(ours, paper) -> str:
     """A number beside the paper's: "all", or "1/79"."""
     if ours >= paper:

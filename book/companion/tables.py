@@ -31,8 +31,9 @@ class Results:
     def description(self) -> str:
         """What a figure says of its origin."""
         preset = presets.get(self.manifest["preset"])
-        what = (preset.language_description if self.manifest.get("about") == "language"
-                else preset.description)
+        what = self.manifest.get("words") or (
+            preset.language_description if self.manifest.get("about") == "language"
+            else preset.description)
         changes = ", ".join(f"{name} {value:g}"
                             for name, value in self.manifest.get("changes", {}).items())
         name = f"{preset.name} preset with {changes}" if changes else f"{preset.name} preset"

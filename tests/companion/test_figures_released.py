@@ -45,8 +45,9 @@ def test_a_range_holds_its_mean_and_a_curve_that_is_not_there_is_refused():
 
 
 @pytest.mark.parametrize("kind, curves", [
-    ("language-2layer", ("loss", "loss_ablated", "ablation", "bigram", "llc", "icl", "ngram_3")),
-    ("language-1layer", ("loss", "ablation", "bigram", "llc", "ngram_2"))])
+    ("language-2layer", ("loss", "loss_ablated", "ablation", "bigram", "llc", "icl", "ngram_3",
+                         "weight_norm", "previous", "prefix", "k_composition")),
+    ("language-1layer", ("loss", "ablation", "bigram", "llc", "ngram_2", "weight_norm"))])
 def test_the_one_run_of_a_language_model_is_a_line_of_its_own_steps(kind, curves):
     fig = ours(15_000)
     ax = fig.axes[0]

@@ -44,11 +44,15 @@ def test_more_stages_than_the_paper_has_take_further_letters():
     assert found == ["A", "B", "C", "D", "E", "F"]
 
 
-def test_steps_of_other_batches_match_nothing():
+def test_steps_by_another_optimiser_or_model_match_nothing():
     paper = presets.PAPER.language
-    assert paper_ends(paper)["LM1"] == 900
-    for other in (presets.PUBLISHED.language, presets.PAPER.one_layer,
-                  replace(paper, training=replace(paper.training, batch=16))):
+    for same in (paper, presets.PUBLISHED.language,  # other text, batches and contexts
+                 replace(paper, training=replace(paper.training, batch=16, stop=9_000))):
+        assert paper_ends(same)["LM1"] == 900
+    for other in (presets.LAPTOP.language, presets.PAPER.one_layer,
+                  replace(paper, training=replace(paper.training, lr=3e-3)),
+                  replace(paper, training=replace(paper.training, warmup=300)),
+                  replace(paper, model=replace(paper.model, embed_dim=128))):
         assert paper_ends(other) == {}
     assert names([900, 6_500], 50_000, {}) == ["A", "B", "C"]
 

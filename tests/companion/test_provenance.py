@@ -42,8 +42,8 @@ COMMIT = "0123456789" * 4  # that the small book is built as if from
     # 2,000 x 32 x 128 of 50,000 x 100 x 1,024 tokens; 4 x 60 x 4 of 20 x 200 x 100 samples
     ("laptop", "language", ["1/625 of the paper's training tokens",
                             "1/417 of its samples in an LLC estimate"]),
-    # 6,000 x 16 x 256 of 50,000 x 100 x 1,024 tokens
-    ("published", "one_layer", ["1/208 of the paper's training tokens",
+    # 4,001 x 16 x 256 of 50,000 x 100 x 1,024 tokens
+    ("published", "one_layer", ["1/312 of the paper's training tokens",
                                 "1/625 of its samples in an LLC estimate"]),
     # 600 x 64 x 8 of 500,000 x 256 x 16 tokens; 3 x 40 x 32 samples
     ("smoke", "regression", ["1/6,670 of the paper's training tokens",

@@ -27,8 +27,10 @@ class Row:
     `effect` is the size of what the claim speaks of, in the row's unit (of `log` and `between` a
     factor): a measurement that would not notice half of it tells nothing. Rows of one `question`
     are judged together. `seen_from` is the step from which a run can show the row (`from` in the
-    file), `at` what the measurement is given, `scale` where it belongs: "any", or "paper" where
-    the number owes to the paper's own text and batches.
+    file), `at` what the measurement is given, `scale` where it belongs: "any"; "steps" where it
+    says when something comes, or what is so by then, and needs the paper's optimiser
+    (companion.scale.steps_are_the_papers); "paper" where the number owes to the paper's own text
+    and batches too.
     """
 
     what: str

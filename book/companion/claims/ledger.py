@@ -19,6 +19,7 @@ from companion.claims.text import power, wanted
 from companion.claims.verdicts import ILL, NOT_REACHED, NOT_RUN
 from companion.places import runs_directory
 from companion.runs import LAYERS, MANIFEST, RunKey, finished
+from companion.scale import steps_are_the_papers
 from companion.tables import Results, load
 from devlib.errors import UserError
 
@@ -71,6 +72,10 @@ class Run:
     def scale(self):
         """The preset."""
         return presets.get(self.preset)
+
+    def has_papers_steps(self, kind) -> bool:
+        """Whether the steps of a language run are the paper's."""
+        return steps_are_the_papers(self[kind].manifest["settings"])
 
     @property
     def regression_rule(self):
@@ -159,8 +164,11 @@ def _measured(claim, row, run, kind, spread) -> Measured:
 
 def _reading(claim, row, run, kind):
     """(a reading, ""), or (the verdict that stands in its place, why)."""
-    if row.scale == "paper" and run.preset != "paper":
-        return NOT_RUN, "it belongs to the paper's own scale"
+    if row.scale != "any" and run.preset != "paper":
+        if row.scale == "paper":
+            return NOT_RUN, "it belongs to the paper's own scale"
+        if not run.has_papers_steps(kind):
+            return NOT_RUN, "it belongs to the paper's own steps"
     have = len({other.seed for other in run.others})
     if have < claim.needs["seeds"] > 1:
         return NOT_RUN, f"{claim.needs['seeds']} seeds are needed; of this preset there are {have}"

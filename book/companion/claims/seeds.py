@@ -44,6 +44,13 @@ def curve(name, last=None, of="regression") -> pd.DataFrame:
     return found.drop(columns="curve").reset_index(drop=True)
 
 
+def released_at(name, step, of="regression") -> float:
+    """A released curve at a step, straight between its own steps in log(step + 1). The errors are
+    those of `curve`."""
+    found = curve(name, of=of)
+    return float(np.interp(np.log1p(step), np.log1p(found.step), found["mean"]))
+
+
 @functools.cache
 def _seeds():
     return pd.read_csv(project_root() / "data" / "released" / "seeds.csv")

@@ -16,6 +16,7 @@ from companion.claims.verdicts import (
 )
 
 WIDTH = 100
+SCALES = {"steps": "paper's steps", "paper": "paper's scale"}  # what a row needs, in words
 HEADS = ("quantity", "paper, and what agrees", "here", "notices, of the effect claimed", "verdict")
 
 
@@ -97,8 +98,8 @@ def measured(m: Measured) -> str:
 
 def cells(m: Measured) -> tuple[str, str, str, str, str]:
     """A row of the table: quantity, the paper's, ours, power, verdict."""
-    notes = [m.row.unit] * bool(m.row.unit) + ["paper's scale"] * (m.row.scale == "paper")
-    what = m.row.what + (f" ({', '.join(notes)})" if notes else "")
+    notes = ", ".join(filter(None, [m.row.unit, SCALES.get(m.row.scale)]))
+    what = m.row.what + (f" ({notes})" if notes else "")
     return what, wanted(m), measured(m), power(m), m.verdict
 
 

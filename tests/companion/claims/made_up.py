@@ -5,7 +5,8 @@ import pandas as pd
 
 from companion.claims import measures_development, seeds
 from companion.results import save
-from companion.runs import RunKey
+from companion.runs import LAYERS, RunKey
+from devlib.settings import as_dict
 
 
 def through(nodes, steps):
@@ -163,8 +164,11 @@ TABLES = {"development": development, "hessian": hessian, "regression": regressi
 
 def put(root, preset, kind, seed, tables, about="regression", **settings):
     """Files tables as a finished run."""
-    settings = {"toys": {"burn_in": 1_000, "eps": 1e-3, "gamma": 4.0},
-                "llc": {"eps": 3e-4, "gamma": 20 / 3, "nbeta": 200 / 3}} | settings
-    save(RunKey.of(kind, preset, seed).own(root), tables,
+    key = RunKey.of(kind, preset, seed)
+    chains = {"eps": 3e-4, "gamma": 20 / 3, "nbeta": 200 / 3}
+    model = as_dict(key.settings) if kind in LAYERS else {"llc": {}}
+    settings = {"toys": {"burn_in": 1_000, "eps": 1e-3, "gamma": 4.0}, **model,
+                "llc": model["llc"] | chains} | settings
+    save(key.own(root), tables,
          {"preset": preset, "seed": seed, "settings": settings, "seconds": {},
-          "about": "language" if kind.startswith("language") else about})
+          "about": "language" if kind in LAYERS else about})

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from companion import presets
 from companion.claims import ledger, text
 from companion.claims.entries import Row
 from companion.claims.explain import explain
@@ -28,7 +29,7 @@ from companion.claims.verdicts import (
 from companion.results import save
 from devlib import stages
 from devlib.errors import UserError
-from devlib.settings import StageSettings
+from devlib.settings import StageSettings, as_dict
 from tests.companion.claims.made_up import (
     ENDS,
     TABLES,
@@ -126,7 +127,7 @@ def test_each_claim_takes_the_largest_preset(tmp_path, found_stages):
     assert found["LR-1"].rows[0].verdict == REPRODUCED
     assert found["LR-5"].verdict == found["LM-10"].verdict == NOT_RUN
     by_scale = {(m.row.scale, m.verdict) for m in found["LM-2"].rows}
-    assert by_scale == {("any", REPRODUCED), ("paper", NOT_RUN)}  # every row counts
+    assert by_scale == {("any", REPRODUCED), ("steps", NOT_RUN), ("paper", NOT_RUN)}
     assert found["LM-2"].verdict == NOT_RUN
     put(tmp_path, "published", "regression", 1, regression())
     found = {judged.claim.id: judged for judged in ledger.ledger(runs=tmp_path)}
@@ -138,6 +139,23 @@ def test_each_claim_takes_the_largest_preset(tmp_path, found_stages):
     assert found["LR-15"].rows[0].why == "5 seeds are needed; of this preset there are 1"
     forced = {judged.claim.id: judged for judged in ledger.ledger("laptop", tmp_path)}
     assert forced["LR-1"].verdict == NOT_REACHED
+
+
+def test_rows_of_the_papers_steps_are_judged_where_the_optimiser_is_the_papers(
+        tmp_path, found_stages):
+    """Published has the paper's rate, laptop another; of a run the manifest says which."""
+    put(tmp_path, "published", "language-2layer", 0, language())
+    put(tmp_path, "published", "language-2layer", 1, language(), training=as_dict(
+        presets.PUBLISHED.language.training) | {"lr": 3e-3})
+    put(tmp_path, "laptop", "language-2layer", 0, language())
+
+    def kinds(preset, seed):
+        found = {judged.claim.id: judged for judged in ledger.ledger(preset, tmp_path, seed)}
+        return {(m.row.scale, m.verdict == NOT_RUN) for m in found["LM-2"].rows}
+
+    assert kinds("published", 0) == {("any", False), ("steps", False), ("paper", True)}
+    assert kinds("published", 1) == kinds("laptop", 0) == {
+        ("any", False), ("steps", True), ("paper", True)}
 
 
 def test_measure_gives_plain_dictionaries(released, found_stages):

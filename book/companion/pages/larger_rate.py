@@ -1,0 +1,72 @@
+"""The two-layer language model at a larger learning rate, beside the run at the paper's (ours): the
+same circuit, and another LLC curve. Its tables lie in data/larger_rate; its checkpoints are not
+kept."""
+
+import functools
+import math
+
+import pandas as pd
+
+from companion.places import project_root
+from companion.tables import Results, load
+from devlib.settings import LanguageModel
+from devlib.steps import at, nearest
+
+PLACE = project_root() / "data" / "larger_rate"
+PANELS = {"llc": "LLC (no unit)", "weight_norm": "norm of the weights",
+          "loss": "test loss (nats)", "icl": "ICL score (nats)",
+          "previous": "best previous-token head, layer 1",
+          "prefix": "best prefix-matching head, layer 2"}
+
+
+@functools.cache
+def larger_rate() -> Results:
+    """The tables of that run: "behaviour", "structure", "heads", "composition", "llc", "corpus".
+    Raises UserError if one is damaged."""
+    return load(PLACE)
+
+
+def by_step(run: Results) -> pd.DataFrame:
+    """What the two runs are compared in, one row a checkpoint: step, and the columns of PANELS.
+    The heads are those that score most at the run's end."""
+    table = run["behaviour"][["step", "loss", "icl"]]
+    for part in (run["llc"][["step", "llc", "mcse"]], run["structure"][["step", "weight_norm"]],
+                 _best(run["heads"], 1, "previous"), _best(run["heads"], 2, "prefix")):
+        table = table.merge(part, on="step")
+    return table
+
+
+def _best(heads, layer, score):
+    """The scores by step of the head of a layer that scores most at the end."""
+    part = heads[heads.layer == layer]
+    last = part[part.step == part.step.max()].set_index("head")[score]
+    return part[part["head"] == last.idxmax()][["step", score]]
+
+
+def of_runs(runs: dict[str, Results]) -> dict[str, pd.DataFrame]:
+    """A table for each panel: step, and a column for each named run, empty where that run has no
+    checkpoint."""
+    tables = {name: by_step(run).set_index("step") for name, run in runs.items()}
+    return {title: pd.DataFrame({name: table[column] for name, table in tables.items()})
+            .rename_axis("step").reset_index() for column, title in PANELS.items()}
+
+
+def weights_beside_spring(runs: dict[str, Results], steps) -> pd.DataFrame:
+    """At each step, of each run's nearest checkpoint: the LLC, the norm of the weights, their root
+    mean square over the spring's sd, 1 / sqrt(gamma), and the mean loss of a chain, L(w0) + LLC /
+    nbeta."""
+    from devlib.language.parameters import parameter_shapes  # torch, only where it is used
+
+    rows = []
+    for step in steps:
+        for name, run in runs.items():
+            table, made = by_step(run), run.manifest["settings"]
+            size = sum(map(math.prod, parameter_shapes(LanguageModel(**made["model"])).values()))
+            there = at(table, nearest(table.step, step, log=True))
+            rows.append({"step": int(there.step), "run": name, "LLC": there.llc,
+                         "its error": there.mcse, "norm": there.weight_norm,
+                         "rms / spring's sd": there.weight_norm * math.sqrt(
+                             made["llc"]["gamma"] / size),
+                         "loss": there.loss,
+                         "loss of a chain": there.loss + there.llc / made["llc"]["nbeta"]})
+    return pd.DataFrame(rows)
