@@ -7,7 +7,6 @@ from companion.health import row_health
 from devlib.hessian import Hessian, spectral_density, top_eigenpairs, trace
 from devlib.llc.estimate import estimate_llc
 from devlib.llc.precision import estimate_to_precision
-from devlib.means import keeping_blocks
 from devlib.rng import generator
 from devlib.sampling import SGLD, sample_chains
 from devlib.settings import HessianSettings, LLCSettings
@@ -47,12 +46,9 @@ def llc_row(loss, params, data, llc: LLCSettings, seed, also=None, health=False,
                zip(draws.healthy, estimate.chain_means, strict=True)}}
 
 
-def block_rows(names, *measured) -> list[dict]:
+def block_rows(names, kept) -> list[dict]:
     """What the error of a change needs: the means of blocks of the contexts that all checkpoints
-    share (devlib.means), one row a metric. `measured` make the rows of the metrics' own tables."""
-    with keeping_blocks() as kept:
-        for measure in measured:
-            measure()
+    share, as devlib.means.keeping_blocks kept them, one row a metric."""
     return [{"metric": name, **{f"block_{i}": mean for i, mean in enumerate(kept[name])}}
             for name in names]
 

@@ -224,8 +224,8 @@ def _language_curve(run):
     llc = run["llc"]
     apart = [row.llc - seeds.released_at("llc", row.step, "language-2layer")
              for row in llc[llc.step >= FIRST].itertuples()]
-    return (f"By the paper's optimiser its LLC lies {min(apart):+.0f} to {max(apart):+.0f} from the "
-            f"released one at steps {FIRST} to {llc.step.max():,}. ")
+    return (f"By the paper's optimiser its LLC lies {min(apart):+.0f} to {max(apart):+.0f} from "
+            f"the released one at steps {FIRST} to {llc.step.max():,}. ")
 
 
 def news() -> list[str]:

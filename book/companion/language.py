@@ -27,6 +27,7 @@ from devlib.language.behaviour import (
 )
 from devlib.language.model import per_sample_loss
 from devlib.language.structure import composition, heads, positions, structure
+from devlib.means import keeping_blocks
 from devlib.rng import generator
 from devlib.settings import LanguageSettings, as_dict
 from devlib.stages import find_stages
@@ -35,12 +36,13 @@ from devlib.steps import thin
 SHOWN_BEFORE = 16  # tokens kept with each most changed one, itself included
 REPEATED = 12  # tokens of a random sequence that is shown twice, for attention patterns
 SEQUENCES = 64  # of these, over which a pattern is a mean
+CHANGING = ("loss", "icl", "ablation", "bigram_excess")  # the claims judge changes of these
 
 
 def metric_tables(store, steps, settings: LanguageSettings, seed, directory) -> dict:
-    """"behaviour" and "structure", one row a step; "heads", one row a head and step; with several
-    layers "composition", one row a pair of heads and step; "positions", one row a position of
-    W_pos, at fewer steps."""
+    """"behaviour" and "structure", one row a step; "blocks", for the errors of changes of CHANGING,
+    one row a metric and step; "heads", one row a head and step; with several layers "composition",
+    one row a pair of heads and step; "positions", one row a position of W_pos, at fewer steps."""
     found = tables(functools.partial(measure_metrics, settings, seed), store, steps, directory,
                    {"corpus": settings.training.corpus, "metrics": as_dict(settings.metrics),
                     "seed": seed, **version_key("language metrics")}, "metrics of checkpoints")
@@ -48,14 +50,6 @@ def metric_tables(store, steps, settings: LanguageSettings, seed, directory) -> 
     kept = found["positions"].step.isin(shown)
     found["positions"] = found["positions"][kept].reset_index(drop=True)
     return {name: table for name, table in found.items() if len(table)}
-
-
-def block_table(store, steps, settings: LanguageSettings, seed, directory) -> pd.DataFrame:
-    """`block_rows` of the behaviour, at the steps of its own table."""
-    return rows(functools.partial(measure_blocks, settings, seed), store, steps, directory,
-                {"corpus": settings.training.corpus, "metrics": as_dict(settings.metrics),
-                 "seed": seed, "table": "blocks", **version_key("language blocks")},
-                "blocks of checkpoints")
 
 
 def llc_table(store, steps, settings: LanguageSettings, seed, directory) -> pd.DataFrame:
@@ -136,7 +130,9 @@ def change_tables(store, llc, loss, settings: LanguageSettings, seed) -> dict:
 
 def measure_metrics(settings, seed, params):
     model, chosen = settings.model, settings.metrics
-    return {"behaviour": behaviour(params, model, chosen, _probes(settings, seed)),
+    with keeping_blocks() as kept:
+        found = behaviour(params, model, chosen, _probes(settings, seed))
+    return {"behaviour": found, "blocks": block_rows(CHANGING, kept),
             "structure": structure(params, chosen),
             "heads": heads(params, model, chosen, seed),
             "composition": composition(params, model),
@@ -160,13 +156,6 @@ def measure_patterns(settings, seed, params):
             for head, pattern in enumerate(to_numpy(found[name].mean(0)).tolist(), 1)
             for query, row in enumerate(pattern)
             for key, share in enumerate(row[:query + 1])]
-
-
-def measure_blocks(settings, seed, params):
-    """Block means of what the claims judge changes of, on the contexts of `behaviour`: one row a
-    metric (companion.checkpoint_rows.block_rows)."""
-    return block_rows(("loss", "icl", "ablation", "bigram_excess"), lambda: behaviour(
-        params, settings.model, settings.metrics, _probes(settings, seed)))
 
 
 def measure_llc(settings, seed, params):

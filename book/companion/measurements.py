@@ -42,16 +42,15 @@ MEASUREMENTS = {
     "proposal": Versioned(2, ("companion.pages.calibration:propose",)),
     "fidelity": Versioned(1, ("companion.pages.fidelity_tables:measure",)),
     "primer": Versioned(1, ("companion.pages.primer:compute",)),
-    "language metrics": Versioned(1, ("companion.language:measure_metrics",)),
-    "language blocks": Versioned(1, ("companion.language:measure_blocks",)),
+    "language metrics": Versioned(2, ("companion.language:measure_metrics",)),
     "language patterns": Versioned(1, ("companion.language:measure_patterns",)),
     "language LLC": Versioned(1, ("companion.language:measure_llc",)),
     "language path": Versioned(1, ("companion.language:path_tables",)),
     "language changes": Versioned(1, ("companion.language:change_tables",)),
 }
 
-_LANGUAGE = ("language metrics", "language blocks", "language patterns", "language LLC",
-             "language path", "language changes")
+_LANGUAGE = ("language metrics", "language patterns", "language LLC", "language path",
+             "language changes")
 TABLES = {"regression": ("evaluation", "LLC"), "development": ("metrics", "path"),
           "blocks": ("blocks",), "hessian": ("Hessian",), "check": ("LLC",),
           "protocols": ("protocols",), "task-sets": ("task sets",),

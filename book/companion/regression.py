@@ -12,6 +12,7 @@ from devlib.checkpoints import CheckpointStore
 from devlib.devices import move, of, to_numpy
 from devlib.essential import principal_path
 from devlib.fast import cache_slice
+from devlib.means import keeping_blocks
 from devlib.regression.metrics import behaviour, evaluate, heads, predict, structure
 from devlib.regression.model import (
     MICROBATCH,
@@ -126,8 +127,10 @@ def measure_behaviour(settings, metrics, seed, params):
 def measure_blocks(settings, metrics, seed, params):
     names = ["loss", "icl_early_slip", "icl_late_slip", *(
         f"ood_{family}_{gain:g}" for family in ("input", "task") for gain in metrics.gains)]
-    return block_rows(names, lambda: measure_evaluation(settings, seed, params),
-                      lambda: measure_behaviour(settings, metrics, seed, params))
+    with keeping_blocks() as kept:
+        measure_evaluation(settings, seed, params)
+        measure_behaviour(settings, metrics, seed, params)
+    return block_rows(names, kept)
 
 
 def measure_structure(settings, metrics, seed, params):

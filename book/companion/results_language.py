@@ -9,12 +9,12 @@ from devlib.steps import thin
 
 
 def language(preset: str, seed: int, recompute=False, layers=2, corpus=None) -> Results:
-    """Tables of one language run: "behaviour", "structure", "heads", "positions" and, with two
-    layers, "composition" (companion.language.metric_tables); "blocks", for the errors of changes;
-    "patterns", what two heads attend to (tables made before it have none); "llc", and "check" by
-    the paper's chains; "path" and "explained"; "changes" and "texts"; and "corpus", what the text
-    is made of. With `recompute` (see `results.load_or_compute`) training and each checkpoint's
-    measurements go on where they were."""
+    """Tables of one language run: "behaviour", "blocks", "structure", "heads", "positions" and,
+    with two layers, "composition" (companion.language.metric_tables); "patterns", what two heads
+    attend to (tables made before it have none); "llc", and "check" by the paper's chains; "path"
+    and "explained"; "changes" and "texts"; and "corpus", what the text is made of. With `recompute`
+    (see `results.load_or_compute`) training and each checkpoint's measurements go on where they
+    were."""
     key = language_key(preset, seed, layers, corpus)
     settings = key.settings
 
@@ -31,8 +31,6 @@ def language(preset: str, seed: int, recompute=False, layers=2, corpus=None) -> 
         steps = thin(store.steps, settings.evaluation.curve_checkpoints)
         found = timed("metrics", lambda: tables.metric_tables(store, steps, settings, seed,
                                                               place / "metrics"))
-        found["blocks"] = timed("blocks", lambda: tables.block_table(store, steps, settings, seed,
-                                                                     place / "metrics"))
         found["patterns"] = timed("patterns", lambda: tables.pattern_table(
             store, found["heads"], settings, seed, place / "metrics"))
         found["llc"] = timed("llc", lambda: tables.llc_table(store, steps, settings, seed,
