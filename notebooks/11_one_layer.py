@@ -81,8 +81,8 @@ summary(
 # %% [markdown]
 # ## The curve and its stages
 #
-# Grey, here and below, is the authors' one released run by its own steps, of their text, batches and rate; its LLC
-# without the artefact of their init loss.
+# Grey, here and below, is the authors' one released run by its own steps, of their text and batches; its LLC without
+# the artefact of their init loss. The published run has the paper's optimiser and the first part of its steps.
 
 # %% mystnb={"image": {"alt": "Test loss above and LLC with error bars below, over training steps of the one-layer model, with the stages found as coloured bands"}}
 marked = llc.assign(health=curve_health(llc, settings.llc))

@@ -117,7 +117,8 @@ language = results_language.language(
     preset, seed if recompute else stored, recompute, corpus=corpus
 )
 behaviour, curve = language["behaviour"], language["llc"]
-smooth, _, spans = find_named(curve, behaviour, words.stages, paper_ends(words))
+theirs = paper_ends(words)
+smooth, _, spans = find_named(curve, behaviour, words.stages, theirs)
 names = dict(zip(sorted(language["texts"].stage.unique()), spans.stage, strict=False))
 read = (words.model.vocabulary, words.training.corpus)
 texts = {
@@ -127,7 +128,9 @@ texts = {
     for stage, table in language["texts"].groupby("stage")
     for table in [table[table.text == table.text.min()]]
 }
-fig = figures.llc_curve(curve, smooth, spans, {}, behaviour, loss_unit="nats a token")
+fig = figures.llc_curve(
+    curve, smooth, spans, theirs, behaviour, loss_unit="nats a token"
+)
 both = curve[["step", "llc", "mcse"]].merge(behaviour[["step", "loss", "loss_se"]])
 figures.show(fig, both, "slider_language", language.description)
 patterns = language.tables.get("patterns")
