@@ -150,7 +150,9 @@ show_table(stages, "What each stage changes", units={"loss_change": "nats"},
 
 # %% [markdown]
 # Beside the released run, step by step. With a step of the paper's in both, what differs owes to the text, to the
-# smaller batches and contexts, or to the seed.
+# smaller batches and contexts, or to the seed. An estimate is $n\beta$ times what a chain's mean loss lies above the
+# model's own, $L(w_t)$. So where our model's loss is lower, its LLC is higher by $n\beta$ times that, with chains that
+# end at the same loss.
 
 # %% tags=["hide-input"]
 wanted = [step for step in (0, 100, 900, 2_000, 4_000, 6_500, 8_500, 17_000)
@@ -158,20 +160,24 @@ wanted = [step for step in (0, 100, 900, 2_000, 4_000, 6_500, 8_500, 17_000)
 rows = []
 for step in wanted:
     own = at(llc, nearest(llc.step, step, log=True))
-    theirs = {name: released_at(name, own.step, "language-2layer")
-              for name in ("llc", "loss")}
+    there = {name: released_at(name, own.step, "language-2layer")
+             for name in ("llc", "loss")}
+    loss = at(behaviour, own.step).loss
     rows.append({"paper's step": step, "our step": int(own.step), "LLC here": own.llc,
-                 "its error": own.mcse, "LLC released": theirs["llc"],
-                 "loss here": at(behaviour, own.step).loss, "loss released": theirs["loss"]})
+                 "its error": own.mcse, "released": there["llc"],
+                 "apart": own.llc - there["llc"],
+                 "by the lower loss": settings.llc.nbeta * (there["loss"] - loss),
+                 "chains here": loss + own.llc / settings.llc.nbeta,
+                 "chains released": there["loss"] + there["llc"] / settings.llc.nbeta})
 if rows:
     beside = pd.DataFrame(rows)
-    beside.insert(5, "apart", beside["LLC here"] - beside["LLC released"])
     worst = beside.loc[beside.apart.abs().idxmax()]
     say(f"the LLC is never more than {abs(worst.apart):.1f} from the released one at these "
         f"steps, and that at step {worst['our step']:,.0f}; errors are of the chains alone")
-    show_table(beside, "LLC and loss beside the released run's", digits={
-        "LLC here": 1, "its error": 1, "LLC released": 1, "apart": 1, "loss here": 2,
-        "loss released": 2})
+    show_table(beside, "LLC beside the released run's, and the mean loss of the chains",
+               units={"chains here": "nats", "chains released": "nats"}, digits={
+                   "LLC here": 1, "its error": 1, "released": 1, "apart": 1,
+                   "by the lower loss": 1, "chains here": 2, "chains released": 2})
 else:
     say("This run's steps are not the paper's.")
 
