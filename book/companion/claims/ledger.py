@@ -164,11 +164,10 @@ def _measured(claim, row, run, kind, spread) -> Measured:
 
 def _reading(claim, row, run, kind):
     """(a reading, ""), or (the verdict that stands in its place, why)."""
-    if row.scale != "any" and run.preset != "paper":
-        if row.scale == "paper":
-            return NOT_RUN, "it belongs to the paper's own scale"
-        if not run.has_papers_steps(kind):
-            return NOT_RUN, "it belongs to the paper's own steps"
+    if row.scale == "paper" and run.preset != "paper":
+        return NOT_RUN, "it belongs to the paper's own scale"
+    if row.scale == "steps" and not run.has_papers_steps(kind):
+        return NOT_RUN, "it belongs to the paper's own steps"
     have = len({other.seed for other in run.others})
     if have < claim.needs["seeds"] > 1:
         return NOT_RUN, f"{claim.needs['seeds']} seeds are needed; of this preset there are {have}"

@@ -7,6 +7,7 @@ import math
 
 import pandas as pd
 
+from companion.claims.measures_language import TWO, best_head
 from companion.places import project_root
 from companion.tables import Results, load
 from devlib.settings import LanguageModel
@@ -31,16 +32,10 @@ def by_step(run: Results) -> pd.DataFrame:
     The heads are those that score most at the run's end."""
     table = run["behaviour"][["step", "loss", "icl"]]
     for part in (run["llc"][["step", "llc", "mcse"]], run["structure"][["step", "weight_norm"]],
-                 _best(run["heads"], 1, "previous"), _best(run["heads"], 2, "prefix")):
+                 *(best_head({TWO: run}, layer, score)[["step", score]]
+                   for layer, score in ((1, "previous"), (2, "prefix")))):
         table = table.merge(part, on="step")
     return table
-
-
-def _best(heads, layer, score):
-    """The scores by step of the head of a layer that scores most at the end."""
-    part = heads[heads.layer == layer]
-    last = part[part.step == part.step.max()].set_index("head")[score]
-    return part[part["head"] == last.idxmax()][["step", score]]
 
 
 def of_runs(runs: dict[str, Results]) -> dict[str, pd.DataFrame]:

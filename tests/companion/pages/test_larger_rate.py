@@ -27,7 +27,8 @@ def run(steps, norm):
     last = steps == steps.max()
     heads = pd.concat([pd.DataFrame({
         "step": steps, "layer": layer, "head": head, "previous": 0.1 * layer,
-        "prefix": np.where(last == (head == 2), 0.9, 0.2)}) for layer in (1, 2) for head in (1, 2)])
+        "prefix": np.where(last == (head == 2), 0.9, 0.2)}) for layer in (1, 2) for head in (1, 2)],
+        ignore_index=True)
     return Results({"behaviour": pd.DataFrame({"step": steps, "loss": 5.0, "icl": -0.1}),
                     "llc": pd.DataFrame({"step": steps, "llc": 100.0, "mcse": 1.0}),
                     "structure": pd.DataFrame({"step": steps, "weight_norm": norm}),
