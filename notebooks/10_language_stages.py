@@ -509,7 +509,10 @@ rates = {"this run": run, "three times the paper's rate": faster}
 both = of_runs(rates)
 fig = draw.curves(both, stages.head(0), "", each_scale=True)
 for ax, name in zip(fig.axes, PANELS, strict=True):
-    behind(ax, name, of="language-2layer", named=ax is fig.axes[0])
+    named = name == "previous"  # where the legend has room
+    if not named:
+        ax.get_legend().remove()
+    behind(ax, name, of="language-2layer", named=named)
 figures.show(fig, pd.concat([table.assign(panel=title) for title, table in both.items()]),
              "larger_rate", f"this run: {run.description}; the other: {faster.description}")
 
