@@ -98,8 +98,7 @@ summary(
         f"At step {reached:,} the best prefix-matching head scores {matched:.3f} "
         f"(untrained heads {untrained_match:.3f}), and the ICL score is {end.icl:+.2f} "
         f"± {end.icl_se:.2f} nats. At three times the paper's rate one head scores "
-        f"{faster_end.prefix.max():.2f} at step {faster_end.step.max():,} ([below]"
-        "(#a-larger-rate-the-same-circuit-another-curve)).",
+        f"{faster_end.prefix.max():.2f} at step {faster_end.step.max():,}.",
     ],
     "LM-1",
     "LM-2",
