@@ -171,8 +171,9 @@ for step in wanted:
 if rows:
     beside = pd.DataFrame(rows)
     worst = beside.loc[beside.apart.abs().idxmax()]
-    say(f"the LLC is never more than {abs(worst.apart):.1f} from the released one at these "
-        f"steps, and that at step {worst['our step']:,.0f}; errors are of the chains alone")
+    say(f"the LLC is never more than {abs(worst.apart):.1f} from the released one at "
+        f"these steps, and that at step {worst['our step']:,.0f}; errors are of the "
+        "chains alone")
     show_table(beside, "LLC beside the released run's, and the mean loss of the chains",
                units={"chains here": "nats", "chains released": "nats"}, digits={
                    "LLC here": 1, "its error": 1, "released": 1, "apart": 1,
@@ -512,15 +513,16 @@ for ax, name in zip(fig.axes, PANELS, strict=True):
     if not named:
         ax.get_legend().remove()
     behind(ax, name, of="language-2layer", named=named)
-figures.show(fig, pd.concat([table.assign(panel=title) for title, table in both.items()]),
-             "larger_rate", f"this run: {run.description}; the other: {faster.description}")
+drawn = pd.concat([table.assign(panel=title) for title, table in both.items()])
+figures.show(fig, drawn, "larger_rate",
+             f"this run: {run.description}; the other: {faster.description}")
 
 # %% tags=["hide-input"]
 show_table(weights_beside_spring(rates, (0, 900, 2_000, 6_500, 17_000)),
            "The weights beside the spring, at the checkpoints nearest to these steps",
            units={"loss": "nats", "loss of a chain": "nats"},
-           digits={"LLC": 1, "its error": 1, "norm": 0, "rms / spring's sd": 2, "loss": 2,
-                   "loss of a chain": 2})
+           digits={"LLC": 1, "its error": 1, "norm": 0, "rms / spring's sd": 2,
+                   "loss": 2, "loss of a chain": 2})
 say("The claims about the circuit, on the run at three times the paper's rate:")
 show("LM-4", "LM-5", "LM-6", "LM-7", two_layers=faster)
 
@@ -568,10 +570,11 @@ pairs = composition.assign(
 fig = draw.threads({f"{kind.upper()}-composition": pairs.pivot(
     index="step", columns="pair", values=kind).to_numpy() for kind in "qkv"},
     sorted(pairs.step.unique()), stages, "score (eq. 17)")
-circuit = composition[(composition.earlier_head == final.loc[1].previous.idxmax())
-                      & (composition.later_head == final.loc[model.layers].prefix.idxmax())]
-fig.axes[1].plot(circuit.step, circuit.k, color=figures.VERMILLION, label="the pair of "
-                 f"1:{circuit.earlier_head.iloc[0]} and 2:{circuit.later_head.iloc[0]}")
+earlier, later = final.loc[1].previous.idxmax(), final.loc[2].prefix.idxmax()
+circuit = composition[(composition.earlier_head == earlier)
+                      & (composition.later_head == later)]
+fig.axes[1].plot(circuit.step, circuit.k, color=figures.VERMILLION,
+                 label=f"the pair of 1:{earlier} and 2:{later}")
 fig.axes[1].legend(fontsize=8)
 figures.show(fig, composition, "composition", run.description)
 
@@ -691,8 +694,8 @@ figures.show(fig, held, "train_and_validation", run.description)
 
 # %%
 apart = held["held-out text"] - held["text trained on"]
-say(f"held-out text less trained text: {apart.iloc[0]:+.3f} nats at step 0, where neither is "
-    f"known, and {apart.iloc[-1]:+.3f} at step {held.step.iloc[-1]:,}")
+say(f"held-out text less trained text: {apart.iloc[0]:+.3f} nats at step 0, where neither "
+    f"is known, and {apart.iloc[-1]:+.3f} at step {held.step.iloc[-1]:,}")
 
 # %% [markdown]
 # ## Fewer chains than the paper's
