@@ -694,8 +694,8 @@ figures.show(fig, held, "train_and_validation", run.description)
 
 # %%
 apart = held["held-out text"] - held["text trained on"]
-say(f"held-out text less trained text: {apart.iloc[0]:+.3f} nats at step 0, where neither "
-    f"is known, and {apart.iloc[-1]:+.3f} at step {held.step.iloc[-1]:,}")
+say(f"held-out text less trained text: {apart.iloc[0]:+.3f} nats at step 0, where "
+    f"neither is known, and {apart.iloc[-1]:+.3f} at step {held.step.iloc[-1]:,}")
 
 # %% [markdown]
 # ## Fewer chains than the paper's
