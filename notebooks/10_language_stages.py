@@ -687,7 +687,7 @@ show_table(
 # LLC, beside the loss on contexts that are never trained on. The two samples hold other texts, so that they part
 # before anything is read twice; what counts is how much they part after that.
 
-# %% mystnb={"image": {"alt": "Loss on trained and on held-out text over training; the two curves part late, if at all"}}
+# %% mystnb={"image": {"alt": "Loss on trained and on held-out text over training: both fall, they part early, and then little more"}}
 known = llc[["step", "init_loss"]].rename(columns={"init_loss": "text trained on"})
 held = known.merge(pick(behaviour, {"loss": "held-out text"}), on="step")
 fig = draw.curves({"loss": held}, stages, "nats a token", columns=1, height=3.2)
