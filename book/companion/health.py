@@ -50,6 +50,14 @@ def row_health(row, llc: LLCSettings, untrained=None) -> str:
     return ", ".join(unmet)
 
 
+def find_stages_quietly(*args):
+    """`devlib.stages.find_stages` without its warning: pages and claims say themselves which
+    boundaries rest on estimates that are not sound (`say_health`, `ill`)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnsoundPoints)
+        return find_stages(*args)
+
+
 def relaxation(llc: LLCSettings) -> float:
     """Draws in which the spring alone forgets the start by a factor e (SGLD.relaxation)."""
     return 2 / (llc.eps * llc.gamma) if llc.gamma else math.inf

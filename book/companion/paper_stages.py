@@ -12,9 +12,10 @@ import pandas as pd
 
 from companion import presets
 from companion.claims.table_rows import MATCH, matched
+from companion.health import find_stages_quietly
 from companion.scale import steps_are_the_papers
 from devlib.settings import LanguageSettings, StageSettings, as_dict
-from devlib.stages import PAPER_STAGE_ENDS, find_stages
+from devlib.stages import PAPER_STAGE_ENDS
 
 
 def paper_ends(language: LanguageSettings | None = None) -> dict[str, int]:
@@ -54,7 +55,7 @@ def find_named(llc: pd.DataFrame, loss: pd.DataFrame, settings: StageSettings, e
     """`devlib.stages.find_stages` with the stages named by `names`; `ends` are those of
     `paper_ends` (default: the regression model's). The errors are those of `find_stages`."""
     ends = paper_ends() if ends is None else ends
-    curve, boundaries, stages = find_stages(llc, loss, settings)
+    curve, boundaries, stages = find_stages_quietly(llc, loss, settings)
     return curve, boundaries, stages.assign(
         stage=names(boundaries, int(curve.steps[-1]), ends))
 

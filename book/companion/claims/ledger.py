@@ -17,6 +17,7 @@ from companion.claims.judge import Judged, Measured
 from companion.claims.shown import ShownClaims
 from companion.claims.text import power, wanted
 from companion.claims.verdicts import ILL, NOT_REACHED, NOT_RUN
+from companion.health import find_stages_quietly
 from companion.places import runs_directory
 from companion.runs import LAYERS, MANIFEST, RunKey, finished
 from companion.scale import steps_are_the_papers
@@ -84,14 +85,12 @@ class Run:
 
     @functools.cache  # noqa: B019 (runs are few)
     def stages(self, kind):
-        """What `find_stages` says of the run's LLC."""
-        from devlib.stages import find_stages
-
+        """What `devlib.stages.find_stages` says of the run's LLC."""
         tables = self[kind]
         if kind == "regression":
-            return find_stages(tables["llc"], tables["evaluation"], self.regression_rule)
+            return find_stages_quietly(tables["llc"], tables["evaluation"], self.regression_rule)
         settings = self.scale.language if kind == "language-2layer" else self.scale.one_layer
-        return find_stages(tables["llc"], tables["behaviour"], settings.stages, "LM")
+        return find_stages_quietly(tables["llc"], tables["behaviour"], settings.stages, "LM")
 
     __hash__ = object.__hash__
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from companion import presets
+from companion import health, presets
 from companion.claims import ledger, text
 from companion.claims.entries import Row
 from companion.claims.explain import explain
@@ -27,7 +27,6 @@ from companion.claims.verdicts import (
     VERDICTS,
 )
 from companion.results import save
-from devlib import stages
 from devlib.errors import UserError
 from devlib.settings import StageSettings, as_dict
 from tests.companion.claims.made_up import (
@@ -61,7 +60,7 @@ def found_stages(monkeypatch):
         one_layer = [400, 900] if llc.llc.max() == 100 else None
         return None, one_layer or (
             [900, 6_500, 8_500, 17_000] if prefix == "LM" else list(ENDS[1:-1])), None
-    monkeypatch.setattr(stages, "find_stages", find)
+    monkeypatch.setattr(health, "find_stages", find)
     monkeypatch.setattr(ledger.Run, "regression_rule", StageSettings(restarts=0))
 
 
