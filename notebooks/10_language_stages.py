@@ -41,6 +41,7 @@ from companion import figures, results_language
 from companion import figures_development as draw
 from companion.artefact import predicted_shift
 from companion.claims.ledger import show
+from companion.claims.registry import llc_change
 from companion.claims.seeds import released_at
 from companion.claims.table_rows import brownian_share, composition_baseline
 from companion.claims.verdicts import onset, say
@@ -178,6 +179,15 @@ if rows:
                units={"chains here": "nats", "chains released": "nats"}, digits={
                    "LLC here": 1, "its error": 1, "released": 1, "apart": 1,
                    "by the lower loss": 1, "chains here": 2, "chains released": 2})
+    if 17_000 in wanted:  # over the paper's LM4, in which its induction circuit forms
+        begun, done = (released_at("prefix", step, "language-2layer")
+                       for step in (8_500, 17_000))
+        ours = llc_change(llc, 8_500, 17_000)
+        gained = beside.released.iloc[-1] - beside.released.iloc[-2]
+        say(f"over LM4 the released LLC changes by {gained:+.1f} and its best prefix-"
+            f"matching head goes from {begun:.3f} to {done:.3f}; here the LLC changes by "
+            f"{ours.value:+.1f} ± {ours.error:.1f} and the best head ends at {matched:.3f}. "
+            "One run each: a hint that the climb is the circuit's, no proof")
 else:
     say("This run's steps are not the paper's.")
 
