@@ -533,7 +533,11 @@ show_table(weights_beside_spring(rates, (0, 900, 2_000, 6_500, 17_000)),
            units={"loss": "nats", "loss of a chain": "nats"},
            digits={"LLC": 1, "its error": 1, "norm": 0, "rms / spring's sd": 2,
                    "loss": 2, "loss of a chain": 2})
-say("The claims about the circuit, on the run at three times the paper's rate:")
+
+# %% [markdown]
+# The claims about the circuit, on the run at three times the paper's rate:
+
+# %% tags=["hide-output"]
 show("LM-4", "LM-5", "LM-6", "LM-7", two_layers=faster)
 
 # %% [markdown]

@@ -19,8 +19,9 @@ ALT = {  # by figure of companion.front
     "linear time on the right: our run as a line over the mean and range of five released seeds, "
     "the stages as coloured bands, the paper's boundaries as ticks",
     "headline_language": "Test loss on the left and LLC on the right of the two-layer language "
-    "model over training: ours as a line with its stages as bands, the released run as grey "
-    "marks. Both losses fall; the released LLC climbs, ours climbs, falls and climbs again"}
+    "model over training: ours as a line with its stages as bands, the released run as a grey "
+    "line. Both losses fall; both LLCs climb and rest near step 7,000, after which the released "
+    "one climbs on and ours does not"}
 
 
 class Headline(SphinxDirective):
