@@ -184,10 +184,13 @@ if rows:
                        for step in (8_500, 17_000))
         ours = llc_change(llc, 8_500, 17_000)
         gained = beside.released.iloc[-1] - beside.released.iloc[-2]
-        say(f"over LM4 the released LLC changes by {gained:+.1f} and its best prefix-"
+        say(
+            f"over LM4 the released LLC changes by {gained:+.1f} and its best prefix-"
             f"matching head goes from {begun:.3f} to {done:.3f}; here the LLC changes by "
-            f"{ours.value:+.1f} ± {ours.error:.1f} and the best head ends at {matched:.3f}. "
-            "One run each: a hint that the climb is the circuit's, no proof")
+            f"{ours.value:+.1f} +- {ours.error:.1f} and the best head ends at "
+            f"{matched:.3f}. One run each: a hint that the climb is the circuit's, no "
+            "proof"
+        )
 else:
     say("This run's steps are not the paper's.")
 
