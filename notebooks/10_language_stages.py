@@ -186,8 +186,8 @@ if rows:
         gained = beside.released.iloc[-1] - beside.released.iloc[-2]
         say(
             f"over LM4 the released LLC changes by {gained:+.1f} and its best prefix-"
-            f"matching head goes from {begun:.3f} to {done:.3f}; here the LLC changes by "
-            f"{ours.value:+.1f} +- {ours.error:.1f} and the best head ends at "
+            f"matching head goes from {begun:.3f} to {done:.3f}; here the LLC changes "
+            f"by {ours.value:+.1f} +- {ours.error:.1f} and the best head ends at "
             f"{matched:.3f}. One run each: a hint that the climb is the circuit's, no "
             "proof"
         )
