@@ -66,6 +66,7 @@ def compute_tables(preset, seed, corpus=None):
     the progress, and so that two cores train two models."""
     from companion.pages import calibration, fidelity, primer, task_sets
 
+    make_directory(runs_directory() / preset)  # refused now, and not after a text was made
     scale = (preset, seed)
     work = {
         "training": lambda: train_all(*scale, corpus),

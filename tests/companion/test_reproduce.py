@@ -12,7 +12,7 @@ from companion import curve, front, presets, regression, reproduce, results, res
 from companion.checkpoint_rows import hessian_row
 from companion.claims.table_rows import HESSIAN_ERRORS, plateaus_on
 from companion.compute import parallel
-from companion.corpus import files, offline
+from companion.corpus import corpora, files, offline
 from companion.packed import open_run
 from companion.pages import calibration, fidelity, primer, task_sets
 from companion.runs import COMMITTED, MANIFEST, RunKey
@@ -181,3 +181,11 @@ def test_a_run_that_ends_before_the_first_boundary_of_the_paper_says_so():
                                  run.tables.items() if "step" in table})
     said = front._stages(lambda stem: short)
     assert said.endswith("The run ends before the paper's first.")
+
+
+def test_a_directory_that_cannot_be_written_is_refused_before_a_text_is_made(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("a regular file")
+    monkeypatch.setenv("DEVLIB_RUNS", str(tmp_path / "file" / "runs"))
+    monkeypatch.setattr(corpora, "load_corpus", lambda *_: pytest.fail("a text is made"))
+    with pytest.raises(UserError, match="cannot write to"):
+        reproduce.compute_tables("laptop", 0)
