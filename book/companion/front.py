@@ -79,7 +79,7 @@ def headline_language():
                 "run" + (", artefact removed" if name == "llc" else ""))
         _ours(ax, table, name, error, colour)
         figures.stage_bands(ax, stages)
-        figures.paper_ticks(ax, {stage: end for stage, end in ends.items() if end < last}, last)
+        figures.paper_ticks(ax, ends, last)
         figures.log_steps(ax)
         ax.set_ylabel(unit)
         ax.legend(fontsize=8, loc="best")

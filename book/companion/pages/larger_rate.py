@@ -8,9 +8,10 @@ import math
 import pandas as pd
 
 from companion.claims.measures_language import TWO, best_head
+from companion.health import chain_loss
 from companion.places import project_root
 from companion.tables import Results, load
-from devlib.settings import LanguageModel
+from devlib.settings import LanguageModel, LLCSettings
 from devlib.steps import at, nearest
 
 PLACE = project_root() / "data" / "larger_rate"
@@ -31,7 +32,8 @@ def by_step(run: Results) -> pd.DataFrame:
     """What the two runs are compared in, one row a checkpoint: step, and the columns of PANELS.
     The heads are those that score most at the run's end."""
     table = run["behaviour"][["step", "loss", "icl"]]
-    for part in (run["llc"][["step", "llc", "mcse"]], run["structure"][["step", "weight_norm"]],
+    for part in (run["llc"][["step", "llc", "mcse", "init_loss"]],
+                 run["structure"][["step", "weight_norm"]],
                  *(best_head({TWO: run}, layer, score)[["step", score]]
                    for layer, score in ((1, "previous"), (2, "prefix")))):
         table = table.merge(part, on="step")
@@ -48,8 +50,8 @@ def of_runs(runs: dict[str, Results]) -> dict[str, pd.DataFrame]:
 
 def weights_beside_spring(runs: dict[str, Results], steps) -> pd.DataFrame:
     """At each step, of each run's nearest checkpoint: the LLC, the norm of the weights, their root
-    mean square over the spring's sd, 1 / sqrt(gamma), and the mean loss of a chain, L(w0) + LLC /
-    nbeta."""
+    mean square over the spring's sd, 1 / sqrt(gamma), and the loss L(w0) on the text that chains
+    sample beside the mean loss of a chain there (companion.health.chain_loss)."""
     from devlib.language.parameters import parameter_shapes  # torch, only where it is used
 
     rows = []
@@ -62,6 +64,6 @@ def weights_beside_spring(runs: dict[str, Results], steps) -> pd.DataFrame:
                          "its error": there.mcse, "norm": there.weight_norm,
                          "rms / spring's sd": there.weight_norm * math.sqrt(
                              made["llc"]["gamma"] / size),
-                         "loss": there.loss,
-                         "loss of a chain": there.loss + there.llc / made["llc"]["nbeta"]})
+                         "loss": there.init_loss,
+                         "loss of a chain": chain_loss(there, LLCSettings(**made["llc"]))})
     return pd.DataFrame(rows)

@@ -16,9 +16,10 @@ from companion.pages.larger_rate import (
 )
 from companion.tables import Results
 from devlib.language.parameters import parameter_shapes
-from devlib.settings import LanguageModel, as_dict
+from devlib.settings import LanguageModel, LLCSettings, as_dict
 
 MODEL = LanguageModel(heads=2, embed_dim=2, head_dim=1, layers=2, context=4, vocabulary=8)
+CHAINS = as_dict(LLCSettings(gamma=4.0, nbeta=20.0))
 
 
 def run(steps, norm):
@@ -30,10 +31,11 @@ def run(steps, norm):
         "prefix": np.where(last == (head == 2), 0.9, 0.2)}) for layer in (1, 2) for head in (1, 2)],
         ignore_index=True)
     return Results({"behaviour": pd.DataFrame({"step": steps, "loss": 5.0, "icl": -0.1}),
-                    "llc": pd.DataFrame({"step": steps, "llc": 100.0, "mcse": 1.0}),
+                    "llc": pd.DataFrame({"step": steps, "llc": 100.0, "mcse": 1.0,
+                                         "init_loss": 4.5}),
                     "structure": pd.DataFrame({"step": steps, "weight_norm": norm}),
                     "heads": heads},
-                   {"settings": {"model": as_dict(MODEL), "llc": {"gamma": 4.0, "nbeta": 20.0}}})
+                   {"settings": {"model": as_dict(MODEL), "llc": CHAINS}})
 
 
 def test_the_heads_are_those_that_lead_at_the_end():
@@ -56,7 +58,7 @@ def test_the_weights_beside_the_spring():
     row = weights_beside_spring({"one": run([0, 10], 6.0)}, [9]).iloc[0]
     assert row.step == 10
     assert row["rms / spring's sd"] == pytest.approx(6.0 / size**0.5 / (1 / 4.0**0.5))
-    assert row["loss of a chain"] == pytest.approx(5.0 + 100.0 / 20.0)
+    assert row["loss of a chain"] == pytest.approx(4.5 + 100.0 / 20.0)  # of the chains' text
 
 
 def test_only_rate_and_length_are_other_than_the_published_runs():
