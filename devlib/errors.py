@@ -19,3 +19,11 @@ class ShortChains(UserWarning):
 
 class UnsoundPoints(UserWarning):
     """Boundaries of a curve that rest on estimates which failed their own checks."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user broke off. `found` has what was known by then, in the form of the whole result."""
+
+    def __init__(self, found):
+        super().__init__(str(found))
+        self.found = found

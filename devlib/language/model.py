@@ -195,7 +195,7 @@ class LinearCrossEntropy(torch.autograd.Function):
     derivative.
     """
 
-    instead = ("take the logits of devlib.language.hooked.LanguageTransformer by torch.func."
+    instead = ("take the logits of a model in plain torch operations by torch.func."
                "functional_call, and torch's cross_entropy")
 
     @staticmethod

@@ -10,14 +10,12 @@ import numpy as np
 
 from devlib.checks import check_count, check_number
 from devlib.errors import UserError
-from devlib.llc.estimate import LLC, check_baseline, estimate_llc
+from devlib.llc.estimate import LLC, MAX_RHAT, check_baseline, estimate_llc
 from devlib.rng import stream_seed
 from devlib.sampling.chains import check_start
 from devlib.sampling.draws import Draws
 from devlib.sampling.sample import check_on_divergence, sample_chains
 from devlib.sampling.sgld import SGLD, warn_if_short
-
-MAX_RHAT = 1.01  # Vehtari et al. (2021)
 
 
 @dataclass(frozen=True)
@@ -117,6 +115,7 @@ def compare(one: Draws, other: Draws, *, max_rhat=MAX_RHAT, burn_in=None,
     both = _together(*sets)
     from_w0, from_prior, pooled = (estimate_llc(part, baseline) for part in (*sets, both))
     meet = bool(pooled.rhat <= max_rhat and pooled.distance_rhat <= max_rhat)  # a NaN does not
+    pooled = replace(pooled, two_regimes=not meet)  # by this call's limit
     return Equilibrium(meet, pooled if meet else None, from_w0, from_prior, pooled.rhat,
                        pooled.distance_rhat, max_rhat, both)
 

@@ -13,6 +13,7 @@ from devlib.errors import UserError
 from devlib.sampling.draws import Draws, diagnostic
 
 BASELINES = ("same-batch", "whole-set")
+MAX_RHAT = 1.01  # Vehtari et al. (2021)
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,11 @@ class LLC:
     that eps is near its bound. slope_share is the part of what the noise costs that descent takes
     away, g / (g + llc), with g what the chain gains without its noise (A.7; 0 where it gains
     nothing): where it is not small, w0 is no minimum and the number is a property of w0, gamma
-    and the chain's length together (a saddle without slope does not show in it). What draws do not
-    hold is NaN here, or None.
+    and the chain's length together (a saddle without slope does not show in it: devlib.own.saddle).
+    What draws do not hold is NaN here, or None.
+
+    two_regimes: the draws are those of two starts (devlib.llc.equilibrium) that do not meet by the
+    usual R-hat, so that their mean is nobody's.
     """
 
     mean: float
@@ -62,6 +66,7 @@ class LLC:
     slope_share: float = math.nan
     spring_slope: float = math.nan
     spring_slope_mcse: float = math.nan
+    two_regimes: bool = False
 
     @property
     def set_by_spring(self) -> bool:
@@ -100,6 +105,8 @@ class LLC:
                  f"{self.step_bias_mcse:.{digits}f}, ")
         if self.slope_share >= 0.005:
             note = f", slope {self.slope_share:.0%}{note}"
+        if self.two_regimes:
+            note = f", TWO REGIMES that do not meet, not one number{note}"
         return (f"LLC {self.mean:.{digits}f} +- {self.error:.{digits}f} ({parts}ESS "
                 f"{self.ess:.0f}, R-hat {self.rhat:.3f}{note})")
 
@@ -144,10 +151,13 @@ def estimate_llc(draws: Draws, baseline="same-batch") -> LLC:
     mean, (mcse, ess, rhat) = float(kept.mean()), _error(kept)
     if mcse == 0 and not (mean == 0 and _moved(draws)):
         mcse = math.nan  # a frozen chain, or one at rest on a ceiling: no spread says nothing
+    distance = _distance(draws)
+    meet = draws.start != "both" or (rhat <= MAX_RHAT and distance[0] <= MAX_RHAT)  # a NaN not
     return LLC(mean, mcse, ess, rhat, draws.init_loss, tuple(map(float, kept.mean(1))),
-               _escaping(draws, kept), tuple(draws.diverged), *_distance(draws),
+               _escaping(draws, kept), tuple(draws.diverged), *distance,
                draws.init_loss + mean / draws.sampler.nbeta, _spring_ratio(draws),
-               *_step_bias(draws), _slope_share(draws, mean), *_spring_slope(draws, kept))
+               *_step_bias(draws), _slope_share(draws, mean), *_spring_slope(draws, kept),
+               two_regimes=not meet)
 
 
 def _step_bias(draws) -> tuple[float, float]:

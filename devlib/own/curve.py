@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from devlib.checks import check_number
-from devlib.errors import UserError
+from devlib.errors import Interrupted, UserError
 from devlib.llc.estimate import estimate_llc
 from devlib.own.masks import mask_of
 from devlib.own.measure import GAMMA, Plan, chosen, measure_at, parameters, samples_for
@@ -24,8 +24,9 @@ NUMBERS = ("llc", "mcse", "ess", "rhat", "step_bias", "step_bias_mcse", "slope_s
 @dataclass(frozen=True, eq=False)
 class Curve:
     """`table` has one row a checkpoint: step; loss and loss_se, of w0 on the whole set; llc, mcse,
-    ess, rhat, step_bias, its mcse and slope_share (devlib.llc.LLC), of both starts together; meet
-    and reached; health, as devlib.stages takes it: empty, or what is wrong; eps and draws."""
+    ess, rhat, step_bias, its mcse and slope_share (devlib.llc.LLC), of both starts together;
+    saddle (devlib.own.saddle); meet and reached; health, as devlib.stages takes it: empty, or what
+    is wrong; eps and draws."""
 
     table: pd.DataFrame
 
@@ -51,7 +52,7 @@ def llc_curve(model, checkpoints, data, *, loss, eps=None, only=None, nbeta=None
     are. eps=None takes the smallest of the step sizes that the checkpoints ask for. Remaining
     arguments and errors as for `measure`; a state that is not the model's, or not finite, is
     refused before anything is measured. A checkpoint that fails after others were measured has a
-    row that says why.
+    row that says why. Interrupted, it raises Interrupted with the Curve of the checkpoints before.
     """
     plan = Plan(precision, cap_draws, chains, seed, 1)
     pairs = list(_pairs(checkpoints))
@@ -82,7 +83,13 @@ def llc_curve(model, checkpoints, data, *, loss, eps=None, only=None, nbeta=None
                 if not rows:  # nothing is lost yet
                     raise UserError(f"at step {step}: {error}") from error
                 row = _nothing(str(error), eps)
+            except KeyboardInterrupt as stop:
+                raise (Interrupted(_curve(rows)) if rows else stop) from None
             rows.append({"step": step} | row)
+    return _curve(rows)
+
+
+def _curve(rows) -> Curve:
     table = pd.DataFrame(rows)
     return Curve(table.iloc[by_step(table.step)].reset_index(drop=True))
 
@@ -98,13 +105,13 @@ def _row(loss, params, samples, plan, **settings) -> dict:
     both, meet = estimate_llc(found.draws), found.starts.meet
     health = "" if found.reached else IMPRECISE if meet else "two regimes"
     return row | {name: getattr(both, "mean" if name == "llc" else name) for name in NUMBERS} | {
-        "meet": meet, "reached": found.reached, "health": health, "eps": settings["eps"],
-        "draws": found.draws.losses.shape[1]}
+        "saddle": found.saddle, "meet": meet, "reached": found.reached, "health": health,
+        "eps": settings["eps"], "draws": found.draws.losses.shape[1]}
 
 
 def _nothing(health, eps) -> dict:
     """The row of a checkpoint that gave no estimate, and why."""
-    return dict.fromkeys(("loss", "loss_se", *NUMBERS), math.nan) | {
+    return dict.fromkeys(("loss", "loss_se", *NUMBERS, "saddle"), math.nan) | {
         "meet": False, "reached": False, "health": health, "eps": eps, "draws": 0}
 
 

@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,14 +13,15 @@ import torch
 
 from devlib.checks import check_count, check_flag, check_number
 from devlib.devices import of
-from devlib.errors import UserError
+from devlib.errors import Interrupted, UserError
 from devlib.llc.equilibrium import Equilibrium, compare
 from devlib.llc.estimate import LLC, default_nbeta, estimate_llc
 from devlib.llc.precision import SHORTEN, shorter_step, too_long_a_step, unmet_gates
 from devlib.own.data import Samples, samples_of
 from devlib.own.masks import mask_of
-from devlib.own.model import check_module, in_eval, loss_of
+from devlib.own.model import check_module, in_eval, loss_of, short_numbers
 from devlib.own.observe import Observed, named
+from devlib.own.saddle import fall_both_ways
 from devlib.own.settings import curvature_eps
 from devlib.rng import stream_seed
 from devlib.sampling.beside import Watched
@@ -37,13 +39,15 @@ TRIES = 3  # so often a step size of our own is made smaller
 @dataclass(frozen=True)
 class Measurement:
     """An LLC with its health. `estimate` is None where the two starts do not meet; `starts` has
-    the estimates of both. `observed` holds, by name, losses (C, D, n) on other data."""
+    the estimates of both. `observed` holds, by name, losses (C, D, n) on other data. `saddle` is
+    how far the potential falls both ways from w0 (devlib.own.saddle): above 0, w0 is a saddle."""
 
     estimate: LLC | None
     starts: Equilibrium
     reached: bool  # the starts meet, and the error is as small as was asked
     reason: str
     observed: dict = field(default_factory=dict)
+    saddle: float = math.nan
 
     @property
     def draws(self) -> Draws:
@@ -93,8 +97,9 @@ def measure(model, data, *, loss, only=None, eps=None, nbeta=None, gamma=GAMMA, 
     eps: from the largest curvature (devlib.own.settings.curvature_eps), a quarter of that, and
     again, where a chain diverges; and where its bias is above the precision, from the bias.
     health: whether chains of twice the step and one without noise run beside the others, from
-    which the step bias and the share of slope are known (devlib.sampling.beside): half as much
-    work again and one chain more. Without, both are NaN, and the error is that of the draws alone.
+    which the step bias and the share of slope are known (devlib.sampling.beside), and whether w0
+    is looked at as a saddle (devlib.own.saddle): half as much work again and one chain more.
+    Without, all three are NaN, and the error is that of the draws alone.
     whole_set: whether the loss of w0 is taken on all samples. None does so unless that is more
     samples than all chains draw; False takes it on the drawn batches alone.
     observables: data by name, in the forms and with the loss of `data`: their per-sample losses at
@@ -177,27 +182,37 @@ def _run(loss, params, samples, sampler, plan, watches, options, progress, healt
             options = options | {"init_losses": runs[0].init_losses}
     for watch in watches:
         watch.observed.check_memory(plan.chains * plan.cap_draws // plan.every + 1)
-    more = min(BLOCK, plan.cap_draws)
+    saddle = fall_both_ways(runs[0], plan.seed) if health else math.nan
+    short = short_numbers(loss, params, samples.parts)
+    more, found = min(BLOCK, plan.cap_draws), None
     while True:
-        for run, watch in zip(runs, watches, strict=True):
-            run.extend(more, progress, callback=watch if watch.needed else None,
-                       every=plan.every)
-            if (draws := run.draws(0)).diverged:
-                raise ChainDiverged(draws)
-        starts = compare(*(run.draws() for run in runs))
+        try:
+            starts = _extend(runs, watches, more, plan, progress)
+        except KeyboardInterrupt as stop:
+            raise (Interrupted(found) if found else stop) from None
         pooled, taken = starts.estimate or estimate_llc(starts.draws), runs[0].taken
         unmet = ([] if starts.meet else ["the starts do not meet"]) + unmet_gates(
             pooled, plan.precision, MIN_ESS, np.inf)
         if advice := starts.meet and too_long_a_step(pooled, sampler, plan.precision, MIN_ESS):
             unmet = [advice]
+        found = _result(starts, pooled, unmet, plan, saddle, short, watches)
         if not unmet or advice or taken >= plan.cap_draws:
-            return _result(starts, unmet, plan, taken, watches)
+            return found
         more = min(taken, plan.cap_draws - taken)  # few looks: each is a chance to stop too soon
 
 
-def _result(starts, unmet, plan, taken, watches):
-    draws, pooled = starts.draws, starts.estimate or estimate_llc(starts.draws)
-    sampler = draws.sampler
+def _extend(runs, watches, more, plan, progress) -> Equilibrium:
+    """Takes `more` draws of both starts, and compares them. Raises ChainDiverged."""
+    for run, watch in zip(runs, watches, strict=True):
+        run.extend(more, progress, callback=watch if watch.needed else None, every=plan.every)
+        if (draws := run.draws(0)).diverged:
+            raise ChainDiverged(draws)
+    return compare(*(run.draws() for run in runs))
+
+
+def _result(starts, pooled, unmet, plan, saddle, short, watches):
+    draws = starts.draws
+    sampler, taken = draws.sampler, draws.losses.shape[1]
     notes = [f"precision {100 * plan.precision:g}% "
              + (f"not reached ({', '.join(unmet)})" if unmet else "reached")
              + f" in {taken:,} draws of {2 * plan.chains} chains",
@@ -206,18 +221,24 @@ def _result(starts, unmet, plan, taken, watches):
     if pooled.set_by_spring:
         notes.append(f"set by the spring, not the loss: a gamma smaller by the factor e would give "
                      f"about {-pooled.spring_slope:.2g} more")
+    if saddle > 0:
+        notes.append(f"a saddle: along one direction nbeta times the loss falls both ways from w0, "
+                     f"by {saddle:.2g} more than the spring holds")
     if 1 < pooled.spring_ratio < np.inf:
         notes.append(f"not local: the spring's sd is {pooled.spring_ratio:.2g} times the "
                      "weights' rms")
     if pooled.mean + 4 * pooled.mcse < 0:
         notes.append("negative: these weights are at no minimum of this loss")
+    if short:
+        notes.append(f"parts of the loss are computed in {' and '.join(short)}, and their rounding "
+                     "is in the number: hold it against one in float32")
     if draws.init_loss_se:
         notes.append(f"loss of w0 {draws.init_loss:.4g} +- {draws.init_loss_se:.2g}, of the drawn "
                      "batches")
     observed = {name: np.concatenate([watch.observed.losses(name, range(plan.chains),
                                                             draws.burn_in) for watch in watches])
                 for name in watches[0].observed.sets}
-    return Measurement(starts.estimate, starts, not unmet, "; ".join(notes), observed)
+    return Measurement(starts.estimate, starts, not unmet, "; ".join(notes), observed, saddle)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from devlib.errors import UserError
 from devlib.fast import Uncompiled
@@ -86,6 +88,29 @@ def _module_loss(loss):
         return values.flatten(1).mean(1) if values.ndim > 1 else values
 
     return per_sample
+
+
+def short_numbers(loss, params, parts) -> tuple[str, ...]:
+    """Which 16-bit types loss(params, parts) computes in, as it does under torch.autocast: the
+    rounding to them is in every loss that a chain reads."""
+    with _Short() as seen, torch.no_grad():
+        loss({name: p.detach() for name, p in params.items()}, tuple(part[:2] for part in parts))
+    return tuple(sorted(seen.kinds))
+
+
+class _Short(TorchDispatchMode):
+    """Keeps the names of 16-bit types in which operations give their results."""
+
+    def __init__(self):
+        super().__init__()
+        self.kinds = set()
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        given = function(*arguments, **(options or {}))
+        self.kinds |= {str(part.dtype).removeprefix("torch.") for part in tree_leaves(given)
+                       if isinstance(part, torch.Tensor) and part.is_floating_point()
+                       and part.dtype.itemsize == 2}
+        return given
 
 
 def next_token(model, batch) -> torch.Tensor:

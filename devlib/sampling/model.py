@@ -82,7 +82,10 @@ def flat_loss(loss, layout, masked):
     return Uncompiled(mean_loss) if isinstance(loss, Uncompiled) else mean_loss
 
 
-def per_sample_losses(loss, params, data, chunk=512) -> torch.Tensor:
+CHUNK = 512  # samples whose losses are taken at once
+
+
+def per_sample_losses(loss, params, data, chunk=CHUNK) -> torch.Tensor:
     """loss(params, .) of every sample of the set, (n,), without gradients, in chunks."""
     params, data = parameters_of(params), tensors_of(data)
     with torch.no_grad(), onednn():

@@ -45,7 +45,7 @@ def test_each_row_is_exact_and_has_its_health():
     assert model.training and float(model.h) == 3
     assert list(curve.table.columns) == [
         "step", "loss", "loss_se", "llc", "mcse", "ess", "rhat", "step_bias", "step_bias_mcse",
-        "slope_share", "meet", "reached", "health", "eps", "draws"]
+        "slope_share", "saddle", "meet", "reached", "health", "eps", "draws"]
     assert curve.table[["step_bias", "slope_share"]].isna().all(axis=None)
     sampler = SGLD(1e-3, default_nbeta(64), GAMMA)
     for row, h in zip(curve.table.itertuples(), (200.0, 10.0), strict=True):

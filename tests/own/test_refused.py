@@ -5,6 +5,7 @@ import copy
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -12,7 +13,8 @@ from torch.nn.utils import prune
 from torch.utils.data import BatchSampler, DataLoader, TensorDataset, WeightedRandomSampler
 
 import devlib
-from devlib.errors import UserError
+from devlib.errors import Interrupted, UserError
+from devlib.llc.equilibrium import equilibrium
 from devlib.llc.estimate import estimate_llc
 from devlib.sampling import Chains, sample_chains
 from devlib.sampling.draws import Draws
@@ -31,6 +33,9 @@ SHORT = {"cap_draws": 16, "eps": 1e-4}
 def line(seed=0):
     torch.manual_seed(seed)
     return nn.Linear(4, 1, bias=False)
+
+
+STATE = line().state_dict()
 
 
 class Rounded(nn.Module):
@@ -167,9 +172,76 @@ def test_gradients_switched_off_around_it_change_nothing():
     np.testing.assert_array_equal(off.draws.losses, on.draws.losses)
 
 
+def test_rounding_within_the_loss_is_said():
+    """Autocast leaves the parameters in float32, so that no dtype tells of it; of predictions 300
+    times the noise the LLC is a tenth off."""
+    def short(model, batch):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return (model(batch[0]) - batch[1]).square()[:, 0]
+
+    assert "parts of the loss are computed in bfloat16" in devlib.measure(
+        line(), (X, Y), loss=short, **SHORT).reason
+    assert "bfloat16" not in devlib.measure(line(), (X, Y), loss=MSE, **SHORT).reason
+
+
+# ---------------------------------------------------------------------------------- broken off
+
+
+def stopping(at):
+    """A callback that the user's Ctrl-C meets at a draw."""
+    def callback(chain, draw, params):
+        if draw == at:
+            raise KeyboardInterrupt
+    return callback
+
+
+def test_what_is_known_outlasts_an_interrupt():
+    options = {"loss": MSE, "eps": 1e-4, "precision": 1e-3, "cap_draws": 1_000}
+    with pytest.raises(Interrupted) as stop:
+        devlib.measure(line(), (X, Y), callback=stopping(300), **options)
+    kept = devlib.measure(line(), (X, Y), **options | {"cap_draws": 200})
+    assert isinstance(stop.value, KeyboardInterrupt) and not stop.value.found.reached
+    np.testing.assert_array_equal(stop.value.found.draws.losses, kept.draws.losses)
+    with pytest.raises(KeyboardInterrupt) as nothing:
+        devlib.measure(line(), (X, Y), callback=stopping(10), **options)
+    assert not isinstance(nothing.value, Interrupted)
+
+
+def test_the_checkpoints_before_an_interrupt_are_known():
+    calls = []
+
+    def counted(model, batch):
+        calls.append(1)
+        if len(calls) == stop_at:
+            raise KeyboardInterrupt
+        return (model(batch[0]) - batch[1]).square()[:, 0]
+
+    checkpoints, stop_at = {1: STATE, 2: STATE, 3: STATE}, 0
+    whole = devlib.llc_curve(line(), checkpoints, (X, Y), loss=counted, **SHORT).table
+    stop_at = len(calls) // 2
+    calls.clear()
+    with pytest.raises(Interrupted) as stop:
+        devlib.llc_curve(line(), checkpoints, (X, Y), loss=counted, **SHORT)
+    pd.testing.assert_frame_equal(stop.value.found.table, whole[:1])
+
+
+def test_saved_chains_of_two_regimes_are_not_one_number(tmp_path):
+    """Of two wells far apart: the draws of both starts, read again."""
+    def wells(params, batch):
+        return (1 - (2 * torch.pi * params["w"]).cos()).sum() + 0 * batch[0][:, 0]
+
+    found = equilibrium(wells, {"w": torch.zeros(1)}, (X,), SGLD(1e-3, 30.0, 1.0), chains=2,
+                        draws=400, batch_size=32, vectorised=True, warn=False)
+    found.draws.save(tmp_path / "draws.nc")
+    read = estimate_llc(Draws.read(tmp_path / "draws.nc"))
+    assert not found.meet and read.two_regimes and "TWO REGIMES" in str(read)
+    loose = equilibrium(wells, {"w": torch.zeros(1)}, (X,), SGLD(1e-3, 30.0, 1.0), chains=2,
+                        draws=400, batch_size=32, vectorised=True, warn=False, max_rhat=1e6)
+    assert loose.meet and not loose.estimate.two_regimes
+
+
 # ------------------------------------------------------------------------------------- curves
 
-STATE = line().state_dict()
 LOST = {"weight": torch.full((1, 4), torch.nan)}
 
 

@@ -1,0 +1,59 @@
+"""Whether w0 is a saddle: what neither its slope nor the chains' spread shows."""
+
+import math
+
+import torch
+
+from devlib.devices import move
+from devlib.errors import UserError
+from devlib.hessian import Hessian, top_eigenpairs
+from devlib.rng import generator
+from devlib.sampling.chains import Chains
+from devlib.sampling.model import CHUNK, per_sample_losses
+
+ANY = 1e6  # of the residual: the direction has to lead downhill, and need be no eigenvector
+BATCHES = 4  # looked at of a set that is not passed over
+
+
+def fall_both_ways(run: Chains, seed) -> float:
+    """How far the potential of a run's chains, nbeta L + gamma / 2 |w - w0|^2, falls from w0 to
+    both sides, in their mean: at the spring's sd, 1 / sqrt(gamma), along the direction of lowest
+    curvature that Lanczos finds on one batch in some twenty products. No unit, as the LLC.
+
+    At a minimum it is -1/2 or less. Above 0 the spring holds no chain at w0: the estimate is that
+    of another place. Of a set that is not passed over it is less by four standard errors. NaN
+    where the loss has no second derivative."""
+    gen = generator(seed, "saddle")
+
+    def drawn(count):
+        places = torch.randint(len(run.data[0]), (count,), generator=gen)
+        return run.batch(move(places, run.data[0].device))
+
+    whole, size = run.init_losses is not None, run.batch_size or len(run.data[0])
+    chunk = CHUNK if whole else size  # samples of a set not passed over may be large
+
+    def losses(w, data):
+        return per_sample_losses(run.loss, run.params(w), data, chunk).double()
+
+    try:
+        away = move(_lowest(run, drawn(size), gen), run.anchor.device).to(run.anchor.dtype)
+    except UserError:
+        return math.nan
+    away /= run.sampler.gamma**0.5
+    data = run.data if whole else drawn(BATCHES * size)
+    at = run.init_losses if whole else losses(run.anchor, data)
+    rise = (losses(run.anchor + away, data) + losses(run.anchor - away, data)) / 2 - at
+    surely = float(rise.mean() + (0 if whole else 4 * rise.std() / len(rise)**0.5))
+    return -run.sampler.potential(surely, 1 / run.sampler.gamma)
+
+
+def _lowest(run, batch, gen):
+    """A unit vector (P,) of low curvature, of the weights that move."""
+    if run.size == 1:
+        return torch.ones(1)
+
+    def loss(params, batch):
+        return run.loss(run.params(params["w"]), batch)
+
+    hessian = Hessian(loss, {"w": run.anchor}, batch)
+    return torch.as_tensor(top_eigenpairs(-hessian, 1, gen, tolerance=ANY).vectors[:, 0].copy())
