@@ -8,8 +8,10 @@ Nothing happens on import; `import devlib` loads no torch. `devlib.measure`, `de
 `devlib.sampling` and `devlib.llc` work on any differentiable loss.
 """
 
+from devlib import errors
+
 __version__ = "0.1.0"
-__all__ = ["llc_curve", "measure", "next_token"]
+__all__ = ["errors", "llc_curve", "measure", "next_token"]
 
 
 def __getattr__(name):

@@ -41,9 +41,9 @@ def test_the_estimator_loads_little():
 # ---------------------------------------------------------------------------------------- sizes
 
 # What a reader of the science has before him: 4,400 lines of code, the rest docstrings, comments.
-# Raised on 30 November 2026 by 185 for mistakes that gave a number without a word, and by 130 for
-# saddles, interrupts, 16-bit arithmetic within a loss and draws of two regimes.
-MOST_LINES = {"devlib": 7_245}
+# Raised on 30 November 2026 by 185 for mistakes that gave a number without a word, and by 180 for
+# saddles, interrupts, 16-bit arithmetic within a loss, draws of two regimes, and raw errors.
+MOST_LINES = {"devlib": 7_295}
 FILE, FUNCTION = 350, 60  # lines, at most
 
 

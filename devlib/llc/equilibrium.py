@@ -10,10 +10,10 @@ import numpy as np
 
 from devlib.checks import check_count, check_number
 from devlib.errors import UserError
-from devlib.llc.estimate import LLC, MAX_RHAT, check_baseline, estimate_llc
+from devlib.llc.estimate import LLC, check_baseline, estimate_llc
 from devlib.rng import stream_seed
 from devlib.sampling.chains import check_start
-from devlib.sampling.draws import Draws
+from devlib.sampling.draws import MAX_RHAT, Draws
 from devlib.sampling.sample import check_on_divergence, sample_chains
 from devlib.sampling.sgld import SGLD, warn_if_short
 
@@ -40,7 +40,10 @@ class Equilibrium:
                  f"|w - w0|^2, limit {self.max_rhat:g}")
         if self.meet:
             return f"{self.estimate}: both starts meet ({apart})"
-        return f"two regimes: from w0 {self.from_w0}; from the prior {self.from_prior} ({apart})"
+        error = np.hypot(self.from_w0.error, self.from_prior.error)
+        agree = abs(self.from_w0.mean - self.from_prior.mean) <= 2 * error
+        return (f"two regimes: from w0 {self.from_w0}; from the prior {self.from_prior} ({apart}"
+                + "; the two numbers agree, and the chains do not yet" * bool(agree) + ")")
 
 
 def equilibrium(loss, params, data, sampler: SGLD, *, chains=4, draws, max_rhat=MAX_RHAT,
@@ -112,10 +115,9 @@ def compare(one: Draws, other: Draws, *, max_rhat=MAX_RHAT, burn_in=None,
     if burn_in is None and all(part.healthy for part in sets):
         burn_in = max(max(part.burn_in, part.distance_burn_in()) for part in sets)
         sets = [replace(part, burn_in=burn_in) for part in sets]
-    both = _together(*sets)
+    both = replace(_together(*sets), max_rhat=max_rhat)
     from_w0, from_prior, pooled = (estimate_llc(part, baseline) for part in (*sets, both))
-    meet = bool(pooled.rhat <= max_rhat and pooled.distance_rhat <= max_rhat)  # a NaN does not
-    pooled = replace(pooled, two_regimes=not meet)  # by this call's limit
+    meet = not pooled.two_regimes
     return Equilibrium(meet, pooled if meet else None, from_w0, from_prior, pooled.rhat,
                        pooled.distance_rhat, max_rhat, both)
 

@@ -13,7 +13,6 @@ from devlib.errors import UserError
 from devlib.sampling.draws import Draws, diagnostic
 
 BASELINES = ("same-batch", "whole-set")
-MAX_RHAT = 1.01  # Vehtari et al. (2021)
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,8 @@ class LLC:
     and the chain's length together (a saddle without slope does not show in it: devlib.own.saddle).
     What draws do not hold is NaN here, or None.
 
-    two_regimes: the draws are those of two starts (devlib.llc.equilibrium) that do not meet by the
-    usual R-hat, so that their mean is nobody's.
+    two_regimes: the draws are those of two starts (devlib.llc.equilibrium) that do not meet, so
+    that their mean is nobody's.
     """
 
     mean: float
@@ -152,7 +151,9 @@ def estimate_llc(draws: Draws, baseline="same-batch") -> LLC:
     if mcse == 0 and not (mean == 0 and _moved(draws)):
         mcse = math.nan  # a frozen chain, or one at rest on a ceiling: no spread says nothing
     distance = _distance(draws)
-    meet = draws.start != "both" or (rhat <= MAX_RHAT and distance[0] <= MAX_RHAT)  # a NaN not
+    # a NaN does not meet, but of a loss that is 0 throughout
+    meet = draws.start != "both" or ((rhat <= draws.max_rhat or mcse == 0)
+                                     and distance[0] <= draws.max_rhat)
     return LLC(mean, mcse, ess, rhat, draws.init_loss, tuple(map(float, kept.mean(1))),
                _escaping(draws, kept), tuple(draws.diverged), *distance,
                draws.init_loss + mean / draws.sampler.nbeta, _spring_ratio(draws),

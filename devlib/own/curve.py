@@ -12,7 +12,7 @@ from devlib.errors import Interrupted, UserError
 from devlib.llc.estimate import estimate_llc
 from devlib.own.masks import mask_of
 from devlib.own.measure import GAMMA, Plan, chosen, measure_at, parameters, samples_for
-from devlib.own.model import check_module, in_eval, loss_of
+from devlib.own.model import in_eval, loss_of, plain
 from devlib.sampling.draws import ChainDiverged
 from devlib.sampling.model import per_sample_losses
 from devlib.settings import StageSettings
@@ -58,7 +58,7 @@ def llc_curve(model, checkpoints, data, *, loss, eps=None, only=None, nbeta=None
     pairs = list(_pairs(checkpoints))
     if not pairs:
         raise UserError("there are no checkpoints")
-    check_module(model)
+    model = plain(model)
     with in_eval(model):
         for step, load in pairs:
             check_number("a checkpoint's step", step, least=0)
@@ -83,8 +83,8 @@ def llc_curve(model, checkpoints, data, *, loss, eps=None, only=None, nbeta=None
                 if not rows:  # nothing is lost yet
                     raise UserError(f"at step {step}: {error}") from error
                 row = _nothing(str(error), eps)
-            except KeyboardInterrupt as stop:
-                raise (Interrupted(_curve(rows)) if rows else stop) from None
+            except KeyboardInterrupt:  # which may have a Measurement, that of this checkpoint
+                raise (Interrupted(_curve(rows)) if rows else KeyboardInterrupt) from None
             rows.append({"step": step} | row)
     return _curve(rows)
 

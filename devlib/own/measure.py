@@ -19,7 +19,7 @@ from devlib.llc.estimate import LLC, default_nbeta, estimate_llc
 from devlib.llc.precision import SHORTEN, shorter_step, too_long_a_step, unmet_gates
 from devlib.own.data import Samples, samples_of
 from devlib.own.masks import mask_of
-from devlib.own.model import check_module, in_eval, loss_of, short_numbers
+from devlib.own.model import check_module, in_eval, loss_of, plain, short_numbers
 from devlib.own.observe import Observed, named
 from devlib.own.saddle import fall_both_ways
 from devlib.own.settings import curvature_eps
@@ -40,7 +40,7 @@ TRIES = 3  # so often a step size of our own is made smaller
 class Measurement:
     """An LLC with its health. `estimate` is None where the two starts do not meet; `starts` has
     the estimates of both. `observed` holds, by name, losses (C, D, n) on other data. `saddle` is
-    how far the potential falls both ways from w0 (devlib.own.saddle): above 0, w0 is a saddle."""
+    how far the potential falls both ways from w0 (devlib.own.saddle): above 0, no chain stays."""
 
     estimate: LLC | None
     starts: Equilibrium
@@ -98,7 +98,8 @@ def measure(model, data, *, loss, only=None, eps=None, nbeta=None, gamma=GAMMA, 
     again, where a chain diverges; and where its bias is above the precision, from the bias.
     health: whether chains of twice the step and one without noise run beside the others, from
     which the step bias and the share of slope are known (devlib.sampling.beside), and whether w0
-    is looked at as a saddle (devlib.own.saddle): half as much work again and one chain more.
+    is looked at as a saddle (devlib.own.saddle): half as much work again and one chain more, of
+    few chains twice as much.
     Without, all three are NaN, and the error is that of the draws alone.
     whole_set: whether the loss of w0 is taken on all samples. None does so unless that is more
     samples than all chains draw; False takes it on the drawn batches alone.
@@ -118,7 +119,7 @@ def measure(model, data, *, loss, only=None, eps=None, nbeta=None, gamma=GAMMA, 
         check_flag(name, value, or_none=True)
     if callback is not None and not callable(callback):
         raise UserError(f"callback must be a function, not {callback!r}")
-    check_module(model)
+    model = plain(model)
     with in_eval(model):
         params = parameters(model)
         samples = samples_for(params, data)
@@ -138,7 +139,7 @@ def measure_at(loss, params, samples, plan, *, mask, eps, nbeta, gamma, batch_si
     if whole_set is None:
         whole_set = len(samples) <= 2 * plan.chains * plan.cap_draws * size
     options |= {"mask": mask, "batch_size": size, "init_losses": None if whole_set else DRAWN}
-    tries = TRIES if eps is None else 0
+    tries, found = TRIES if eps is None else 0, None
     while True:
         watches = [_Watch(Observed(sets), callback, shift) for shift in (0, plan.chains)]
         try:
@@ -151,6 +152,9 @@ def measure_at(loss, params, samples, plan, *, mask, eps, nbeta, gamma, batch_si
             if not tries:
                 raise
             shorter = sampler.eps / SHORTEN
+        except KeyboardInterrupt as stop:  # of a second try, when the first has ended
+            known = found and not isinstance(stop, Interrupted)
+            raise (Interrupted(found) if known else stop) from None
         tries -= 1
         sampler = dataclasses.replace(sampler, eps=float(f"{shorter:.1e}"))
 
@@ -161,6 +165,8 @@ def chosen(loss, params, samples, seed, mask, eps, nbeta, gamma, batch_size) -> 
         raise UserError("the data are a single sample: an LLC needs two or more")
     size = min(BATCH, len(samples)) if batch_size is None else batch_size
     check_count("batch_size", size, least=2)
+    if size > len(samples):
+        raise UserError(f"batch_size = {size} is more than the {len(samples)} samples")
     check_number("gamma", gamma, above=0)  # without a spring there is no second start
     nbeta = default_nbeta(size) if nbeta is None else nbeta
     sampler = SGLD(1.0 if eps is None else eps, nbeta, gamma)  # refuses before any work
@@ -222,8 +228,9 @@ def _result(starts, pooled, unmet, plan, saddle, short, watches):
         notes.append(f"set by the spring, not the loss: a gamma smaller by the factor e would give "
                      f"about {-pooled.spring_slope:.2g} more")
     if saddle > 0:
-        notes.append(f"a saddle: along one direction nbeta times the loss falls both ways from w0, "
-                     f"by {saddle:.2g} more than the spring holds")
+        notes.append(f"no place where the spring holds a chain: along one direction nbeta times "
+                     f"the loss falls both ways from w0, by {saddle:.2g} more than the spring "
+                     "rises, as at a saddle")
     if 1 < pooled.spring_ratio < np.inf:
         notes.append(f"not local: the spring's sd is {pooled.spring_ratio:.2g} times the "
                      "weights' rms")

@@ -36,6 +36,13 @@ def check_module(model):
                         "of parameters there is devlib.sampling.sample_chains")
 
 
+def plain(model):
+    """The module itself of what torch.compile made: each chain compiles a step of its own. Raises
+    UserError for what is no nn.Module."""
+    check_module(model)
+    return getattr(model, "_orig_mod", model)
+
+
 def loss_of(model, loss, samples, buffers=None):
     """loss(params, parts) -> (m,) of a module, for `samples` (devlib.own.data), with `buffers` by
     name in the place of the module's own. Raises UserError for a loss that cannot be taken.
@@ -92,10 +99,17 @@ def _module_loss(loss):
 
 def short_numbers(loss, params, parts) -> tuple[str, ...]:
     """Which 16-bit types loss(params, parts) computes in, as it does under torch.autocast: the
-    rounding to them is in every loss that a chain reads."""
+    rounding to them is in every loss that a chain reads. Data that are stored in them and moved or
+    converted first are none."""
+    few = tuple(part[:2] for part in parts)
     with _Short() as seen, torch.no_grad():
-        loss({name: p.detach() for name, p in params.items()}, tuple(part[:2] for part in parts))
+        loss({name: p.detach() for name, p in params.items()}, few)
     return tuple(sorted(seen.kinds))
+
+
+MOVING = {"_to_copy", "alias", "cat", "clone", "copy_", "detach", "expand", "gather", "index",
+          "index_select", "permute", "select", "slice", "split", "squeeze", "stack", "t",
+          "transpose", "unbind", "unsqueeze", "view", "_unsafe_view"}  # and computing nothing
 
 
 class _Short(TorchDispatchMode):
@@ -107,9 +121,10 @@ class _Short(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, arguments=(), options=None):
         given = function(*arguments, **(options or {}))
-        self.kinds |= {str(part.dtype).removeprefix("torch.") for part in tree_leaves(given)
-                       if isinstance(part, torch.Tensor) and part.is_floating_point()
-                       and part.dtype.itemsize == 2}
+        if function.overloadpacket.__name__ not in MOVING:
+            self.kinds |= {str(part.dtype).removeprefix("torch.") for part in tree_leaves(given)
+                           if isinstance(part, torch.Tensor) and part.is_floating_point()
+                           and part.dtype.itemsize == 2}
         return given
 
 

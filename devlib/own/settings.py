@@ -7,7 +7,7 @@ from devlib.hessian import Hessian, top_eigenpairs
 from devlib.rng import generator
 from devlib.sampling.checked import check_loss
 from devlib.sampling.given import problem_of
-from devlib.sampling.model import check_problem
+from devlib.sampling.model import Layout, check_problem, per_sample_losses
 
 STEP = 0.1  # eps times the largest curvature of the potential: 1/40 off, in that direction alone
 
@@ -24,6 +24,7 @@ def curvature_eps(loss, params, data, *, mask=None, nbeta, gamma, batch_size, se
     problem = problem_of(loss, params, data)
     check_problem(problem.params, data)
     check_loss(*problem.parts)  # whose errors are not those of a curvature
+    Layout.of(problem.params).indices(problem.mask(mask))  # nor those of a mask
     gen = generator(seed, "curvature")
     if mask is not None:  # of the weights that move, those of a masked tensor in whole
         params = {name: p if torch.as_tensor(mask.get(name, False)).any()
@@ -31,6 +32,9 @@ def curvature_eps(loss, params, data, *, mask=None, nbeta, gamma, batch_size, se
                   for name, p in params.items()}
     places = torch.randint(len(data[0]), (batch_size,), generator=gen).to(data[0].device)
     batch = tuple(part[places] for part in data)
+    if not per_sample_losses(*problem.parts[:2], batch).isfinite().all():
+        raise UserError("the loss of w0 is not finite on every sample; no chain can start: look "
+                        "for what is not finite in the data")
     away = {name: p.detach() + (torch.randn(p.shape, generator=gen, dtype=p.dtype)
                                 / gamma**0.5).to(p.device) if p.requires_grad else p
             for name, p in params.items()}

@@ -117,13 +117,18 @@ def _check_form(loss, params, data, watch):
     except (TypeError, AttributeError) as error:
         raise UserError(f"the loss cannot be called as it is here ({error}): it gets the model, or "
                         "its parameters by name, and a batch") from error
-    except RuntimeError as error:
+    except (RuntimeError, IndexError) as error:
         kind = next(iter(params.values())).dtype
         other = {part.dtype for part in data if part.is_floating_point()} - {kind}
-        if not other or "dtype" not in str(error):
+        if isinstance(error, torch.OutOfMemoryError):
             raise
-        raise UserError(f"the loss fails, and params are {kind} while data are {other.pop()}: "
-                        "convert the data") from error
+        if other and "dtype" in str(error):
+            raise UserError(f"the loss fails, and params are {kind} while data are {other.pop()}: "
+                            "convert the data") from error
+        given = ", ".join(f"{str(part.dtype).removeprefix('torch.')} {tuple(part.shape)}"
+                          for part in few)
+        raise UserError(f"the loss fails on two samples, {given}: "
+                        f"{(str(error).splitlines() or [type(error).__name__])[0]}") from error
     if not isinstance(values, torch.Tensor) or values.shape != (len(few[0]),):
         shape = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
         raise UserError(f"the loss must give one value a sample, ({len(few[0])},) for "

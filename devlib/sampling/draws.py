@@ -17,6 +17,7 @@ from devlib.sampling.sgld import SGLD, RMSpropSGLD, SmoothedSGLD
 
 SAMPLERS = {sampler.__name__: sampler for sampler in (SGLD, RMSpropSGLD, SmoothedSGLD)}
 LAYER = "distance of "  # a stored layer's distances: this and the parameter's name
+MAX_RHAT = 1.01  # Vehtari et al. (2021)
 GROUPS = ("warmup_posterior", "posterior")  # ArviZ's names: before and after burn-in
 
 
@@ -44,7 +45,8 @@ class Draws:
 
     distances[c, t] is |w_t - w0|^2 over the weights that the chain moves, read where the loss is,
     and `weight_rms` the root mean square of those weights at w0; both are None in draws that were
-    stored without. `start` says where the chains began ("w0", "prior", or "both").
+    stored without. `start` says where the chains began ("w0", "prior", or "both"), and `max_rhat`
+    up to which R-hat chains of both starts count as met (devlib.llc.equilibrium).
 
     init_loss_se is 0 where init_loss is of the whole set. Where no pass was made over that, both
     are the mean, and its standard error, of the loss of w0 on the drawn batches.
@@ -70,6 +72,7 @@ class Draws:
     layer_distances: dict[str, np.ndarray] | None = None  # each (C, T) float64
     doubled: np.ndarray | None = None  # (C, T) float64
     descent: np.ndarray | None = None  # (T,) float64
+    max_rhat: float = MAX_RHAT
 
     @property
     def healthy(self) -> list[int]:
@@ -145,7 +148,7 @@ class Draws:
                  "settings": dataclasses.asdict(self.sampler), "init_loss": self.init_loss,
                  "burn_in": self.burn_in, "batch_size": self.batch_size, "seed": self.seed,
                  "diverged": self.diverged, "weight_rms": self.weight_rms, "start": self.start,
-                 "init_loss_se": self.init_loss_se}
+                 "init_loss_se": self.init_loss_se, "max_rhat": self.max_rhat}
         values = {"loss": self.losses, "baseline": self.baseline,
                   "llc": self.sampler.nbeta * (self.losses - self.baseline)}
         values |= {"distance": self.distances, "doubled": self.doubled, "descent": self.descent}

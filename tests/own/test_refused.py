@@ -90,6 +90,34 @@ def test_it_is_refused(model, data, loss, match):
         devlib.measure(model, data, loss=loss, **SHORT)
 
 
+@pytest.mark.parametrize("model, data, loss, match", [
+    (nn.Linear(4, 3), (X, LABELS.float()), nn.CrossEntropyLoss(), "the loss fails on two samples"),
+    (nn.Linear(4, 3), (X, LABELS + 3), nn.CrossEntropyLoss(), "the loss fails on two samples"),
+    (nn.Linear(4, 1), (X, LABELS[:, None]), nn.BCEWithLogitsLoss(),
+     r"the loss fails on two samples, float32 \(2, 4\), int64 \(2, 1\): "),
+    (line(), (X[:, :3], Y), MSE, "the loss fails on two samples"),
+    (line(), (torch.where(X > 2, torch.nan, X), Y), MSE, "the loss of w0 is not finite")])
+@pytest.mark.parametrize("eps", [None, 1e-4])
+def test_a_loss_that_fails_is_one_line(model, data, loss, match, eps):
+    with pytest.raises(UserError, match=match) as refused:
+        devlib.measure(model, data, loss=loss, cap_draws=16, eps=eps)
+    assert "\n" not in str(refused.value) and "give eps" not in str(refused.value)
+
+
+def test_a_mask_that_names_nothing_and_a_batch_that_is_too_large():
+    with pytest.raises(UserError, match=r"the mask names \['q'\]"):
+        devlib.measure(line(), (X, Y), loss=MSE, only={"q": True}, cap_draws=16)
+    with pytest.raises(UserError, match="batch_size = 600 is more than the 512 samples"):
+        devlib.measure(line(), (X, Y), loss=MSE, batch_size=600, **SHORT)
+
+
+def test_a_compiled_model_is_taken_as_what_it_was():
+    model = line()
+    found = devlib.measure(torch.compile(model), (X, Y), loss=MSE, **SHORT)
+    np.testing.assert_array_equal(
+        found.draws.losses, devlib.measure(model, (X, Y), loss=MSE, **SHORT).draws.losses)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_a_padding_s_missing_gradient_is_found_wherever_the_weights_are(seed):
     """Its share of the slope differs with them and with the direction: three directions missed one
@@ -182,6 +210,8 @@ def test_rounding_within_the_loss_is_said():
     assert "parts of the loss are computed in bfloat16" in devlib.measure(
         line(), (X, Y), loss=short, **SHORT).reason
     assert "bfloat16" not in devlib.measure(line(), (X, Y), loss=MSE, **SHORT).reason
+    for stored in ((X.half(), Y), DataLoader(TensorDataset(X.half(), Y), batch_size=8)):
+        assert "float16" not in devlib.measure(line(), stored, loss=MSE, **SHORT).reason
 
 
 # ---------------------------------------------------------------------------------- broken off
@@ -225,6 +255,47 @@ def test_the_checkpoints_before_an_interrupt_are_known():
     pd.testing.assert_frame_equal(stop.value.found.table, whole[:1])
 
 
+def test_a_first_checkpoint_broken_off_is_no_curve():
+    """Of which a Measurement was known, when the second block was under way."""
+    seen = []
+
+    def counted(model, batch):
+        seen.append(1)
+        if len(seen) > 900:
+            raise KeyboardInterrupt
+        return (model(batch[0]) - batch[1]).square()[:, 0]
+
+    with pytest.raises(KeyboardInterrupt) as stop:
+        devlib.llc_curve(line(), {1: STATE}, (X, Y), loss=counted, eps=1e-4, precision=1e-4,
+                         chains=1, cap_draws=10_000)
+    assert not isinstance(stop.value, Interrupted)
+
+
+def test_an_interrupt_of_the_second_try_keeps_the_first():
+    """Whose step was too long."""
+    gen = torch.Generator().manual_seed(1)
+    x = 3 * torch.randn(512, 10, generator=gen)
+    x -= x.mean(0)
+    tries = []
+
+    def bowl(model, batch):
+        w = model.weight[0]
+        return 5 * w.square().sum() + batch[0] @ w
+
+    def callback(chain, draw, params):
+        if chain == draw == 0:
+            tries.append(draw)
+        if len(tries) == 2:
+            raise KeyboardInterrupt
+
+    model = nn.Linear(10, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    with pytest.raises(Interrupted) as stop:
+        devlib.measure(model, (x,), loss=bowl, batch_size=16, nbeta=100.0, precision=0.1,
+                       callback=callback, vectorised=True)
+    assert stop.value.found.starts.meet and not stop.value.found.reached
+
+
 def test_saved_chains_of_two_regimes_are_not_one_number(tmp_path):
     """Of two wells far apart: the draws of both starts, read again."""
     def wells(params, batch):
@@ -237,7 +308,18 @@ def test_saved_chains_of_two_regimes_are_not_one_number(tmp_path):
     assert not found.meet and read.two_regimes and "TWO REGIMES" in str(read)
     loose = equilibrium(wells, {"w": torch.zeros(1)}, (X,), SGLD(1e-3, 30.0, 1.0), chains=2,
                         draws=400, batch_size=32, vectorised=True, warn=False, max_rhat=1e6)
-    assert loose.meet and not loose.estimate.two_regimes
+    loose.draws.save(tmp_path / "draws.nc")
+    again = estimate_llc(Draws.read(tmp_path / "draws.nc"))
+    assert loose.meet and not loose.estimate.two_regimes and not again.two_regimes
+
+
+def test_a_loss_that_does_not_change_is_no_two_regimes():
+    """Its LLC is 0, and no R-hat is known of it."""
+    def flat(model, batch):
+        return 0 * model.weight.sum() + 0 * batch[0][:, 0] + 3
+
+    found = devlib.measure(line(), (X, Y), loss=flat, eps=5e-3)
+    assert found.reached and found.estimate.mean == 0 and found.estimate.error == 0
 
 
 # ------------------------------------------------------------------------------------- curves

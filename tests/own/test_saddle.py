@@ -1,5 +1,5 @@
 """A saddle without slope, which neither the slope nor the chains' spread shows, against its exact
-fall: of curvature h, -(nbeta h / gamma + 1) / 2 at the spring's sd."""
+fall: of curvature h, -(nbeta h / gamma + 1) / 2 at the spring's sd, and nearer by the square."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import devlib
-from devlib.own.saddle import fall_both_ways
+from devlib.own.saddle import DISTANCES, fall_both_ways
 from devlib.sampling import SGLD, Chains
 
 DATA = torch.zeros(64, 1, dtype=torch.float64)
@@ -47,15 +47,30 @@ def fall(model, data=DATA, mask=None, **options):
 @pytest.mark.parametrize("known", [None, "drawn"])
 def test_the_fall_is_exact(h, known):
     found = fall(Saddle(h), init_losses=known)
-    assert found == pytest.approx(-(NBETA * min(h) / GAMMA + 1) / 2)
-    assert fall(Saddle(h[1:2]), init_losses=known) == pytest.approx(
-        -(NBETA * h[1] / GAMMA + 1) / 2)
+    assert found == pytest.approx(exact(min(h)))
+    assert fall(Saddle(h[1:2]), init_losses=known) == pytest.approx(exact(h[1]))
+
+
+def exact(h):
+    """Where the potential rises, the least of the distances has least of it."""
+    at_sd = -(NBETA * h / GAMMA + 1) / 2
+    return max(share**2 * at_sd for share in DISTANCES)
+
+
+def test_wells_nearer_than_the_spring_reaches_are_seen():
+    """A bump of width 0.015 on a wall: at the spring's sd, 0.1, only the wall shows."""
+    class Bump(Saddle):
+        def forward(self, x):
+            v = self.w[1]
+            return super().forward(x) + (3 * torch.exp(-(v / 0.015)**2 / 2) - 3) / NBETA
+
+    assert fall(Bump((400.0, 400.0))) > 0.2 > 0 > fall(Saddle((400.0, 400.0)))
 
 
 def test_what_is_held_is_not_looked_at():
     mask = {"w": torch.tensor([True, False, True])}
     found = fall(Saddle((20.0, -50.0, 1.0)), mask=mask)
-    assert found == pytest.approx(-(NBETA + GAMMA) / GAMMA / 2)
+    assert found == pytest.approx(exact(1.0))
 
 
 def test_of_drawn_batches_it_is_surely_that_far():
@@ -94,9 +109,9 @@ def test_a_loss_without_second_derivatives_is_not_known():
 def test_a_saddle_is_said_beside_the_number():
     options = {"loss": value, "precision": 0.1, "vectorised": True}
     found = devlib.measure(Saddle((20.0, 20.0, -200.0, 20.0), 100.0), DATA, **options)
-    assert found.saddle > 5 and "; a saddle: along one direction" in str(found)
+    assert found.saddle > 5 and "as at a saddle" in str(found)
     table = devlib.llc_curve(Saddle((20.0, 20.0)), {0: {"w": torch.zeros(2).double()}}, DATA,
                              loss=value, cap_draws=16, eps=1e-4).table
-    assert table.saddle[0] < -0.5
+    assert table.saddle[0] < 0
     plain = devlib.measure(Saddle((20.0, 20.0)), DATA, health=False, **options)
     assert math.isnan(plain.saddle) and "saddle" not in str(plain)
