@@ -317,7 +317,9 @@ say(
 # ## LM1: bigrams
 #
 # Section 6.1, C.1.1. The bigram score is the cross entropy of the model's prediction with the bigram statistics
-# of the training text, at random places; its floor is the entropy of those statistics at the same places.
+# of the training text, at random places; its floor is the entropy of those statistics at the same places. That floor
+# is too low where a token is rare: [language samplers](17_language_samplers) has the score on held-out text and by
+# source.
 
 # %% mystnb={"image": {"alt": "Bigram score over training with its floor: it falls to a minimum above the floor near the end of the first stage and rises after"}}
 fig = draw.curves({"bigram score": pick(behaviour, {"bigram": "bigram score"})}, stages,
@@ -723,7 +725,8 @@ say("held-out text less trained text, nats: " + "; ".join(
 #
 # The paper runs 20 chains of 200 draws at each checkpoint, on batches of 100 contexts, and leaves none out. Ours
 # are fewer, and leave out the draws on their way from $w_t$. At a few checkpoints as many chains and draws as the
-# paper's were run too, on the same small batches as ours. So only their number is tested:
+# paper's were run too, on the same small batches as ours. So only their number is tested; larger batches, other
+# starts and springs are on the page [language samplers](17_language_samplers).
 
 # %% tags=["hide-output"]
 say(f"fewer: {settings.llc.chains} chains of {settings.llc.draws} draws, the first "

@@ -45,7 +45,7 @@ HESSIAN = replace(SMOKE.hessian, most_probes=3, pairs=3, density_steps=4)
 def forget():
     """Data are made once a process, on its device; here a process has two."""
     def forget():
-        for kept in (regression._llc_data, language._llc_data, language._probes, _data):
+        for kept in (regression._llc_data, language.llc_data, language.probes, _data):
             kept.cache_clear()
 
     yield forget

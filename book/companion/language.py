@@ -92,7 +92,7 @@ def path_tables(store, steps, settings: LanguageSettings, seed) -> dict:
     """Essential dynamics: "path" and "explained", as for regression. The outputs are the log
     probabilities of every token, at one place in each of a fixed set of validation contexts."""
     context, count = settings.model.context, settings.evaluation.probes
-    contexts = move(fixed_contexts(_corpus(settings), seed, "probes", count, context))
+    contexts = move(fixed_contexts(language_corpus(settings), seed, "probes", count, context))
     places = move(random_places(generator(seed, "probe places"), count, 1, context))
     outputs = np.stack([to_numpy(log_probabilities(
         move(store.load(step)), contexts, places, settings.model)) for step in steps])
@@ -105,7 +105,7 @@ def change_tables(store, llc, loss, settings: LanguageSettings, seed) -> dict:
     few contexts. A change is the loss at the stage's end minus that at its start, nats. The texts
     are such as may be quoted (companion.corpus.corpora.may_be_quoted)."""
     chosen = settings.evaluation
-    corpus, length = _corpus(settings), settings.model.context
+    corpus, length = language_corpus(settings), settings.model.context
     contexts = move(fixed_contexts(corpus, seed, "changes", chosen.change_contexts, length,
                                    among=may_be_quoted(corpus, "validation", length)))
     _, _, stages = find_stages(llc, loss, settings.stages, "LM")
@@ -131,7 +131,7 @@ def change_tables(store, llc, loss, settings: LanguageSettings, seed) -> dict:
 def measure_metrics(settings, seed, params):
     model, chosen = settings.model, settings.metrics
     with keeping_blocks() as kept:
-        found = behaviour(params, model, chosen, _probes(settings, seed))
+        found = behaviour(params, model, chosen, probes(settings, seed))
     return {"behaviour": found, "blocks": block_rows(CHANGING, kept),
             "structure": structure(params, chosen),
             "heads": heads(params, model, chosen, seed),
@@ -159,7 +159,7 @@ def measure_patterns(settings, seed, params):
 
 
 def measure_llc(settings, seed, params):
-    return llc_row(_loss(settings.model), params, _llc_data(settings, seed), settings.llc, seed,
+    return llc_row(model_loss(settings.model), params, llc_data(settings, seed), settings.llc, seed,
                    also=_running, compile=False, vectorised=False)
 
 
@@ -171,13 +171,13 @@ def _running(draws):
 # One of each a process, so that a curve makes its data once.
 
 @functools.lru_cache(maxsize=2)
-def _corpus(settings):
+def language_corpus(settings):
     return load_corpus(settings.training.corpus, settings.model.vocabulary)
 
 
 @functools.lru_cache(maxsize=2)
-def _probes(settings, seed):
-    corpus = _corpus(settings)
+def probes(settings, seed):
+    corpus = language_corpus(settings)
     return make_probes(corpus, _ngrams(corpus), settings.model.context, settings.metrics,
                        seed).on(device())
 
@@ -190,11 +190,23 @@ def _ngrams(corpus):
 
 
 @functools.lru_cache(maxsize=2)
-def _loss(model):
+def model_loss(model):
+    """The loss that chains read, the same function each time."""
     return per_sample_loss(model)
 
 
 @functools.lru_cache(maxsize=2)
-def _llc_data(settings, seed):
-    return (move(fixed_contexts(_corpus(settings), seed, "llc", settings.llc.samples,
+def llc_data(settings, seed):
+    """The contexts that chains draw from, (n, T), alone in a tuple."""
+    return (move(fixed_contexts(language_corpus(settings), seed, "llc", settings.llc.samples,
                                  settings.model.context, "train")),)
+
+
+@functools.lru_cache(maxsize=2)
+def unigram_loss(settings, seed) -> float:
+    """The loss on the chains' contexts, in nats, of a predictor that knows the share of each token
+    in the training text and nothing else. A token that is not in it counts as seen once."""
+    corpus = language_corpus(settings)
+    counts = np.bincount(corpus.train, minlength=corpus.vocabulary).clip(1)
+    predicted = to_numpy(llc_data(settings, seed)[0][:, 1:])
+    return float(-np.log(counts / counts.sum())[predicted].mean())

@@ -45,6 +45,10 @@ MEASUREMENTS = {
     "language metrics": Versioned(2, ("companion.language:measure_metrics",)),
     "language patterns": Versioned(1, ("companion.language:measure_patterns",)),
     "language LLC": Versioned(1, ("companion.language:measure_llc",)),
+    "language protocols": Versioned(1, ("companion.protocols_language:measure_target",
+                                        "companion.protocols_language:measure_long",
+                                        "companion.protocols_language:measure_profile",
+                                        "companion.readings_language:measure_readings")),
     "language path": Versioned(1, ("companion.language:path_tables",)),
     "language changes": Versioned(1, ("companion.language:change_tables",)),
 }
@@ -55,7 +59,8 @@ TABLES = {"regression": ("evaluation", "LLC"), "development": ("metrics", "path"
           "blocks": ("blocks",), "hessian": ("Hessian",), "check": ("LLC",),
           "protocols": ("protocols",), "task-sets": ("task sets",),
           "calibration": ("calibration", "curvature", "proposal"), "fidelity": ("fidelity",),
-          "primer": ("primer",), "language-2layer": _LANGUAGE, "language-1layer": _LANGUAGE}
+          "primer": ("primer",), "language-2layer": _LANGUAGE, "language-1layer": _LANGUAGE,
+          "language-protocols": ("language protocols",)}
 
 
 def version_key(name) -> dict:

@@ -112,6 +112,35 @@ class ProtocolSettings:
     compile: bool = number(True, "-", "whether a chain's step is compiled", "ours")
 
 
+@dataclass(frozen=True)
+class LanguageProtocolSettings:
+    """The LLC of a few checkpoints of the two-layer language model by other batches, starts and
+    springs (ours; companion.protocols_language)."""
+
+    steps: tuple[int, ...] = number((100, 1_028, 4_000, 17_000), "t", "checkpoints, or nearest",
+                                    "ours")
+    target_batches: tuple[int, ...] = number((2, 16, 100), "m", "contexts a draw; the paper takes "
+                                             "100, of four times the tokens", "A.4.1")
+    target_chains: int = number(2, "C", "chains", "ours; the paper takes 20")
+    target_draws: int = number(80, "T", "SGLD steps a chain, half of them burn-in; where "
+                               "batches are compared, half as many", "ours; the paper takes 200")
+    long_steps: tuple[int, ...] = number((17_000,), "t", "checkpoints that get long chains", "ours")
+    long_chains: int = number(4, "C", "chains from each start", "ours")
+    long_draws: int = number(600, "T", "SGLD steps of each, half of them burn-in", "ours")
+    profile_nbetas: tuple[float, ...] = number(
+        (LANGUAGE_NBETA / 10, LANGUAGE_NBETA, 10 * LANGUAGE_NBETA), "n beta", "of the profile",
+        "ours")
+    profile_ratios: tuple[float, ...] = number((0.1, 1.0), "-", "the spring's sd over the "
+                                               "weights' root mean square", "ours")
+    profile_chains: int = number(2, "C", "chains from each start", "ours")
+    profile_draws: int = number(80, "T", "SGLD steps of each, half of them burn-in", "ours")
+    profile_curvature_samples: int = number(8, "-", "contexts behind the largest curvature", "ours")
+    reading_steps: tuple[int, ...] = number(
+        (256, 500, 779, 1_028, 2_000, 4_000, 6_500, 9_000, 17_000), "t", "checkpoints whose "
+        "prefix matching and bigram score are read another way", "ours")
+    reading_source_contexts: int = number(80, "-", "validation contexts of each source", "ours")
+
+
 # -------------------------------------------------------------------------------------- presets
 
 
@@ -131,6 +160,7 @@ class Preset:
     hessian: HessianSettings = HessianSettings()
     check: CheckSettings = CheckSettings()
     protocols: ProtocolSettings = ProtocolSettings()
+    language_protocols: LanguageProtocolSettings = LanguageProtocolSettings()
     kept: int = 30  # checkpoints of a run that the repository holds for readers
     language_description: str = "the paper's settings throughout"
 
@@ -177,6 +207,10 @@ LAPTOP = Preset(
         profile_nbetas=(200 / 3, 2_000 / 3), profile_ratios=(0.1, 1.0), profile_draws=100),
     language=LAPTOP_LANGUAGE,
     one_layer=LAPTOP_LANGUAGE.one_layer(),
+    language_protocols=LanguageProtocolSettings(
+        steps=(2_000,), target_batches=(4, 32), target_draws=60, long_steps=(),
+        profile_nbetas=(LANGUAGE_NBETA / 10, LANGUAGE_NBETA), profile_ratios=(0.1, 1.0),
+        profile_draws=40, reading_steps=(500, 2_000)),
     language_description="a model a twentieth of the paper's in size, on another text, for 1/625 "
                          "of the paper's tokens",
     kept=8)
@@ -257,6 +291,11 @@ SMOKE = Preset(
         compile=False),
     language=SMOKE_LANGUAGE,
     one_layer=SMOKE_LANGUAGE.one_layer(),
+    language_protocols=LanguageProtocolSettings(
+        steps=(0, 299), target_batches=(4, 8), target_draws=20, long_steps=(299,),
+        long_chains=2, long_draws=24, profile_nbetas=(LANGUAGE_NBETA,),
+        profile_ratios=(0.1, 1.0), profile_draws=20, profile_curvature_samples=4,
+        reading_steps=(0, 299)),
     language_description=SMOKE_DESCRIPTION,
     kept=4)
 

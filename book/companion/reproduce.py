@@ -22,7 +22,8 @@ PARTS = {
     "task sets": ({"task-sets"}, None), "primer": ({"primer"}, None),
     "calibration": ({"calibration"}, None), "fidelity": ({"fidelity"}, None),
     "language model of two layers": ({"language-2layer"}, None),
-    "language model of one layer": ({"language-1layer"}, None)}
+    "language model of one layer": ({"language-1layer"}, None),
+    "language protocols": ({"language-protocols"}, None)}
 UNKNOWN, PAGE, BOOK = 60.0, 20.0, 120.0  # seconds: of a part that was never timed; measured
 
 
@@ -81,7 +82,8 @@ def compute_tables(preset, seed, corpus=None):
         "calibration": lambda: calibration.calibration(*scale, recompute=True),
         "fidelity": lambda: fidelity.fidelity(*scale, recompute=True),
         "language model of two layers": lambda: results_language.language(*scale, True, 2, corpus),
-        "language model of one layer": lambda: results_language.language(*scale, True, 1, corpus)}
+        "language model of one layer": lambda: results_language.language(*scale, True, 1, corpus),
+        "language protocols": lambda: results_language.protocols(*scale, True, corpus)}
     for name, compute in work.items():
         with part(name):
             compute()

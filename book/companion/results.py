@@ -15,7 +15,7 @@ from companion.packed import Packed, pack
 from companion.places import runs_directory
 from companion.program import PROGRAM
 from companion.provenance import note_file
-from companion.runs import LAYERS, MANIFEST, RunKey
+from companion.runs import MANIFEST, OF_LANGUAGE, RunKey
 from companion.tables import Results, load, remedy
 from devlib.checkpoints import CheckpointStore
 from devlib.checks import check_seed
@@ -70,7 +70,7 @@ def origin(key) -> dict:
     """What a manifest says of a key's tables: which model they are about, what of the sampler is
     not the preset's, and which measurements are not of version 1."""
     made = {"changes": dict(key.sampler), "versions": versions(key.kind)}
-    return {"about": "language" if key.kind in LAYERS else "regression",
+    return {"about": "language" if key.kind in OF_LANGUAGE else "regression",
             **{name: value for name, value in made.items() if value}}
 
 

@@ -1,5 +1,6 @@
 """Tables of the language models' runs, cached like all others (companion.results)."""
 
+from companion import presets
 from companion.places import runs_directory
 from companion.results import Results, load_or_compute
 from companion.runs import LAYERS, RunKey, seeds_of
@@ -44,6 +45,24 @@ def language(preset: str, seed: int, recompute=False, layers=2, corpus=None) -> 
 
     return load_or_compute(key, as_dict(settings), recompute, compute,
                            page="10_language_stages" if layers == 2 else "11_one_layer")
+
+
+def protocols(preset: str, seed: int, recompute=False, corpus=None) -> Results:
+    """The two-layer run once more: "estimates", the LLC of a few checkpoints by other batches,
+    starts and springs (companion.protocols_language); "prefix" and "bigrams", two metrics read
+    another way (companion.readings_language)."""
+    key = RunKey.of("language-protocols", preset, seed, corpus=corpus)
+    settings, chosen = key.settings, presets.get(preset).language_protocols
+
+    def compute(place, timed):
+        from companion.protocols_language import protocol_table
+
+        store = timed("training", lambda: train(key.trained))
+        return timed("protocols", lambda: protocol_table(store, settings, chosen, seed,
+                                                         place / "protocols"))
+
+    return load_or_compute(key, {"language": as_dict(settings), "protocols": as_dict(chosen)},
+                           recompute, compute, page="17_language_samplers")
 
 
 def stored_seed(preset: str, seed: int, corpus=None) -> int:

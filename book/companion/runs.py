@@ -5,6 +5,7 @@ beside its tables, and the few that the repository keeps in data/checkpoints. FO
 
     one regression run          KIND-RESIDUAL[-reused][-eps=VALUE][-gamma=VALUE][-nbeta=VALUE]-seedN
     one language run            language-LAYERSlayer[-CORPUS]-seedN
+    its LLC by other samplers   language-protocols[-CORPUS]-seedN
     all else, one a preset      KIND-seedN
 
 No other file spells a folder. Nothing here loads torch.
@@ -29,8 +30,9 @@ SAMPLER = ("eps", "gamma", "nbeta")
 OF_REGRESSION = ("regression", "development", "blocks", "hessian", "check",
                  "protocols")  # of either residual
 LAYERS = {"language-2layer": 2, "language-1layer": 1}
+OF_LANGUAGE = LAYERS | {"language-protocols": 2}  # the last without a run of its own
 PLAIN = ("calibration", "fidelity", "task-sets", "primer")
-KINDS = (*OF_REGRESSION, *LAYERS, *PLAIN)
+KINDS = (*OF_REGRESSION, *OF_LANGUAGE, *PLAIN)
 REUSING = ("regression", "development", "blocks", "hessian",
            "protocols")  # can measure the repository's
 LONGEST = 40  # letters of a value in the name of a rerun's folder
@@ -77,7 +79,7 @@ class RunKey:
                    residual=residual if kind in OF_REGRESSION else None,
                    reuse=bool(reuse) and kind in REUSING,
                    sampler=given if kind == "regression" else (),
-                   corpus=corpus if kind in LAYERS else None)
+                   corpus=corpus if kind in OF_LANGUAGE else None)
 
     @classmethod
     def of_page(cls, kind, preset, seed, parameters) -> "RunKey":
@@ -128,8 +130,8 @@ class RunKey:
         """The settings of the model that the tables are about, and of its measurements. Raises
         UserError for a sampler out of its range."""
         preset = presets.get(self.preset)
-        if self.kind in LAYERS:
-            found = preset.language if LAYERS[self.kind] == 2 else preset.one_layer
+        if self.kind in OF_LANGUAGE:
+            found = preset.language if OF_LANGUAGE[self.kind] == 2 else preset.one_layer
             return replace(found, training=replace(found.training, corpus=self.corpus))
         found = preset.regression
         if self.residual:
@@ -146,7 +148,8 @@ class RunKey:
     def trained(self) -> "RunKey":
         """The run whose checkpoints the tables are about. The primer has none, and task sets have
         their own."""
-        kind = self.kind if self.kind in LAYERS else "regression"
+        kind = ("regression" if self.kind not in OF_LANGUAGE else
+                self.kind if self.kind in LAYERS else "language-2layer")
         return RunKey.of(kind, self.preset, self.seed, residual=self.residual, corpus=self.corpus)
 
     @property

@@ -29,7 +29,7 @@ def test_committed_tables_have_the_folder_and_the_settings_of_their_key(place):
     assert (manifest["preset"], manifest["seed"]) == (key.preset, key.seed)
     settings = manifest["settings"]
     if key.kind not in ("primer", "task-sets"):  # these take a part of them, or none
-        model = settings.get("regression", settings)
+        model = settings.get("regression", settings.get("language", settings))
         assert settings_hash(model) == settings_hash(as_dict(key.settings))
 
 

@@ -43,12 +43,19 @@ def corpus_hash(corpus) -> str:
 def may_be_quoted(corpus, split, context) -> np.ndarray:
     """For each of `rows(split, context)`, whether all its tokens are from sources whose licence
     lets a book print them: any but the GPL, under which the book is not. (R,) bool."""
+    free = np.array(["GPL" not in source.licence for source in SOURCES])
+    return free[sources_of(corpus, split, context)].all(1) if corpus.origins else np.ones(
+        len(corpus.rows(split, context)), bool)
+
+
+def sources_of(corpus, split, context) -> np.ndarray:
+    """The source of each token of `rows(split, context)`, its number in SOURCES, (R, T - 1); 0
+    throughout where the corpus has but one."""
     rows = corpus.rows(split, context)
     if corpus.origins is None:
-        return np.ones(len(rows), bool)
-    free = np.array(["GPL" not in source.licence for source in SOURCES])
-    tokens = np.repeat(free[corpus.origins[split]], _lengths(corpus, split))
-    return tokens[:rows.size].reshape(rows.shape).all(1)
+        return np.zeros(rows.shape, int)
+    tokens = np.repeat(corpus.origins[split], _lengths(corpus, split))
+    return tokens[:rows.size].reshape(rows.shape)
 
 
 def facts(corpus) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from companion.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILLION, figure, log_steps
 from companion.figures_released import GREY, LABEL
@@ -169,6 +170,7 @@ def profile(rows: pd.DataFrame) -> Figure:
                 ax.errorbar(some.nbeta, some.llc, 2 * some.mcse, fmt="o", ms=4, color=colour,
                             mfc=face, lw=1, label=f"step {step:,}" if meet else None)
         ax.set_xscale("log")
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_yscale("symlog", linthresh=10)
         ax.set_title(f"spring: {ratio:g} of the rms", fontsize=9)
         ax.set_xlabel("nbeta")

@@ -246,3 +246,17 @@ def summary(rows: list[dict]) -> str:
     head = "".join(f'<th scope="col">{title}</th>' for title in heads.values())
     return (f'<table class="fidelity-table"><thead><tr>{head}</tr></thead>\n'
             f"<tbody>\n{body}\n</tbody></table>")
+
+
+def best_heads(prefix: pd.DataFrame) -> pd.DataFrame:
+    """A row a checkpoint of the prefix-matching scores by both readings: the head that scores most
+    by each, with its score and error."""
+    rows = []
+    for step, part in prefix.groupby("step"):
+        row = {"step": step}
+        for name, words in (("after", "code: token after A"), ("itself", "text: A itself")):
+            best = part.loc[part[name].idxmax()]
+            row[words] = f"{best[name]:.3f} ± {best[f'{name}_se']:.3f}"
+            row[f"head, {name}"] = f"{best.layer:.0f}:{best['head']:.0f}"
+        rows.append(row)
+    return pd.DataFrame(rows)

@@ -285,3 +285,13 @@ def test_the_table_on_top_leads_to_sections_that_there_are():
     table = fidelity.summary([row])
     assert '<a href="#there">a &lt; b</a>' in table and "1 &amp; 2" in table
     assert table.count("<th ") == 4 == table.count("data-label")
+
+
+def test_the_best_head_is_named_by_each_reading():
+    rows = pd.DataFrame({"step": [5, 5, 9, 9], "layer": [1, 2, 1, 2], "head": [3, 4, 3, 4],
+                         "after": [0.1, 0.2, 0.4, 0.3], "after_se": 0.01,
+                         "itself": [0.5, 0.2, 0.1, 0.6], "itself_se": 0.02})
+    found = fidelity.best_heads(rows)
+    assert found["head, after"].tolist() == ["2:4", "1:3"]
+    assert found["head, itself"].tolist() == ["1:3", "2:4"]
+    assert found["code: token after A"].tolist() == ["0.200 ± 0.010", "0.400 ± 0.010"]
