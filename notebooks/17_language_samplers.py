@@ -67,24 +67,25 @@ boundaries, spread = page.boundaries_of(runs), page.spread(runs)
 biggest = differences.loc[differences.difference.abs().idxmax()]
 kept = local[local.retained.notna()]
 summary(
-    "The LLC of the language models is estimated by 20 chains of 200 draws on batches of "
-    "100 contexts of 1,024 tokens (A.4.1); in each of five seeds it reveals the stages "
-    "LM1 to LM4, in three of them LM5 has two parts (Fig. B.3a).",
+    "The LLC of the language models is estimated by 20 chains of 200 draws on batches "
+    "of 100 contexts of 1,024 tokens (A.4.1); in each of five seeds it reveals the "
+    "stages LM1 to LM4, in three of them LM5 has two parts (Fig. B.3a).",
     [
         f"Batches of {smallest} and of {largest} contexts differ most at step "
-        f"{biggest.step:,.0f}, by {biggest.difference:+.1f} ± {biggest['its error']:.1f}; "
-        f"jointly over {target.step.nunique()} checkpoints p = {p:.2g}.",
+        f"{biggest.step:,.0f}, by {biggest.difference:+.1f} ± "
+        f"{biggest['its error']:.1f}; jointly over {target.step.nunique()} checkpoints "
+        f"p = {p:.2g}.",
         f"The two starts meet at {starts[starts.meet].step.nunique()} of "
         f"{starts.step.nunique()} checkpoints. The chains end at "
-        f"{target.chain_loss.min():.1f} to {target.chain_loss.max():.1f} nats; a predictor "
-        f"that knows the tokens' shares alone has {unigrams:.2f}, one that knows nothing "
-        f"{uniform:.2f}.",
+        f"{target.chain_loss.min():.1f} to {target.chain_loss.max():.1f} nats; a "
+        f"predictor that knows the tokens' shares alone has {unigrams:.2f}, one that "
+        f"knows nothing {uniform:.2f}.",
         (
             "A spring of a tenth of the weights keeps "
             f"{kept.retained.min():.0%} to {kept.retained.max():.0%} of what the model "
-            f"knows, and the LLC is {local.llc.min():.1f} to {local.llc.max():.1f} there. "
-            f"Of a number that the spring alone sets, proportional to nbeta, it is off by "
-            f"at most {off:.0%} over the nbeta tried."
+            f"knows, and the LLC is {local.llc.min():.1f} to {local.llc.max():.1f} "
+            "there. Of a number that the spring alone sets, proportional to nbeta, it "
+            f"is off by at most {off:.0%} over the nbeta tried."
             if len(kept)
             else "These models know too little for a share kept by a local spring."
         ),
@@ -111,12 +112,13 @@ figures.show(fig, target, "language_batches", found.description)
 show_table(
     differences,
     f"LLC by batch from the prior, and the largest batch's less the smallest's; "
-    f"{target.chains.iloc[0]} chains of {target.draws.min()} draws, the first half left out",
+    f"{target.chains.iloc[0]} chains of {target.draws.min()} draws, the first half "
+    "left out",
     digits=1,
 )
 say(
-    f"that all sizes have one LLC at each checkpoint: p = {p:.2g}, as if the checkpoints "
-    "were independent; they share their batches and noise"
+    f"that all sizes have one LLC at each checkpoint: p = {p:.2g}, as if the "
+    "checkpoints were independent; they share their batches and noise"
 )
 
 # %% [markdown]
@@ -152,8 +154,8 @@ show_table(
 if len(long):
     fig = page.climb(found["climb"])
     figures.show(fig, found["climb"], "language_climb", found.description)
-    columns = ["step", "start", "chains", "draws", "llc", "mcse", "chain_sd", "rhat", "meet"]
-    shown = curve.with_meeting(long)[columns]
+    columns = ["step", "start", "chains", "draws", "llc", "mcse", "chain_sd", "rhat"]
+    shown = curve.with_meeting(long)[[*columns, "meet"]]
     show_table(
         shown.assign(meet=shown.meet.map({True: "yes", False: "no"})),
         "Long chains, their first half left out",
@@ -163,8 +165,8 @@ if len(long):
     for row in llc[llc.step.isin(long.step)].itertuples():
         say(
             f"step {row.step:,}: on the curve of the other pages {row.llc:.1f} +- "
-            f"{row.mcse:.1f}, by {words.llc.chains} chains of {words.llc.draws} draws from "
-            f"w0, the first {words.llc.burn_in} left out"
+            f"{row.mcse:.1f}, by {words.llc.chains} chains of {words.llc.draws} draws "
+            f"from w0, the first {words.llc.burn_in} left out"
         )
 else:
     print("this preset runs no long chains")
@@ -245,7 +247,8 @@ show_table(
             "held_out_excess_se": "its error ",
         }
     ),
-    f"Excess of the bigram score in nats at step {lowest:,}, the lowest of those measured",
+    f"Excess of the bigram score in nats at step {lowest:,}, the lowest of those "
+    "measured",
     digits=2,
 )
 
@@ -265,8 +268,8 @@ figures.show(fig, table, "language_seeds", page.seeds_description(runs))
 # %% tags=["hide-input"]
 show_table(page.shared(boundaries), "Boundaries of each seed, in steps")
 say(
-    f"standard deviation of the LLC over the seeds: {spread.median():.2g} in the median "
-    f"over checkpoints, {spread.max():.2g} at most; an estimate's own error is "
+    f"standard deviation of the LLC over the seeds: {spread.median():.2g} in the "
+    f"median over checkpoints, {spread.max():.2g} at most; an estimate's own error is "
     f"{table.mcse.median():.2g} in the median"
 )
 
