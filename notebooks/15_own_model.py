@@ -73,8 +73,8 @@ print(found)
 # What was not given was chosen: $n\beta = m / \ln m$ for batches of $m$ (A.5.1) and the paper's $\gamma = 100$ (A.4.1).
 # Half of the chains begin at $w_0$ and half about it, as the spring alone would spread them. Beside them run chains of
 # twice the step, on the same noise, and one without noise: from these come the bias of the step, which is part of the
-# error, and the share of slope (A.7), which says whether $w_0$ is a minimum. They cost half as much again
-# (`health=False` leaves them out).
+# error, and the share of slope (A.7), which says whether $w_0$ is a minimum. They cost half as much again, with few
+# chains as much (`health=False` leaves them out).
 #
 # "Set by the spring" stands there because most directions of this net are softer than the spring: $\gamma$ holds them,
 # and the loss does not. By the draws' own covariance of the loss and $|w - w_0|^2$ a smaller $\gamma$ would give much

@@ -43,7 +43,7 @@ class Equilibrium:
         error = np.hypot(self.from_w0.error, self.from_prior.error)
         agree = abs(self.from_w0.mean - self.from_prior.mean) <= 2 * error
         return (f"two regimes: from w0 {self.from_w0}; from the prior {self.from_prior} ({apart}"
-                + "; the two numbers agree, and the chains do not yet" * bool(agree) + ")")
+                + "; the two numbers agree within their errors" * bool(agree) + ")")
 
 
 def equilibrium(loss, params, data, sampler: SGLD, *, chains=4, draws, max_rhat=MAX_RHAT,
