@@ -79,7 +79,12 @@ summary(
         f"{starts.step.nunique()} checkpoints. The chains end at "
         f"{target.chain_loss.min():.1f} to {target.chain_loss.max():.1f} nats; a "
         f"predictor that knows the tokens' shares alone has {unigrams:.2f}, one that "
-        f"knows nothing {uniform:.2f}.",
+        f"knows nothing {uniform:.2f}."
+        + "".join(
+            f" Chains of {row.draws} draws from {row.start.replace('prior', 'the prior')} "
+            f"give {row.llc:.1f} ± {row.mcse:.1f} at step {row.step:,}."
+            for row in long.itertuples()
+        ),
         (
             "A spring of a tenth of the weights keeps "
             f"{kept.retained.min():.0%} to {kept.retained.max():.0%} of what the model "

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from companion import presets
 from companion.places import project_root, runs_directory
-from companion.scale import model_of, scale
+from companion.scale import model_of, of_model, scale
 from devlib.files import sha256
 
 KEY = "devlib"  # of the output's metadata
@@ -32,7 +32,7 @@ def note_tables(place, manifest):
         "words": description or "", "scale": scale(settings, tables),
         "seconds": manifest.get("seconds", {}), "made with": manifest.get("made with", {}),
         **({"pieces": True} if manifest.get("pieces") else {}),
-        "sha256": dict(tables), **_corpus(settings)})
+        "sha256": dict(tables), **_corpus(of_model(settings))})
 
 
 def note_file(path, made_with=None, digest=None):

@@ -9,10 +9,15 @@ MODELS = {"regression": "regression", 2: "language", 1: "one_layer"}  # fields o
 def model_of(settings: dict) -> str | None:
     """Which of a preset's models a manifest's settings belong to: "regression", "language" (two
     layers) or "one_layer"; None if nothing was trained."""
-    settings = settings.get("regression", settings)
+    settings = of_model(settings)
     if "training" not in settings:
         return None
     return MODELS[settings["model"]["layers"] if "context" in settings["model"] else "regression"]
+
+
+def of_model(settings: dict) -> dict:
+    """The part of a manifest's settings that is about the model and its training."""
+    return settings.get("regression") or settings.get("language") or settings
 
 
 def steps_are_the_papers(settings: dict) -> bool:
@@ -42,7 +47,7 @@ def scale(settings: dict, tables=()) -> list[str]:
     if model is None:
         return []
     paper = as_dict(getattr(presets.PAPER, model))
-    ours = settings.get("regression", settings)
+    ours = of_model(settings)
     if "task_sets" in settings:
         stop = settings["task_sets"]["stop"]
         part = share(_tokens(ours, stop), _tokens(paper))

@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from small_book import PAGE, build, lay_out, page
 
-from companion import presets, provenance, results
+from companion import presets, provenance, results, results_language
 from companion.cli import parser
 from companion.pages import costs
 from companion.places import project_root
@@ -337,3 +337,12 @@ def test_the_notebook_that_the_book_offers_fetches_its_commit(fork_page):
     committed = nbformat.read(ROOT / "notebooks" / f"{PAGE}.ipynb", 4).cells
     assert found[0].source == fixed_cells.head(place, COMMIT)
     assert found[1:] == committed[1:]
+
+
+def test_tables_beside_a_language_run_are_of_its_model():
+    """Which was not said of those whose settings name the model in a part."""
+    found = results_language.protocols("published", 0)
+    noted, = [source for source in provenance.noted() if source["place"].endswith(
+        "published/language-protocols-seed0")]
+    assert noted["model"] == "Two-layer language model" and noted["corpus"]["name"] == "offline"
+    assert noted["scale"] == ["1/74 of the paper's training tokens"] and found["estimates"].size
