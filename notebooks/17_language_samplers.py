@@ -81,8 +81,9 @@ summary(
         f"predictor that knows the tokens' shares alone has {unigrams:.2f}, one that "
         f"knows nothing {uniform:.2f}."
         + "".join(
-            f" Chains of {row.draws} draws from {row.start.replace('prior', 'the prior')} "
-            f"give {row.llc:.1f} ± {row.mcse:.1f} at step {row.step:,}."
+            f" Chains of {row.draws} draws from "
+            f"{row.start.replace('prior', 'the prior')} give {row.llc:.1f} ± "
+            f"{row.mcse:.1f} at step {row.step:,}."
             for row in long.itertuples()
         ),
         (

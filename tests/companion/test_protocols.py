@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from companion import presets, protocols, results
+from companion.compute import parallel
 from companion.regression import model_loss
 from devlib.llc import estimate_llc
 from devlib.regression.model import build_model
@@ -94,6 +95,7 @@ def test_a_part_hangs_on_its_own_settings_alone():
 
 def test_the_tables_say_what_the_page_reads(tmp_path, monkeypatch):
     monkeypatch.setenv("DEVLIB_RUNS", str(tmp_path))
+    monkeypatch.setattr(parallel, "cores", lambda: 1)  # two processes would take longer to begin
     chosen = dataclasses.replace(CHOSEN, steps=(0, 599), profile_nbetas=(60.0,))
     monkeypatch.setitem(presets.PRESETS, "smoke",
                         dataclasses.replace(presets.SMOKE, protocols=chosen))

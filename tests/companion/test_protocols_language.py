@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from companion import presets, protocols_language, results_language
+from companion.compute import parallel
 from companion.language import llc_data, model_loss, unigram_loss
 from companion.runs import RunKey
 from devlib.language.parameters import initial_parameters
@@ -79,6 +80,7 @@ def test_its_folder_is_of_the_two_layer_run():
 
 def test_the_table_says_what_the_page_reads(tmp_path, monkeypatch):
     monkeypatch.setenv("DEVLIB_RUNS", str(tmp_path))
+    monkeypatch.setattr(parallel, "cores", lambda: 1)  # two processes would take longer to begin
     found = results_language.protocols("smoke", 0, recompute=True)["estimates"]
     assert found.groupby("protocol").size().to_dict() == {
         "profile": 8, "target": 8, "long": 2}
