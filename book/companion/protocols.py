@@ -116,15 +116,20 @@ def measure_small(settings, chosen, seed, params):
 def measure_profile(settings, chosen, seed, params):
     """The LLC over nbeta and the spring, from both starts."""
     curvature, found = largest_curvature(settings, chosen, seed, params), []
+    for sampler, start in profile_cells(chosen, curvature, params):
+        run = _chains(settings, chosen, seed, params, sampler, start, chosen.profile_chains)
+        run.extend(chosen.profile_draws)
+        found.append(estimate_row("profile", run.draws(chosen.profile_draws // 2)))
+    return {"profile": found}
+
+
+def profile_cells(chosen, curvature, params):
+    """(sampler, start) of every cell of a profile: over nbeta, the spring, and both starts."""
     for nbeta in chosen.profile_nbetas:
         for ratio in chosen.profile_ratios:
             sampler = SGLD(*stable(nbeta, ratio, curvature, params))
             for start in STARTS:
-                run = _chains(settings, chosen, seed, params, sampler, start,
-                              chosen.profile_chains)
-                run.extend(chosen.profile_draws)
-                found.append(estimate_row("profile", run.draws(chosen.profile_draws // 2)))
-    return {"profile": found}
+                yield sampler, start
 
 
 def estimate_row(protocol, draws) -> dict:

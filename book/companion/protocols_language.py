@@ -16,12 +16,12 @@ from companion.curve import tables
 from companion.language import llc_data, model_loss, unigram_loss
 from companion.measurements import version_key
 from companion.presets import LanguageProtocolSettings
-from companion.protocols import STARTS, climb_rows, estimate_row, papers, stable
+from companion.protocols import STARTS, climb_rows, estimate_row, papers, profile_cells
 from companion.readings_language import measure_readings
 from devlib.hessian import Hessian, top_eigenpairs
 from devlib.own.model import next_token
 from devlib.rng import generator, stream_seed
-from devlib.sampling import SGLD, Chains
+from devlib.sampling import Chains
 from devlib.settings import LanguageSettings, as_dict
 from devlib.steps import nearest_each
 
@@ -85,14 +85,10 @@ def measure_long(settings, chosen, seed, params):
 def measure_profile(settings, chosen, seed, params):
     """Over nbeta and the spring, by a step that is stable in the steepest direction."""
     curvature, found = largest_curvature(settings, chosen, seed, params), []
-    for nbeta in chosen.profile_nbetas:
-        for ratio in chosen.profile_ratios:
-            sampler = SGLD(*stable(nbeta, ratio, curvature, params))
-            for start in STARTS:
-                row, _ = _estimate("profile", settings, seed, params, sampler,
-                                   settings.llc.batch, start, chosen.profile_chains,
-                                   chosen.profile_draws)
-                found.append(row | {"curvature": curvature})
+    for sampler, start in profile_cells(chosen, curvature, params):
+        row, _ = _estimate("profile", settings, seed, params, sampler, settings.llc.batch, start,
+                           chosen.profile_chains, chosen.profile_draws)
+        found.append(row | {"curvature": curvature})
     return {"estimates": found}
 
 

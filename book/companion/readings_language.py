@@ -7,7 +7,6 @@
 
 import functools
 
-import numpy as np
 import torch
 
 from companion.corpus.contexts import fixed_contexts
@@ -70,18 +69,10 @@ def _held_out(settings):
     """q(t | s) of the validation text (V, V), and for each s the cross entropy of the predictor
     with it, (V,)."""
     corpus = language_corpus(settings)
-    pairs = validation_counts(corpus, settings.model.context)
+    pairs = bigram_counts(corpus, settings.model.context, "validation")
     q, _ = bigram_distribution(pairs)
     predicted = predictor(bigram_counts(corpus, settings.model.context), pairs)
     return q, -(q.double() * predicted.log()).sum(1)
-
-
-def validation_counts(corpus, context) -> torch.Tensor:
-    """How often token t follows s in the contexts of the validation text, (V, V), int64."""
-    rows, size = corpus.rows("validation", context).astype(np.int64), corpus.vocabulary
-    pairs = np.concatenate([(rows[:, :-1] * size + rows[:, 1:]).ravel(),
-                            corpus.end_of_text * size + rows[:, 0]])
-    return torch.from_numpy(np.bincount(pairs, minlength=size * size).reshape(size, size))
 
 
 def predictor(counts, validation) -> torch.Tensor:

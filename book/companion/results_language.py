@@ -70,8 +70,13 @@ def stored_seed(preset: str, seed: int, corpus=None) -> int:
     if none is; else the lowest that is. For a page about both models, which need not have been run
     from the same seeds."""
     stem = language_key(preset, seed, corpus=corpus).stem
-    found = {*seeds_of(preset, stem), *seeds_of(preset, stem, runs_directory())}
+    found = stored_seeds(preset, stem)
     return seed if seed in found or not found else min(found)
+
+
+def stored_seeds(preset: str, stem="language-2layer") -> set[int]:
+    """The seeds of which runs are stored, committed or in the runs directory."""
+    return {*seeds_of(preset, stem), *seeds_of(preset, stem, runs_directory())}
 
 
 def train(key: RunKey, corpus=None, runs=None):

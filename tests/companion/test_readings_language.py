@@ -48,14 +48,14 @@ def corpus(train, validation, origins=None):
 
 
 def test_validation_pairs_are_those_of_its_contexts():
-    found = readings_language.validation_counts(corpus([0, 3], [3, 0, 1, 0, 2, 1]), 4)
+    found = bigram_counts(corpus([0, 3], [3, 0, 1, 0, 2, 1]), 4, "validation")
     expected = torch.zeros(4, 4, dtype=torch.int64)
     for first, second in ((EOT, 3), (3, 0), (0, 1), (EOT, 0), (0, 2), (2, 1)):
         expected[first, second] += 1
     assert torch.equal(found, expected)
     whole = language_corpus(SETTINGS)
     as_train = Corpus(whole.kind, whole.vocabulary, whole.validation, whole.train)
-    assert torch.equal(readings_language.validation_counts(whole, 64), bigram_counts(as_train, 64))
+    assert torch.equal(bigram_counts(whole, 64, "validation"), bigram_counts(as_train, 64))
 
 
 def test_the_predictor_is_a_distribution_and_the_best_of_those_tried():

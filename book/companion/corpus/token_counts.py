@@ -8,8 +8,8 @@ from devlib.errors import UserError
 AT_ONCE = 2**23  # pairs counted in one go
 
 
-def bigram_counts(corpus, context=None) -> torch.Tensor:
-    """How often token t follows token s in the training data, (V, V), int64.
+def bigram_counts(corpus, context=None, split="train") -> torch.Tensor:
+    """How often token t follows token s in a split of the data, (V, V), int64.
 
     Counts the pairs of the stream: those within documents, and end of text before and after them.
     With `context`, the pairs in the contexts of that length, which bos begins: what a model trained
@@ -17,7 +17,7 @@ def bigram_counts(corpus, context=None) -> torch.Tensor:
     """
     size = corpus.vocabulary
     counts = np.zeros(size * size, np.int64)
-    rows = corpus.train[None] if context is None else corpus.rows("train", context)
+    rows = getattr(corpus, split)[None] if context is None else corpus.rows(split, context)
     if context is not None:
         counts[-size:] += np.bincount(rows[:, 0], minlength=size)
     for first, second in _pairs(rows):

@@ -10,9 +10,7 @@ from companion.claims.table_rows import MATCH, matched
 from companion.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILLION, figure, log_steps
 from companion.health import find_stages_quietly
 from companion.pages.curve_figures import STARTS
-from companion.places import runs_directory
 from companion.results import Results
-from companion.runs import COMMITTED, finished
 
 SEED_COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE)
 SMALL = ("smoke", "laptop")
@@ -121,9 +119,8 @@ def seeds_shown(preset, seed, recompute=False) -> list[Results]:
     shown = preset if preset in SMALL else "laptop"
     if shown == preset:
         results_language.language(preset, seed, recompute)
-    keys = {*finished(shown, COMMITTED), *finished(shown, runs_directory())}
-    usual = {key.seed for key in keys if key.stem == "language-2layer"}
-    return [results_language.language(shown, seed) for seed in sorted(usual)]
+    return [results_language.language(shown, number)
+            for number in sorted(results_language.stored_seeds(shown))]
 
 
 def boundaries_of(runs) -> dict[int, list[int]]:
