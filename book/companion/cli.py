@@ -7,7 +7,6 @@ import argparse
 import os
 import subprocess
 import sys
-import textwrap
 import warnings
 
 from companion import presets
@@ -57,7 +56,8 @@ def parser() -> Parser:
     command(_run, _takes_page, _takes_scale, _takes_cluster, _takes_parameters)
     command(_sweep, _takes_page, _takes_grid, _takes_preset, _takes_runs, _takes_cluster)
     command(_reproduce, _takes_scale, _takes_cluster, _takes_corpus)
-    command(_train, _takes_scale, _takes_model, _takes_corpus)
+    command(_train, _takes_scale, _takes_model, _takes_residual, _takes_corpus)
+    command(_study, _takes_scale, _takes_residual, _takes_cluster)
     command(_claims, _takes_tables, _takes_claims)
     command(_adopt, _takes_scale)
     command(_refresh, _takes_pages)
@@ -119,6 +119,9 @@ def _takes_grid(sub):
 def _takes_model(sub):
     sub.add_argument("--model", choices=("regression", "language", "one-layer"),
                      default="regression", help="which one (default: regression)")
+
+
+def _takes_residual(sub):
     sub.add_argument("--residual", choices=BOUNDS["residual"].choices,
                      help="the regression model's residual stream (default: the preset's)")
 
@@ -224,8 +227,8 @@ def _reproduce(args):
         reproduce.compute_tables(args.preset, args.seed, args.corpus)
         copy = _build(args)
     print("".join(f"{line}\n" for line in reused), end="")
-    _print_tally(args)
-    _print_findings(args)
+    reproduce.print_tally(args.preset, args.seed, args.corpus)
+    reproduce.print_findings(args.preset, args.seed, args.corpus)
     print(copy / "_build" / "html" / "index.html")
 
 
@@ -246,29 +249,14 @@ def _build(args):
     return copy
 
 
-def _print_tally(args):
-    """What the run just computed says of the paper's claims."""
-    from companion.claims.ledger import ledger
-    from companion.claims.text import tally
-    from companion.places import runs_directory
+def _study(args):
+    """Train one regression run and measure it, all but the LLC at every checkpoint, or go on with
+    it."""
+    from companion import study
 
-    found = ledger(args.preset, runs_directory(), args.seed, {"corpus": args.corpus})
-    print(f"The paper's claims, {args.preset} preset, seed {args.seed} (all of them: {PROGRAM} "
-          f"claims --preset {args.preset} --runs {runs_directory()})\n{tally(found)}")
-
-
-def _print_findings(args):
-    """The front page's five findings, of the run that was just computed."""
-    from companion import reproduce
-    from companion.places import runs_directory
-
-    try:
-        lines = reproduce.findings(args.preset, args.seed, runs_directory(), args.corpus)
-    except UserError as error:  # the book is built all the same
-        return print(f"No findings of this run: {error}")
-    print("Five findings of this run:")
-    for number, line in enumerate(lines, 1):
-        print(textwrap.fill(f"{number}. {line}", 100, subsequent_indent="   "))
+    _choose_runs(args)
+    _choose_cluster(args)
+    print(*study.study(args.preset, args.seed, args.residual), sep="\n")
 
 
 def _train(args):

@@ -55,7 +55,8 @@ MEASUREMENTS = {
 
 _LANGUAGE = ("language metrics", "language patterns", "language LLC", "language path",
              "language changes")
-TABLES = {"regression": ("evaluation", "LLC"), "development": ("metrics", "path"),
+TABLES = {"regression": ("evaluation", "LLC"), "evaluation": ("evaluation",),
+          "development": ("metrics", "path"),
           "blocks": ("blocks",), "hessian": ("Hessian",), "check": ("LLC",),
           "protocols": ("protocols",), "task-sets": ("task sets",),
           "calibration": ("calibration", "curvature", "proposal"), "fidelity": ("fidelity",),

@@ -1,11 +1,15 @@
 """Everything that the book's pages read, computed in one go (the command `reproduce`)."""
 
+import textwrap
+
 from companion import results, results_language
 from companion.compute.parallel import each
 from companion.places import runs_directory
+from companion.program import PROGRAM
 from companion.progress import part
 from companion.runs import COMMITTED, LAYERS, MANIFEST, RunKey, finished
 from companion.tables import load
+from devlib.errors import UserError
 from devlib.files import make_directory
 
 MODELS = ("regression", *LAYERS)  # by the kind of their tables
@@ -99,6 +103,27 @@ def findings(preset, seed, runs, corpus=None) -> list[str]:
                                    {"corpus": corpus} if corpus else {}).own(runs))
 
     return [front.plain(line) for line in front.findings(tables)]
+
+
+def print_tally(preset, seed, corpus=None):
+    """What the run that was just computed says of the paper's claims."""
+    from companion.claims.ledger import ledger
+    from companion.claims.text import tally
+
+    found = ledger(preset, runs_directory(), seed, {"corpus": corpus})
+    print(f"The paper's claims, {preset} preset, seed {seed} (all of them: {PROGRAM} claims "
+          f"--preset {preset} --runs {runs_directory()})\n{tally(found)}")
+
+
+def print_findings(preset, seed, corpus=None):
+    """The front page's five findings, of that run."""
+    try:
+        lines = findings(preset, seed, runs_directory(), corpus)
+    except UserError as error:  # the book is built all the same
+        return print(f"No findings of this run: {error}")
+    print("Five findings of this run:")
+    for number, line in enumerate(lines, 1):
+        print(textwrap.fill(f"{number}. {line}", 100, subsequent_indent="   "))
 
 
 def train_all(preset, seed, corpus=None):

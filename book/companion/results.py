@@ -99,12 +99,37 @@ def regression(preset: str, seed: int, recompute=False, residual=None, reuse=Fal
     return load_or_compute(key, as_dict(settings), recompute, compute, page="02_stage_boundaries")
 
 
-def finished_runs(preset: str) -> list[tuple[str, int]]:
-    """(residual, seed) of every regression run of a preset whose tables are there, committed or
-    in the runs directory."""
+def evaluation(preset: str, seed: int, recompute=False, residual=None) -> Results:
+    """Table "evaluation" of a run alone, for a seed whose LLC curve was not taken (see
+    `regression`, with which it shares its pieces)."""
+    key = RunKey.of("evaluation", preset, seed, residual=residual)
+    settings = key.settings
+
+    def compute(place, timed):
+        from companion.regression import evaluation_table
+
+        store = checkpoints(key, timed)
+        return {"evaluation": timed("evaluation", lambda: evaluation_table(
+            store, settings, seed, key.trained.own() / "evaluation"))}
+
+    return load_or_compute(key, as_dict(settings), recompute, compute, page="07_more_seeds")
+
+
+def finished_runs(preset: str, kind="regression") -> list[tuple[str, int]]:
+    """(residual, seed) of every regression run of a preset whose tables of a kind are there,
+    committed or in the runs directory."""
     found = {*runs.finished(preset), *runs.finished(preset, runs_directory())}
     return sorted((key.residual, key.seed) for key in found
-                  if key.kind == "regression" and not key.reuse and not key.sampler)
+                  if key.kind == kind and not key.reuse and not key.sampler)
+
+
+def evaluated_runs(preset: str) -> dict[tuple[str, int], Results]:
+    """(residual, seed) -> the table "evaluation" of every run that has one, with an LLC curve or
+    without."""
+    read = {"regression": regression, "evaluation": evaluation}
+    found = {run: read[kind](preset, run[1], residual=run[0])
+             for kind in ("evaluation", "regression") for run in finished_runs(preset, kind)}
+    return dict(sorted(found.items()))
 
 
 def development(preset: str, seed: int, recompute=False, residual=None, reuse=False) -> Results:

@@ -27,7 +27,7 @@ COMMITTED = project_root() / "data" / "results"
 CHECKPOINTS = project_root() / "data" / "checkpoints"
 RESIDUALS = ("doubled", "standard")
 SAMPLER = ("eps", "gamma", "nbeta")
-OF_REGRESSION = ("regression", "development", "blocks", "hessian", "check",
+OF_REGRESSION = ("regression", "evaluation", "development", "blocks", "hessian", "check",
                  "protocols")  # of either residual
 LAYERS = {"language-2layer": 2, "language-1layer": 1}
 OF_LANGUAGE = LAYERS | {"language-protocols": 2}  # the last without a run of its own

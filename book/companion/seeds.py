@@ -1,9 +1,15 @@
-"""Runs of other seeds and of both residual streams beside one another (B.4)."""
+"""Runs of other seeds and of both residual streams beside one another (B.4), and our seeds beside
+the authors' five."""
 
+import numpy as np
 import pandas as pd
+from scipy.special import fdtr
 
+from companion.claims import seeds as released
+from companion.claims.interval import Z, half_width
 from devlib.steps import at
 
+FIVE = len(released.SEEDS)
 SAME_STEP = 0.01  # checkpoints of one step on different schedules are within this share
 
 
@@ -41,3 +47,40 @@ def spread(found: pd.DataFrame) -> pd.DataFrame:
            for name, kind in (("mean", "mean"), ("sd", "std"), ("least", "min"),
                               ("greatest", "max"))})
     return table.reset_index()
+
+
+def beside_released(evaluations: dict, column, steps) -> pd.DataFrame:
+    """A column of "evaluation" (`loss` or `weight_norm`) of our seeds beside the released five, at
+    each step that both reach: step, seeds (how many of ours), ours and sd (their mean and standard
+    deviation), released and released_sd, low and high (the 95% prediction interval for the mean of
+    so many more runs from the released five, joined as the ledger joins it with our own error,
+    `loss_se`), outside (how many single runs of ours lie out of the interval for one), and spread_p
+    (two-sided F test that both have one spread; NaN with one seed of ours). `evaluations`: seed ->
+    table."""
+    known, rows = released.curve(column), []
+    for step in steps:
+        near = [row for table in evaluations.values()
+                if (row := _nearest(table, step)) is not None]
+        theirs = _nearest(known, step)
+        if not near or theirs is None:
+            continue
+        values = np.array([row[column] for row in near])
+        errors = np.array([row.get(f"{column}_se", 0.0) for row in near])
+        one = np.hypot(half_width(theirs.sd, FIVE), Z * errors)
+        reach = np.hypot(half_width(theirs.sd, FIVE, len(values)),
+                         Z * np.sqrt((errors**2).sum()) / len(values))
+        rows.append({
+            "step": int(near[0].step), "seeds": len(values), "ours": values.mean(),
+            "sd": values.std(ddof=1) if len(values) > 1 else np.nan,
+            "released": theirs["mean"], "released_sd": theirs.sd,
+            "low": theirs["mean"] - reach, "high": theirs["mean"] + reach,
+            "outside": int((abs(values - theirs["mean"]) > one).sum()),
+            "spread_p": _one_spread(values, theirs.sd)})
+    return pd.DataFrame(rows)
+
+
+def _one_spread(values, sd):
+    if len(values) < 2:
+        return np.nan
+    below = float(fdtr(len(values) - 1, FIVE - 1, values.var(ddof=1) / sd**2))
+    return 2 * min(below, 1 - below)

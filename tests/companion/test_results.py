@@ -212,6 +212,22 @@ def test_the_second_call_computes_nothing(calls, tiny):
         pd.testing.assert_frame_equal(first[name], again[name])
 
 
+def test_a_run_evaluated_alone_shares_its_pieces_with_its_curve(calls, tiny):
+    alone = results.evaluation("tiny", 0, recompute=True)
+    checkpoints = len(CheckpointStore(tiny / "checkpoints").steps)
+    assert calls.since() == (40, checkpoints, 0) and list(alone.tables) == ["evaluation"]
+    assert set(alone.manifest["seconds"]) == {"training", "evaluation"}
+    assert results.finished_runs("tiny") == []
+    assert list(results.evaluated_runs("tiny")) == [("doubled", 0)]
+    both = regression("tiny", 0, recompute=True)
+    assert calls.since() == (0, 0, 5)
+    pd.testing.assert_frame_equal(both["evaluation"], alone["evaluation"])
+    results.evaluation("tiny", 3, recompute=True)
+    found = results.evaluated_runs("tiny")
+    assert [(run, sorted(tables.tables)) for run, tables in found.items()] == [
+        (("doubled", 0), ["evaluation", "llc"]), (("doubled", 3), ["evaluation"])]
+
+
 @pytest.mark.parametrize("part, limit", [("updates", 20), ("evaluations", 3), ("chains", 0),
                                          ("chains", 4)])
 def test_interrupted_it_completes_only_what_is_missing(calls, unbroken, tiny, monkeypatch, part,

@@ -1,10 +1,14 @@
-"""Runs of other seeds beside one another, by hand."""
+"""Runs of other seeds beside one another, and beside the released five, by hand."""
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from companion.seeds import at_steps, spread
+from companion.claims import seeds as released
+from companion.claims.interval import prediction
+from companion.pages.more_seeds import departures, late
+from companion.seeds import at_steps, beside_released, spread
 
 
 def run(steps, llc_steps, offset=0.0):
@@ -30,3 +34,54 @@ def test_seeds_of_a_residual_together():
     assert (doubled.loss_least, doubled.loss_greatest) == (2.0, 7.0)
     assert doubled.llc_mean == pytest.approx(120) and doubled.llc_sd == pytest.approx(700**0.5)
     assert standard.seeds == 1 and np.isnan(standard.llc_sd)
+
+
+def evaluated(offset, steps=(984, 126_262, 126_300)):
+    """A table "evaluation" at the released mean, so many of its standard deviations off."""
+    known = released.curve("weight_norm").set_index("step").loc[[984, 126_262]]
+    norm = (known["mean"] + offset * known.sd).tolist()
+    return pd.DataFrame({"step": steps, "weight_norm": [*norm, 0.0][:len(steps)], "loss": 2.0})
+
+
+def test_our_seeds_beside_the_released_five():
+    ours = {0: evaluated(-1.0), 1: evaluated(5.0), 3: evaluated(2.0, steps=(984,))}
+    first, later = beside_released(ours, "weight_norm", (984, 126_262, 499_999)).itertuples()
+    assert (first.step, first.seeds, later.step, later.seeds) == (984, 3, 126_262, 2)
+    known = released.of_seeds("weight_norm", 126_262)
+    assert later.released == pytest.approx(known.mean(), rel=1e-4)
+    assert later.released_sd == pytest.approx(known.std(ddof=1), rel=1e-3)
+    assert (later.ours - later.released) / later.released_sd == pytest.approx(2)  # of -1 and 5
+    assert later.sd / later.released_sd == pytest.approx(18**0.5)
+    mean, reach = prediction(known, runs=2)
+    assert (later.low, later.high) == pytest.approx((mean - reach, mean + reach), rel=1e-4)
+    assert prediction(known)[1] == pytest.approx(3.0414 * later.released_sd, rel=1e-3)
+    assert (first.outside, later.outside) == (1, 1)  # 5, and neither -1 nor 2
+    assert later.spread_p == pytest.approx(2 * stats.f.sf(18, 1, 4))
+
+
+def test_our_own_error_widens_the_interval_of_a_loss():
+    tables = {seed: evaluated(0.0).assign(loss_se=0.5) for seed in (0, 1)}
+    row, = beside_released(tables, "loss", (984,)).itertuples()
+    _, reach = prediction(released.of_seeds("loss", 984), runs=2)
+    assert (row.high - row.low) / 2 == pytest.approx(np.hypot(reach, 1.96 * 0.5 / 2**0.5), rel=1e-3)
+
+
+def test_one_seed_has_no_spread_and_a_step_that_is_not_reached_no_row():
+    row, = beside_released({1: evaluated(0.0)}, "weight_norm", (984, 5_000)).itertuples()
+    assert np.isnan(row.sd) and np.isnan(row.spread_p) and row.outside == 0
+    assert beside_released({}, "loss", (984,)).empty
+
+
+def test_departures_are_from_the_released_mean_in_the_unit_of_its_axis():
+    found = departures({2: evaluated(0.0), 4: evaluated(4.0)})
+    assert list(zip(found.seed, found.step, strict=True)) == [
+        (2, 984), (2, 126_262), (4, 984), (4, 126_262)]  # none of a step that was not released
+    norm, loss = (released.curve(name).set_index("step") for name in ("weight_norm", "loss"))
+    share = norm.sd[126_262] / norm["mean"][126_262]
+    assert found.weight_norm.tolist()[1::2] == pytest.approx([1, 1 + 4 * share])
+    assert found.weight_norm_reach[1] == pytest.approx(3.0414 * share, rel=1e-4)
+    assert found.loss[1] == pytest.approx(2.0 - loss["mean"][126_262])
+    assert found.loss_reach[1] == pytest.approx(3.0414 * loss.sd[126_262], rel=1e-4)
+    lines = late(found, first=100_000).axes[0].lines
+    assert [line.get_label() for line in lines[1:]] == ["ours, seed 2", "ours, seed 4"]
+    assert lines[1].get_xdata().tolist() == [126_262]

@@ -63,9 +63,13 @@ class Interval:
 
 def prediction(values, runs=1, tail=TAIL):
     """(mean, half width) of the prediction interval for the mean of `runs` further ones."""
-    n = len(values)
-    return (float(np.mean(values)), float(stdtrit(n - 1, tail)) * float(np.std(values, ddof=1))
-            * (1 / runs + 1 / n) ** 0.5)
+    return (float(np.mean(values)),
+            half_width(float(np.std(values, ddof=1)), len(values), runs, tail))
+
+
+def half_width(sd, n, runs=1, tail=TAIL):
+    """The half width of that interval for n values of this standard deviation."""
+    return float(stdtrit(n - 1, tail)) * sd * (1 / runs + 1 / n) ** 0.5
 
 
 def interval(row: Row, reading: Reading, scale=1.0, values=None) -> Interval:

@@ -1,0 +1,31 @@
+"""One regression run's study, table by table: the command `study`. Where `reproduce` computes every
+page of the book, this adds a seed to the few of a preset that takes hours."""
+
+from companion import results
+from companion.places import runs_directory
+from companion.progress import part, reporting
+from companion.reproduce import UNKNOWN, expected
+from companion.runs import RunKey
+from devlib.files import make_directory
+
+# Of each part what computes it; the LLC curve at every checkpoint, which takes longest, is left to
+# `results.regression`: the protocols have the LLC at the kept ones.
+PARTS = {
+    "training": "evaluation",  # and evaluates each checkpoint
+    "metrics of the regression model": "development", "block means": "blocks",
+    "protocols": "protocols", "Hessian": "hessian"}
+
+
+def study(preset, seed, residual=None) -> list:
+    """Trains a regression run and measures it: loss and norms at each checkpoint, the metrics of
+    Appendix D, block means, the LLC by three protocols, and the Hessian. What is finished is not
+    done again, so that the same call goes on where it was. Returns the folders of the tables;
+    raises UserError before any work for a preset, seed or residual that there is not."""
+    key = RunKey.of("evaluation", preset, seed, residual=residual)
+    make_directory(runs_directory() / preset)  # refused now, and not after hours
+    times = expected(preset, [])
+    with reporting({name: times.get(name, UNKNOWN) for name in PARTS}):
+        for name, kind in PARTS.items():
+            with part(name):
+                getattr(results, kind)(preset, key.seed, True, key.residual)
+    return [RunKey.of(kind, preset, seed, residual=residual).own() for kind in PARTS.values()]
