@@ -29,8 +29,11 @@ def write_atomic(path, data: bytes):
 
 @contextlib.contextmanager
 def replacing(path):
-    """The name of a temporary file that at the end, unless there is an error, replaces `path`."""
+    """The name of a temporary file that at the end, unless there is an error, replaces `path`.
+    Raises UserError if there is no folder to hold it."""
     path = Path(path)
+    if not path.parent.is_dir():
+        raise UserError(f"cannot write {path}: {path.parent} is no folder; make it first")
     with storing(path):
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.",
                                              suffix=TEMPORARY)

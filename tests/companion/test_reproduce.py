@@ -72,6 +72,7 @@ def test_every_table_is_asked_for_at_the_same_scale(monkeypatch):
     for name in ("regression", "development", "blocks", "hessian", "check", "protocols"):
         monkeypatch.setattr(results, name, note(name))
     monkeypatch.setattr(results_language, "language", note("language"))
+    monkeypatch.setattr(results_language, "protocols", note("language protocols"))
     monkeypatch.setattr("companion.pages.task_sets.task_sets", note("task sets"))
     monkeypatch.setattr("companion.pages.primer.primer", note("primer"))
     monkeypatch.setattr("companion.pages.calibration.calibration", note("calibration"))
@@ -81,7 +82,7 @@ def test_every_table_is_asked_for_at_the_same_scale(monkeypatch):
     assert all(call[1:3] == ("smoke", 5) for call in asked)
     assert {call[0] for call in asked} == {
         "train", "regression", "development", "blocks", "hessian", "check", "protocols",
-        "task sets", "primer", "calibration", "fidelity", "language"}
+        "task sets", "primer", "calibration", "fidelity", "language", "language protocols"}
     assert [call[4:] for call in asked if call[0] == "language"] == [(2, "toy", {}),
                                                                      (1, "toy", {})]
 
@@ -147,8 +148,9 @@ def test_every_part_of_the_work_is_expected_and_timed(monkeypatch):
     monkeypatch.setattr(reproduce, "part", part)
     for module, name in ((reproduce, "train_all"), *((results, name) for name in (
             "regression", "development", "blocks", "hessian", "check", "protocols")),
-            (results_language, "language"), (task_sets, "task_sets"), (primer, "primer"),
-            (calibration, "calibration"), (fidelity, "fidelity")):
+            (results_language, "language"), (results_language, "protocols"),
+            (task_sets, "task_sets"), (primer, "primer"), (calibration, "calibration"),
+            (fidelity, "fidelity")):
         monkeypatch.setattr(module, name, lambda *scale, **options: None)
     reproduce.compute_tables("laptop", 0)
     found = reproduce.expected("laptop", pages)

@@ -11,6 +11,7 @@ from devlib.errors import UserError
 from devlib.llc import estimate_llc
 from devlib.sampling.draws import Draws, import_arviz
 from tests.sampling.test_chains import cliff_problem, run
+from tests.sampling.test_kept import chains
 
 
 def test_draws_stored_before_there_were_distances(tmp_path):
@@ -48,3 +49,10 @@ def test_arviz_s_summary_is_the_estimate_when_a_chain_diverged(tmp_path):
     assert arviz.from_netcdf(tmp_path / "draws.nc").posterior.sizes["chain"] == 8
     with pytest.raises(UserError, match="every chain diverged"):
         dataclasses.replace(draws, diverged=dict.fromkeys(range(8), 0)).to_inferencedata()
+
+
+def test_a_folder_that_is_not_there_is_one_line(tmp_path):
+    for save in (run(draws=20).save, chains().save):
+        with pytest.raises(UserError, match=r"absent is no folder; make it first"):
+            save(tmp_path / "absent" / "file")
+    assert list(tmp_path.iterdir()) == []
