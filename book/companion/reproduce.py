@@ -3,11 +3,12 @@
 import textwrap
 
 from companion import results, results_language
-from companion.compute.parallel import each
+from companion.compute.parallel import cores, each
 from companion.places import runs_directory
 from companion.program import PROGRAM
 from companion.progress import part
 from companion.runs import COMMITTED, LAYERS, MANIFEST, RunKey, finished
+from companion.site.book_copy import PAGES
 from companion.tables import load
 from devlib.errors import UserError
 from devlib.files import make_directory
@@ -33,9 +34,9 @@ UNKNOWN, PAGE, BOOK = 60.0, 20.0, 120.0  # seconds: of a part that was never tim
 
 def expected(preset, pages) -> dict[str, float]:
     """The seconds of each part of `reproduce` at this preset, as the committed tables took them on
-    the machine that made them, then of each page and of the book."""
+    the machine that made them, then of the pages, one a core, and of the book."""
     found = {name: _committed(preset, *which) for name, which in PARTS.items()}
-    return found | dict.fromkeys(pages, PAGE) | {"the book": BOOK}
+    return found | {PAGES: PAGE * len(pages) / min(cores(), len(pages) or 1), "the book": BOOK}
 
 
 def _committed(preset, kinds, own) -> float:

@@ -276,7 +276,7 @@ def regression_settings(preset: str, residual=None, llc=None) -> RegressionSetti
 
 def adopt(preset, seed) -> list[Path]:
     """Copies every finished folder of tables from the runs directory into data/results, and the
-    preset's number of checkpoints of each run into data/checkpoints, to be committed. Raises
+    kept checkpoints of each run into data/checkpoints, to be committed. Raises
     UserError if there is none, or one is damaged."""
     presets.get(preset), check_seed(seed)
     ready = [key for key in runs.finished(preset, runs_directory())
@@ -295,8 +295,14 @@ def adopt(preset, seed) -> list[Path]:
         key = RunKey.of("regression", preset, seed, residual=residual)
         if key.checkpoints().exists():
             store = CheckpointStore(key.checkpoints())
-            places.append(pack(store, thin(store.loadable, presets.get(preset).kept), key.packed))
+            places.append(pack(store, kept_steps(store.loadable, presets.get(preset)), key.packed))
     return places
+
+
+def kept_steps(steps, preset) -> list[int]:
+    """Which checkpoints of a run the repository keeps: the preset's number over the whole run, and
+    those that its protocols are measured at."""
+    return sorted({*thin(steps, preset.kept), *nearest_each(steps, preset.protocols.steps)})
 
 
 def save(place, tables, facts):

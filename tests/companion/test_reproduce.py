@@ -16,6 +16,7 @@ from companion.corpus import corpora, files, offline
 from companion.packed import open_run
 from companion.pages import calibration, fidelity, primer, task_sets
 from companion.runs import COMMITTED, MANIFEST, RunKey
+from companion.site import book_copy
 from companion.tables import load
 from devlib.errors import UserError
 from devlib.regression.model import MICROBATCH, build_model, per_sample_loss
@@ -154,11 +155,13 @@ def test_every_part_of_the_work_is_expected_and_timed(monkeypatch):
         monkeypatch.setattr(module, name, lambda *scale, **options: None)
     reproduce.compute_tables("laptop", 0)
     found = reproduce.expected("laptop", pages)
-    assert list(found) == [*named, *pages, "the book"]
+    assert list(found) == [*named, book_copy.PAGES, "the book"]
+    assert found[book_copy.PAGES] == 2 * reproduce.PAGE / min(2, parallel.cores())
     # of the committed tables: 329.6 + 588.6 + 140.6 of training, 0.3 + 0.1 of making the text
     assert found["training"] == pytest.approx(1059.2)
     assert found["LLC curve of the regression model"] == pytest.approx(116.6 + 579.4)
-    assert set(reproduce.expected("smoke", []).values()) == {reproduce.UNKNOWN, reproduce.BOOK}
+    assert set(reproduce.expected("smoke", []).values()) == {0.0, reproduce.UNKNOWN,
+                                                             reproduce.BOOK}
 
 
 def test_the_findings_of_a_run_are_those_of_its_tables(tmp_path):

@@ -1,5 +1,6 @@
 """A second copy of the book, its pages computed anew: what `reproduce` builds."""
 
+import functools
 import shutil
 from pathlib import Path
 
@@ -8,9 +9,11 @@ from companion.places import project_root, runs_directory
 from companion.runs import rerun_folder
 from companion.site.notebooks import INJECTED, find, names, read, write
 from companion.site.page_parameters import check_scale, parameters, values_of
-from companion.site.page_runs import run
+from companion.site.page_runs import jobs, run_job
 from devlib.errors import UserError
 from devlib.files import make_directory
+
+PAGES = "the pages"  # the part of the work, as progress names it
 
 
 def check_all(preset, seed, root=None) -> list[str]:
@@ -25,6 +28,16 @@ def check_all(preset, seed, root=None) -> list[str]:
     for name in names(folder):
         values_of(find(name, folder), preset, seed, {})
     return names(folder)
+
+
+def _run_all(work) -> list[Path]:
+    """Runs the pages, one a core of this machine, each on its share: what they read is computed."""
+    from companion.compute import parallel  # torch, only where something is computed
+
+    at_once = max(1, min(parallel.cores(), len(work)))
+    share = str(max(1, parallel.cores() // at_once))
+    return parallel.each(functools.partial(run_job, bar=False, LOKY_MAX_CPU_COUNT=share), work,
+                         jobs=at_once, label=PAGES, cluster="")
 
 
 def book_lock(preset, seed, runs_dir=None):
@@ -50,12 +63,14 @@ def build_copy(preset, seed, runs_dir=None, extra=None, root=None) -> Path:
     folder = root / "notebooks"
     runs_dir = Path(runs_dir or runs_directory()).resolve()
     copy = make_directory(_book(preset, seed, runs_dir))
-    executed = {}  # page -> the further parameters that it was given
+    own = {}  # the further parameters that each page is given
     for name in pages:
         known = parameters(folder / f"{name}.ipynb")
-        own = {key: value for key, value in (extra or {}).items() if key in known}
-        with progress.part(name):
-            executed[run(name, preset, seed, own, runs_dir, folder)] = own
+        own[name] = {key: value for key, value in (extra or {}).items() if key in known}
+    with progress.part(PAGES):
+        done = _run_all([jobs(name, [(preset, seed, own[name])], runs_dir, folder)[0]
+                         for name in pages])
+    executed = dict(zip(done, own.values(), strict=True))
     for part in ("book", "notebooks"):
         shutil.rmtree(copy / part, ignore_errors=True)
     # the companion is not copied: it finds the project from its own place

@@ -219,11 +219,22 @@ def test_build_copy_holds_recomputed_pages(checkout, tmp_path, seed, hidden):
 
 
 def test_a_copied_book_s_pages_get_the_parameters_they_have(checkout, tmp_path):
+    for kind in ("py", "ipynb"):  # a second page, which has no `count` and runs beside the first
+        text = (CASES / f"01_sum.{kind}").read_text()
+        for words in ("count: int", "count + 1"):
+            text = text.replace(words, words.replace("count", "number"))
+        (checkout / "notebooks" / f"02_other.{kind}").write_text(text)
     made = book_copy.build_copy("laptop", 0, tmp_path, {"count": "4", "corpus": "toy"}, checkout)
-    nb = nbformat.read(made / "notebooks" / "01_sum.ipynb", 4)
-    injected, = [cell for cell in nb.cells if notebooks.INJECTED in cell.metadata.get("tags", [])]
+    injected, other = (
+        next(cell for cell in nbformat.read(made / "notebooks" / name, 4).cells
+             if notebooks.INJECTED in cell.metadata.get("tags", []))
+        for name in ("01_sum.ipynb", "02_other.ipynb"))
     assert "count = 4" in injected.source and "corpus" not in injected.source
     assert "remove-cell" not in injected.metadata.tags  # they are not the page's own
+    assert "count" not in other.source and "remove-cell" in other.metadata.tags
+    assert {run: list(json.loads((tmp_path / run / "metrics.json").read_text())["pages"])
+            for run in ("laptop-seed0", "laptop-seed0-count=4")} == {
+        "laptop-seed0": ["02_other"], "laptop-seed0-count=4": ["01_sum"]}
 
 
 # ------------------------------------------------------------------------------------------ nbval
