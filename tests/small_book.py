@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGE = "05_costs"
-INDEX = "# Index\n\n```{figure-index} paper\n```\n\n```{clone-command}\nmake book\n```\n"
+INDEX = ("# Index\n\n```{figure-index} paper\n```\n\n```{figure-index} own\n```\n\n"
+         "```{clone-command}\nmake book\n```\n")
 
 
 def lay_out(place, figures: str, url=None):

@@ -1,12 +1,14 @@
 """The index of figures: ```{figure-index} paper``` and ```{figure-index} own```.
 
-data/figures.yaml as a list, with the status of each entry computed from the pages. A place named
-there that no page has, and a figure that it lacks, are warnings by name, which fail the build.
+data/figures.yaml as a list, with the status of each entry computed from the pages; then every
+figure of the pages that it does not name. A place named there that no page has is a warning by
+name, which fails the build.
 """
 
 from pathlib import Path
 
 from docutils import nodes
+from docutils.parsers.rst import directives
 from figures import FOLDER, store
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
@@ -27,7 +29,7 @@ class FigureIndex(SphinxDirective):
     def run(self):
         self.env.note_dependency(str(_file(self.env.app)))
         _holders(self.env).add(self.env.docname)
-        return [IndexNode(part=("paper", "own").index(self.arguments[0]))]
+        return [IndexNode(part=directives.choice(self.arguments[0], ("paper", "own")))]
 
 
 def check(app, env):
@@ -37,11 +39,9 @@ def check(app, env):
     if not _holders(env):
         return
     pages = store(env)
-    figures = {(page, name) for page, facts in pages.items() for name in facts["figures"]}
     anchors = {page: facts["anchors"] for page, facts in pages.items()}
-    paper, own = figure_index.load(_file(app))
     made = {page: facts["preset"] for page, facts in pages.items()}
-    for problem in figure_index.problems(paper + own, anchors, figures, made):
+    for problem in figure_index.problems(figure_index.load(_file(app)), anchors, made):
         logger.warning(f"{figure_index.FILE}: {problem}")
 
 
@@ -50,8 +50,16 @@ def resolve(app, doctree, docname):
     from companion.site import figure_index
 
     for node in list(doctree.findall(IndexNode)):
-        entries = figure_index.load(_file(app))[node["part"]]
+        entries = figure_index.load(_file(app))
+        if node["part"] == "own":
+            entries = figure_index.own(entries, _alts(app.env))
         node.replace_self([_entry(app, docname, entry) for entry in entries])
+
+
+def _alts(env):
+    """Of every figure in the book, by page and name, what its picture's alternative text says."""
+    return {(page, name): facts["alt"] for page, known in sorted(store(env).items())
+            for name, facts in known["figures"].items()}
 
 
 def _entry(app, docname, entry):

@@ -34,7 +34,8 @@ def collect(app, doctree):
             logger.warning(f"two figures are called {name!r}", location=env.docname)
         picture = _picture_before(raw)
         found[name] = {"files": [link[1] for link in LINK.finditer(raw.astext())],
-                       "picture": picture and picture["uri"]}
+                       "picture": picture and picture["uri"],
+                       "alt": picture.get("alt", "") if picture is not None else ""}
         _mark(raw, picture, name)
     anchors = {name for node in doctree.findall(nodes.Element) for name in node["ids"]}
     store(env)[env.docname] = {"figures": found, "anchors": anchors, "preset": _preset(env)}
@@ -110,7 +111,7 @@ def _anchor(name, uri):
 
 
 def store(env):
-    """For each page: figures {name: files and picture}, anchors, preset."""
+    """For each page: figures {name: files, picture and its alt}, anchors, preset."""
     if not hasattr(env, "devlib_pages"):
         env.devlib_pages = {}
     return env.devlib_pages

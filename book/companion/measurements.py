@@ -34,6 +34,7 @@ MEASUREMENTS = {
                              "companion.checkpoint_rows:density_rows")),
     "protocols": Versioned(1, ("companion.protocols:measure_starts",
                                "companion.protocols:measure_long",
+                               "companion.protocols:measure_prior",
                                "companion.protocols:measure_small",
                                "companion.protocols:measure_profile")),
     "task sets": Versioned(1, ("companion.pages.task_sets:train_and_measure",)),

@@ -92,6 +92,10 @@ class ProtocolSettings:
                                          "long as the paper's", "ours")
     long_chains: int = number(3, "C", "chains; the paper takes 10", "A.4.2")
     long_draws: int = number(5_000, "T", "SGLD steps a chain, all of them averaged", "A.4.2, code")
+    prior_steps: tuple[int, ...] = number((), "t", "checkpoints that get longer chains from the "
+                                          "prior", "ours")
+    prior_chains: int = number(3, "C", "chains", "ours")
+    prior_draws: int = number(2_000, "T", "SGLD steps of each, half of them burn-in", "ours")
     block: int = number(100, "-", "draws in a mean of the climb", "ours")
     small_steps: tuple[int, ...] = number((12_221,), "t", "checkpoints where the paper's "
                                           "target is sampled by a smaller step", "ours")
@@ -231,6 +235,11 @@ PUBLISHED_LANGUAGE = LanguageSettings(
         previous_sequences=1_000, prefix_sequences=1_000),
     evaluation=LanguageEvaluation(curve_checkpoints=52, check_checkpoints=2))
 
+# Checkpoints that get both starts and chains of the paper's length: over the whole run, the ends of
+# the paper's stages among them.
+PROTOCOL_STEPS = (0, 134, 661, 984, 2_181, 5_050, 8_211, 10_101, 12_221, 18_190, 27_072, 40_404,
+                  60_606, 95_959, 126_262, 146_464, 217_171, 318_181, 328_282, 499_999)
+
 PUBLISHED = Preset(
     "published",
     "the paper's training run in full; LLC from smaller batches and fewer draws",
@@ -238,6 +247,8 @@ PUBLISHED = Preset(
         llc=LLCSettings(batch=128, samples=2**16, chains=8, draws=1000, burn_in=None,
                         precision=0.02),
         evaluation=RegressionEvaluation(samples=2**16)),
+    protocols=ProtocolSettings(steps=PROTOCOL_STEPS, long_steps=PROTOCOL_STEPS, long_chains=4,
+                               prior_steps=PROTOCOL_STEPS),
     language=PUBLISHED_LANGUAGE,
     one_layer=PUBLISHED_LANGUAGE.one_layer(stop=4_001, checkpoints=30),
     language_description="the paper's model and rate on another text, in contexts of a quarter and "
@@ -285,7 +296,8 @@ SMOKE = Preset(
     check=CheckSettings(steps=(100, 599), chains=2, draws=30),
     protocols=ProtocolSettings(
         steps=(0, 100, 599), batch=32, samples=256, chains=2, draws=40, burn_in=20,
-        long_steps=(599,), long_chains=2, long_draws=60, small_steps=(599,),
+        long_steps=(599,), long_chains=2, long_draws=60, prior_steps=(599,), prior_chains=2,
+        prior_draws=60, small_steps=(599,),
         small_draws=40, curvature_samples=64, position_samples=128, block=10,
         profile_steps=(599,), profile_nbetas=(200 / 3,), profile_ratios=(0.3,), profile_draws=16,
         compile=False),

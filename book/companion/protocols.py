@@ -2,7 +2,8 @@
 look like:
 
 - *as published*: the paper's eps, nbeta and gamma, from w0, every draw averaged;
-- *equilibrium*: the same target, from w0 and from the prior N(w0, 1 / gamma), burn-in left out;
+- *equilibrium*: the same target, from w0 and from the prior N(w0, 1 / gamma), burn-in left out,
+  from the prior in longer chains too;
 - *local*: the paper's nbeta under a spring that keeps most of what the model knows, from both
   starts too;
 
@@ -18,6 +19,7 @@ import pandas as pd
 import torch
 
 from companion.curve import tables
+from companion.long_chains import AS_PUBLISHED, FROM_PRIOR
 from companion.measurements import version_key
 from companion.presets import ProtocolSettings
 from companion.regression import model_frame, model_loss
@@ -39,12 +41,13 @@ STARTS = ("w0", "prior")
 def protocol_tables(store, settings: RegressionSettings, chosen: ProtocolSettings, seed,
                     directory) -> dict:
     """"estimates", one row a checkpoint, protocol and start (`estimate_row`); "climb", one row a
-    checkpoint, start and block of draws of the long chains and of those from the prior;
+    checkpoint, start and block of draws of the long chains and of those of both starts;
     "positions", the loss at each position k of the model and of where its chains end; "profile",
     rows as the estimates'."""
     parts = {
         "starts": (measure_starts, nearest_each(store.loadable, chosen.steps)),
         "long": (measure_long, nearest_each(store.loadable, chosen.long_steps)),
+        "prior": (measure_prior, nearest_each(store.loadable, chosen.prior_steps)),
         "small": (measure_small, nearest_each(store.loadable, chosen.small_steps)),
         "profile": (measure_profile, nearest_each(store.loadable, chosen.profile_steps))}
     found = {}
@@ -62,7 +65,7 @@ def protocol_tables(store, settings: RegressionSettings, chosen: ProtocolSetting
 def settings_of(part, chosen) -> dict:
     """The settings that a part's numbers hang on, so that another grid of the profile leaves the
     chains of the other parts as they are."""
-    others = {"starts", "long", "small", "profile"} - {part}
+    others = {"starts", "long", "prior", "small", "profile"} - {part}
     shared = ("batch", "samples", "block")
     return {name: value for name, value in as_dict(chosen).items()
             if name in shared or (not name.endswith(("steps", "compile"))
@@ -96,8 +99,17 @@ def measure_long(settings, chosen, seed, params):
     run = _chains(settings, chosen, seed, params, papers(settings), "w0", chosen.long_chains)
     run.extend(chosen.long_draws)
     draws = run.draws(0)
-    return {"estimates": [estimate_row("as published", draws)],
+    return {"estimates": [estimate_row(AS_PUBLISHED, draws)],
             "climb": climb_rows(draws, chosen.block, "w0, long")}
+
+
+def measure_prior(settings, chosen, seed, params):
+    """The same target from the prior, in chains that outlast its slow directions."""
+    run = _chains(settings, chosen, seed, params, papers(settings), "prior", chosen.prior_chains)
+    run.extend(chosen.prior_draws)
+    draws = run.draws(chosen.prior_draws // 2)
+    return {"estimates": [estimate_row(FROM_PRIOR, draws)],
+            "climb": climb_rows(draws, chosen.block, "prior, long")}
 
 
 def measure_small(settings, chosen, seed, params):

@@ -21,19 +21,20 @@ def at_steps(runs: dict, steps) -> pd.DataFrame:
     for (residual, seed), run in runs.items():
         evaluation, llc = run["evaluation"], run["llc"]
         for step in steps:
-            near = _nearest(evaluation, step)
-            if near is None:
+            row = near(evaluation, step)
+            if row is None:
                 continue
-            point = _nearest(llc, step)
-            rows.append({"residual": residual, "seed": seed, "step": int(near.step),
-                         "loss": near.loss, "loss_se": near.loss_se,
-                         "weight_norm": near.weight_norm,
+            point = near(llc, step)
+            rows.append({"residual": residual, "seed": seed, "step": int(row.step),
+                         "loss": row.loss, "loss_se": row.loss_se,
+                         "weight_norm": row.weight_norm,
                          "llc": float("nan") if point is None else point.llc,
                          "mcse": float("nan") if point is None else point.mcse})
     return pd.DataFrame(rows)
 
 
-def _nearest(table, step):
+def near(table, step):
+    """The row of a table that is nearest to a step; None if that is farther off than SAME_STEP."""
     row = at(table, step)
     return row if abs(row.step - step) <= max(1, SAME_STEP * step) else None
 
@@ -59,18 +60,18 @@ def beside_released(evaluations: dict, column, steps) -> pd.DataFrame:
     table."""
     known, rows = released.curve(column), []
     for step in steps:
-        near = [row for table in evaluations.values()
-                if (row := _nearest(table, step)) is not None]
-        theirs = _nearest(known, step)
-        if not near or theirs is None:
+        ours = [row for table in evaluations.values()
+                if (row := near(table, step)) is not None]
+        theirs = near(known, step)
+        if not ours or theirs is None:
             continue
-        values = np.array([row[column] for row in near])
-        errors = np.array([row.get(f"{column}_se", 0.0) for row in near])
+        values = np.array([row[column] for row in ours])
+        errors = np.array([row.get(f"{column}_se", 0.0) for row in ours])
         one = np.hypot(half_width(theirs.sd, FIVE), Z * errors)
         reach = np.hypot(half_width(theirs.sd, FIVE, len(values)),
                          Z * np.sqrt((errors**2).sum()) / len(values))
         rows.append({
-            "step": int(near[0].step), "seeds": len(values), "ours": values.mean(),
+            "step": int(ours[0].step), "seeds": len(values), "ours": values.mean(),
             "sd": values.std(ddof=1) if len(values) > 1 else np.nan,
             "released": theirs["mean"], "released_sd": theirs.sd,
             "low": theirs["mean"] - reach, "high": theirs["mean"] + reach,

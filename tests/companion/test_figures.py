@@ -83,15 +83,13 @@ def test_the_line_under_a_figure_gives_its_files_back():
 
 def test_the_list_has_the_figures_of_the_paper():
     """Main text and appendices, as far as the paper's text names them."""
-    paper, own = figure_index.load(LIST)
-    names = [entry.figure for entry in paper]
+    names = [entry.figure for entry in figure_index.load(LIST)]
     numbers = ["1a", "1b", "2", "3", "4a", "4b", "4c", "4d", "4e", "4f", "5a", "5b", "5c", "A.3",
                "A.4", "A.5", "A.6", "B.1", "B.2", "B.3a", "B.3b", "B.4", "C.1", "C.2", "C.3",
                "C.4", "D.1", "D.3", "D.4", "D.5", "D.6", "D.7", "D.8", "D.9"]
     expected = {"Table 1", "Figures of E", *(f"Fig. {number}" for number in numbers)}
     assert expected <= set(names)
-    assert len(names) == len(set(names)) and own
-    assert all(entry.ours for entry in own)
+    assert len(names) == len(set(names))
 
 
 @pytest.mark.parametrize("preset, entry, expected", [
@@ -122,31 +120,39 @@ def test_status_follows_the_preset(preset, entry, expected):
 ])
 def test_a_bad_entry_is_named(tmp_path, entry, message):
     path = tmp_path / "figures.yaml"
-    path.write_text(f"paper:\n- {entry}\nown: []\n")
+    path.write_text(f"- {entry}\n")
     with pytest.raises(UserError, match=message):
         figure_index.load(path)
 
 
-def test_places_and_figures_that_do_not_fit_are_named():
+def test_places_that_no_page_has_are_named():
     entries = [Entry("Fig. 1", "s", ("01_a#figure-x", "01_a#gone")),
                Entry("Fig. 2", "s", ("b/c#d",))]
     anchors = {"notebooks/01_a": {"figure-x", "figure-y"}, "b/c": {"d"}}
-    figures = {("notebooks/01_a", "x"), ("notebooks/01_a", "y")}
-    lacking = "notebooks/01_a has a figure 'y' that the index lacks; add notebooks/01_a#figure-y"
-    assert figure_index.problems(entries, anchors, figures, {}) == [
-        "Fig. 1: there is no notebooks/01_a#gone", lacking]
+    lacking = ["Fig. 1: there is no notebooks/01_a#gone"]
+    assert figure_index.problems(entries, anchors, {}) == lacking
     entries[0] = replace(entries[0], drawn_from="published")  # a smaller page need not have it
-    assert figure_index.problems(entries, anchors, figures, {"notebooks/01_a": "laptop"}) == [
-        lacking]
-    assert figure_index.problems(entries, anchors, figures, {"notebooks/01_a": "paper"}) == [
-        "Fig. 1: there is no notebooks/01_a#gone", lacking]
+    assert figure_index.problems(entries, anchors, {"notebooks/01_a": "laptop"}) == []
+    assert figure_index.problems(entries, anchors, {"notebooks/01_a": "paper"}) == lacking
+
+
+def test_figures_that_no_entry_names_are_the_book_s_own():
+    """By what their pictures' alternative text says; a curve by linear time goes with its twin."""
+    entries = [Entry("Fig. 1", "s", ("01_a#figure-x",))]
+    a, b = "notebooks/01_a", "notebooks/02_b"
+    alts = {(a, "x"): "theirs", (a, "x_linear"): "alone", (a, "y_linear"): "twin",
+            (a, "y"): "a curve", (b, "y"): "another", (b, "all_heads"): ""}
+    assert figure_index.own(entries, alts) == [
+        Entry("x linear", "alone", (f"{a}#figure-x_linear",)),
+        Entry("y", "a curve", (f"{a}#figure-y", f"{a}#figure-y_linear")),
+        Entry("y", "another", (f"{b}#figure-y",)),
+        Entry("all heads", "", (f"{b}#figure-all_heads",))]
 
 
 def test_a_figure_that_a_page_draws_for_some_presets_says_from_which():
     """Or the main job, which makes all pages with one preset, would fail with the book. Not what
-    hangs on stored figures of this machine."""
-    entries = [entry for part in figure_index.load(LIST) for entry in part]
-    drawn_from = {place: entry.drawn_from for entry in entries
+    hangs on stored figures of this machine, nor the book's own, which are listed as they are."""
+    drawn_from = {place: entry.drawn_from for entry in figure_index.load(LIST)
                   for place in map(figure_index.split, entry.ours)}
     some = {(path.stem, call.args[2].value, ast.unparse(branch.test))
             for path in (ROOT / "notebooks").glob("*.py")
@@ -156,7 +162,7 @@ def test_a_figure_that_a_page_draws_for_some_presets_says_from_which():
     assert some
     for where, name, test in some:
         assert test.startswith("costs.measured") or (
-            drawn_from[f"notebooks/{where}", f"figure-{name}"] != "smoke"), (where, name)
+            drawn_from.get((f"notebooks/{where}", f"figure-{name}")) != "smoke"), (where, name)
 
 
 # ------------------------------------------------------------------------------- a built book
@@ -180,25 +186,23 @@ def test_every_committed_figure_is_a_csv_and_an_svg():
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """A book whose list lacks a figure and names one that is not there: (status, said, place)."""
+    """A book whose list leaves a figure out and names one that is not there: (status, said, place).
+    """
     place = tmp_path_factory.mktemp("built")
     last = figures_of(PAGE)[-1]
     ours = [f"{PAGE}#figure-{name}" for name in figures_of(PAGE) if name != last]
     entries = [{"figure": "Fig. 9", "shows": "costs", "ours": [*ours, f"{PAGE}#figure-gone"],
                 "whole_from": "paper"},
                {"figure": "Fig. 10", "shows": "a sketch", "nothing": "drawn by hand"}]
-    lay_out(place, yaml.safe_dump({"paper": entries, "own": []}))
+    lay_out(place, yaml.safe_dump(entries))
     return *build(place), place
 
 
 def test_what_does_not_fit_fails_the_build_by_name(built):
     status, said, _ = built
-    last = figures_of(PAGE)[-1]
     assert status != 0
-    warnings = [line for line in said.splitlines() if "WARNING" in line]
-    assert len(warnings) == 2
-    assert f"Fig. 9: there is no notebooks/{PAGE}#figure-gone" in warnings[0]
-    assert f"notebooks/{PAGE} has a figure '{last}' that the index lacks" in warnings[1]
+    warning, = [line for line in said.splitlines() if "WARNING" in line]
+    assert f"Fig. 9: there is no notebooks/{PAGE}#figure-gone" in warning
 
 
 def test_files_of_a_figure_lie_beside_the_page(built):
@@ -222,6 +226,10 @@ def test_the_index_leads_to_figures_and_files(built):
         for kind in ("csv", "svg"):
             link = f"../_figures/notebooks/{PAGE}/{name}.{kind}"
             assert f'href="{link}"' in html and (folder / link).resolve().is_file()
+    own = html[html.index("drawn by hand"):]  # what the list leaves out, by its picture's text
+    assert f'href="../notebooks/{PAGE}.html#figure-{figures_of(PAGE)[-1]}"' in own
+    assert "CPU milliseconds a step against the number of parameters" in own
+    assert "drawn in full, at preset laptop" in own
     assert "drawn in part, at preset laptop: whole from preset paper on" in html
     assert "nothing to compute: drawn by hand" in html
     assert list(presets.PRESETS)[-1] == "paper"  # the order that the words rest on

@@ -90,12 +90,15 @@ def test_the_news_of_health_and_of_the_released_curve():
 def test_the_news_of_the_curve():
     values = [float(row["value"]) for row in rows(DATA / "released/plateaus.csv")
               if row["curve"] == "correlation to 40404"]
-    end = {row["start"]: float(row["llc"])
-           for row in rows(DATA / "results/published/protocols-doubled-seed1/estimates.csv")
-           if row["protocol"] == "equilibrium" and row["step"] == "499999"}
-    said = front.news()[0]
+    said, folder = front.news()[0], DATA / "results/published/protocols-doubled-seed1"
     assert len(values) == 5 and f"r = {min(values):.5f} or more" in said
-    assert f"say {end['w0']:.0f}, chains from the prior {end['prior']:.0f}" in said
+    prior, = [float(row["llc"]) for row in rows(folder / "estimates.csv")
+              if row["protocol"] == "long from the prior" and row["step"] == "499999"]
+    late = [float(row["llc"]) for row in rows(folder / "climb.csv")
+            if row["start"] == "w0, long" and row["step"] == "499999" and int(row["draw"]) > 1_000]
+    w0 = sum(late) / len(late)  # of 5,000 draws, the first fifth left out
+    assert len(late) == 40 and f"say {w0:.0f}, chains from the prior {prior:.0f}" in said
+    assert "agree with its seeds at 17 of 17 checkpoints" in said
 
 
 def test_the_headline_draws_ours_over_the_released_range():
@@ -108,6 +111,9 @@ def test_the_headline_draws_ours_over_the_released_range():
             run = front.largest("regression-doubled")  # open: what the claims count as no LLC
             assert list(bad) == [value for value, step in zip(ours, run["llc"].step, strict=True)
                                  if ill(run, step)] and 0 < len(bad) < len(ours)
+            long = ax.lines[3].get_ydata()  # as the paper runs them
+            published = front.largest("protocols-doubled")["estimates"]
+            assert list(long) == published.llc[published.protocol == "as published"].tolist()
         assert [ax.get_xscale() for ax in fig.axes[:2]] == ["function", "linear"]
     finally:
         plt.close(fig)

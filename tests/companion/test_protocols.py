@@ -82,7 +82,8 @@ def test_the_largest_curvature_is_that_of_the_dense_hessian(params):
 
 def test_a_part_hangs_on_its_own_settings_alone():
     changed = {"starts": {"local_ratio": 0.2}, "long": {"long_draws": 7},
-               "small": {"small_factor": 3.0}, "profile": {"profile_ratios": (0.5,)}}
+               "prior": {"prior_draws": 9}, "small": {"small_factor": 3.0},
+               "profile": {"profile_ratios": (0.5,)}}
     for part, change in changed.items():
         other = dataclasses.replace(CHOSEN, **change)
         for name in changed:
@@ -103,7 +104,10 @@ def test_the_tables_say_what_the_page_reads(tmp_path, monkeypatch):
     assert set(found.tables) == {"estimates", "climb", "positions", "profile"}
     estimates = found["estimates"]
     counted = estimates.groupby("protocol").step.nunique().to_dict()
-    assert counted == {"equilibrium": 2, "local": 2, "as published": 1, "small step": 1}
+    assert counted == {"equilibrium": 2, "local": 2, "as published": 1, "long from the prior": 1,
+                       "small step": 1}
+    climb = found["climb"]
+    assert climb[climb.start == "prior, long"].draw.max() == chosen.prior_draws - chosen.block // 2
     assert (estimates.spring_ratio[estimates.protocol == "local"] - 0.1).abs().max() < 1e-5
     positions = found["positions"]
     assert (positions.what == "model").sum() == 2 and len(positions) == 2 * 5

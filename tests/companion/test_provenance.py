@@ -283,7 +283,7 @@ def fork_page(tmp_path_factory):
     nb = nbformat.read(ROOT / "notebooks" / f"{PAGE}.ipynb", 4)
     names = re.findall(r'data-figure=\\?"(\w+)', nbformat.writes(nb))
     figures = ", ".join(f"{PAGE}#figure-{name}" for name in names)
-    lay_out(place, f"paper:\n- {{figure: Fig. 9, shows: s, ours: [{figures}]}}\nown: []\n",
+    lay_out(place, f"- {{figure: Fig. 9, shows: s, ours: [{figures}]}}\n",
             "https://github.com/else/where")
     config = place / "_config.yml"
     config.write_text(config.read_text().replace(

@@ -12,7 +12,7 @@ def html(tmp_path_factory):
     """A page of the real book, built."""
     bs4 = pytest.importorskip("bs4")
     place = tmp_path_factory.mktemp("layout")
-    lay_out(place, "paper: []\nown: []\n")
+    lay_out(place, "[]\n")
     build(place)  # it says that the list of figures is empty; the page is there
     return bs4.BeautifulSoup(page(place, f"notebooks/{PAGE}"), "html.parser")
 

@@ -29,7 +29,8 @@ LENGTHS = {"regression": "evaluation", "development": "behaviour", "hessian": "s
            "calibration": "runs", "task-sets": "distances", "language-2layer": "behaviour",
            "language-1layer": "behaviour"}
 KINDS = (*LENGTHS, "primer")
-BLOCKS = "blocks"  # a kind of tables that no claim is about: it has errors of changes
+# Kinds of tables of a regression run that no claim is about: errors of changes, and long chains.
+BLOCKS, PROTOCOLS = "blocks", "protocols"
 
 
 class NotRun(Exception):
@@ -40,15 +41,15 @@ class NotRun(Exception):
 class Run:
     """The tables of one preset and seed by kind, as measurements take them. `others` are the
     preset's regression runs, itself included, where several are there. `rule` replaces the
-    preset's rule for regression stages. `block_places` are the folders in which block means of a
-    regression run may lie, the first that does counts; they are read where a change is judged."""
+    preset's rule for regression stages. `places` are the folders in which a regression run's block
+    means and long chains may lie, by kind, of which the first that is there counts."""
 
     preset: str
     seed: int
     results: dict[str, Results]
     others: list["Run"] = field(default_factory=list)
     rule: object = None
-    block_places: tuple = ()
+    places: dict[str, tuple] = field(default_factory=dict)
 
     def __getitem__(self, kind) -> Results:
         if kind not in self.results:
@@ -66,8 +67,15 @@ class Run:
         where there is none (companion.claims.paired)."""
         if kind in LAYERS:
             return self[kind].tables.get(BLOCKS)
-        place = next((place for place in self.block_places if (place / MANIFEST).exists()), None)
-        return None if place is None else load(place)[BLOCKS]
+        found = self.beside(BLOCKS)
+        return found and found[BLOCKS]
+
+    @functools.cache  # noqa: B019 (runs are few)
+    def beside(self, kind) -> Results | None:
+        """The tables of a kind in `places`, of the preset's own sampler; None if there are none."""
+        place = next((place for place in self.places.get(kind, ())
+                      if (place / MANIFEST).exists()), None)
+        return place and load(place)
 
     @functools.cached_property
     def scale(self):
@@ -228,9 +236,9 @@ def on_tables(*ids, rule=None, others=(), **tables) -> dict[str, Judged]:
     if regression := run.results.get("regression") or run.results.get("development"):
         settings = regression.manifest["settings"]
         model = settings.get("regression", settings).get("model", {})
-        run.block_places = sum((block_places(run.preset, run.seed, runs,
-                                             {"residual": model.get("residual")})
-                                for runs in (None, runs_directory())), ())
+        there = [places_beside(run.preset, run.seed, runs, {"residual": model.get("residual")})
+                 for runs in (None, runs_directory())]
+        run.places = {kind: (*there[0][kind], *there[1][kind]) for kind in there[0]}
     run.others = [Run(other.manifest["preset"], other.manifest["seed"], {"regression": other})
                   for other in others]
     return {name: judged(claim, run) for name, claim in chosen(ids).items()}
@@ -263,15 +271,18 @@ def open_run(preset, seed, runs=None, parameters=None, rule=None) -> Run:
     places = {key.kind: key.own(runs) if runs else key.committed for key in keys}
     found = {kind: load(place) for kind, place in places.items() if (place / MANIFEST).exists()}
     return Run(preset, seed, found, rule=rule,
-               block_places=block_places(preset, seed, runs, parameters))
+               places=places_beside(preset, seed, runs, parameters))
 
 
-def block_places(preset, seed, runs=None, parameters=None) -> tuple:
-    """Where the block means of a regression run would lie, and those of the checkpoints that the
-    repository keeps of it."""
-    keys = [RunKey.of_page(BLOCKS, preset, seed, {**(parameters or {}), "reuse": reuse})
-            for reuse in (False, True)]
-    return tuple(key.own(runs) if runs else key.committed for key in keys)
+def places_beside(preset, seed, runs=None, parameters=None) -> dict[str, tuple]:
+    """Where the block means and the long chains of a regression run would lie, by kind: its own,
+    and those of the checkpoints that the repository keeps of it."""
+    keys = [RunKey.of_page(kind, preset, seed, {**(parameters or {}), "reuse": reuse})
+            for kind in (BLOCKS, PROTOCOLS) for reuse in (False, True)]
+    found = {}
+    for key in keys:
+        found.setdefault(key.kind, []).append(key.own(runs) if runs else key.committed)
+    return {kind: tuple(places) for kind, places in found.items()}
 
 
 def seeds_of(preset, kind, runs=None, parameters=None) -> list[int]:

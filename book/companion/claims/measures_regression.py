@@ -8,6 +8,7 @@ from companion.claims.paired import change
 from companion.claims.registry import llc_change, measures, spacing
 from companion.claims.table_rows import HESSIAN_ERRORS, matched, plateaus_on, told_apart
 from companion.health import ill
+from companion.long_chains import as_published, as_published_at
 from devlib.stages import PAPER_STAGE_ENDS
 from devlib.steps import at
 
@@ -17,10 +18,19 @@ CONTEXT_FREE, RIDGE = 4.125, 1.669  # expected losses of zero and of the ridge p
 
 @measures("LR-1")
 def llc_at_steps(run, step):
-    """The LLC at a step."""
+    """The LLC at a step, as it was released: by chains of the paper's length, every draw averaged.
+    Where a run has none there, its curve's; if it has them at other steps, that is no measurement,
+    for they show how far shorter chains are off."""
     tables = run["regression"]
-    found = at(tables["llc"], step)
-    return Reading(found.llc, found.mcse, ill=ill(tables, step))
+    changed = tables.manifest.get("changes")  # the long chains are of the preset's own sampler
+    beside = None if changed else run.beside("protocols")
+    if beside and (long := as_published_at(beside["estimates"], step)) is not None:
+        return Reading(long.llc, long.error)
+    found, reason = at(tables["llc"], step), ill(tables, step)
+    if beside and not reason and len(as_published(beside["estimates"])):
+        reason = (f"step {found.step:,.0f}: {found.draws:,.0f} draws a chain, and no chains of the "
+                  "paper's length there")
+    return Reading(found.llc, found.mcse, ill=reason)
 
 
 @measures("LR-2")

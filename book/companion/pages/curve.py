@@ -4,9 +4,13 @@ that it is held against (data/released)."""
 import numpy as np
 import pandas as pd
 
+from companion.claims import seeds
 from companion.claims.table_rows import MATCH, matched
+from companion.long_chains import FROM_PRIOR, scatter_error
 from companion.places import project_root
+from companion.seeds import beside_released
 from devlib.boundaries import Rule
+from devlib.stages import PAPER_STAGE_ENDS
 
 APART = 3.0  # standard errors from which two starts do not meet
 RELEASED = project_root() / "data" / "released"
@@ -31,12 +35,65 @@ def chain_loss(llc: pd.DataFrame, nbeta) -> pd.DataFrame:
                          "chain_loss": llc.init_loss + llc.llc / nbeta})
 
 
+def as_published(rows: pd.DataFrame, evaluation: pd.DataFrame) -> pd.DataFrame:
+    """The LLC by chains as long as the paper's, every draw averaged, beside the released five:
+    step, ours, error, released, low and high (the 95% prediction interval for one more run, joined
+    with our error), within it or not, and at_norm: the released mean where the released mean norm
+    is what ours is at this step, NaN before LR3, where the norm hardly grows, and where no
+    released norm is as large. `rows`: those of companion.long_chains.as_published; `evaluation`
+    has the norm."""
+    found = beside_released({0: rows.assign(llc_se=rows.error)}, "llc", rows.step)
+    if found.empty:  # no chains, or none at a step of the released runs
+        return found
+    found = found[["step", "ours", "released", "low", "high"]].assign(within=lambda table: (
+        table.ours.between(table.low, table.high)))
+    found.insert(2, "error", rows.set_index("step").error[found.step].to_numpy())
+    norms, llcs = seeds.curve("weight_norm"), seeds.curve("llc")
+    ours = evaluation.set_index("step").weight_norm.reindex(found.step)
+    there = np.interp(ours, norms["mean"], llcs["mean"], right=np.nan)
+    return found.assign(at_norm=np.where(found.step > PAPER_STAGE_ENDS["LR"]["LR2"], there, np.nan))
+
+
+def settled(climb: pd.DataFrame, first, blocks=8) -> pd.DataFrame:
+    """The LLC of long chains from w0 after so many draws: step, llc, error (of the means of so many
+    parts of what is left, each about as long as the spring's memory, so that slow directions are in
+    it). `climb`: block means along the chains (companion.protocols.climb_rows)."""
+    rows = []
+    for step, part in climb[(climb.start == "w0, long") & (climb.draw > first)].groupby("step"):
+        means = [some.mean() for some in np.array_split(part.llc.to_numpy(), blocks)]
+        rows.append({"step": step, "llc": part.llc.mean(),
+                     "error": np.std(means, ddof=1) / blocks**0.5})
+    return pd.DataFrame(rows, columns=["step", "llc", "error"])
+
+
+def long_starts(estimates: pd.DataFrame, climb: pd.DataFrame, first) -> pd.DataFrame:
+    """Both starts in long chains, `with_meeting`, as rows of estimates: from w0 the `settled` ones,
+    from the prior those of the part that is named so. Empty where a preset runs none."""
+    prior = estimates[estimates.protocol == FROM_PRIOR]
+    if prior.empty:
+        return prior
+    w0 = settled(climb, first).rename(columns={"error": "mcse"}).assign(
+        start="w0", chain_sd=0.0, chains=1)
+    return with_meeting(pd.concat([w0[w0.step.isin(prior.step)], prior], ignore_index=True))
+
+
+def short_of(settled: pd.DataFrame, short: dict) -> pd.DataFrame:
+    """How far other chains are from where long ones settle: step, long and its error, and for each
+    name -> table with step, llc and error how far it is off (a column of the name) and "NAME, in
+    errors", its own and the long chains' together."""
+    found = settled.rename(columns={"llc": "long"})
+    for name, table in short.items():
+        there = table.set_index("step").reindex(found.step).reset_index()
+        off = there.llc - found.long
+        found[name] = off
+        found[f"{name}, in errors"] = off / np.hypot(there.error, found.error)
+    return found
+
+
 def with_meeting(rows: pd.DataFrame, by=("step",)) -> pd.DataFrame:
     """The rows of estimates from two starts with a column `meet`: whether they are within APART
-    combined standard errors of one another. Where the chains' means scatter by more than their
-    MCSE says, the scatter is the error."""
-    rows = rows.copy()
-    rows["error"] = np.maximum(rows.mcse, rows.chain_sd / rows.chains**0.5)
+    combined standard errors of one another (companion.long_chains.scatter_error)."""
+    rows = rows.assign(error=scatter_error(rows))
     for _, part in rows.groupby(list(by)):
         error = np.sqrt((part.error**2).sum())
         rows.loc[part.index, "meet"] = bool(np.ptp(part.llc) <= APART * error)

@@ -1,8 +1,8 @@
 """From the paper's figures to ours: data/figures.yaml, read, checked and put into words.
 
-`paper` lists every figure and table of the paper, `own` the figures of this book that the paper
-has not. Each names places in the book, PAGE#ANCHOR; that of a figure is figure-NAME, with the name
-that `plots.show` was given. What an entry does not say is computed: the preset and so the status.
+It lists every figure and table of the paper, and names places in the book, PAGE#ANCHOR; that of a
+figure is figure-NAME, with the name that `figures.show` was given. What an entry does not say is
+computed: the preset and so the status. Figures that it does not name are the book's own.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from companion import presets
 from devlib.errors import UserError
 
 FILE = Path("data") / "figures.yaml"
+LINEAR = "_linear"  # how the name of a curve drawn by linear time ends
 FIELDS = {"figure", "shows", "ours", "drawn_from", "whole_from", "lacks", "nothing"}
 
 
@@ -54,12 +55,28 @@ def _no_larger(preset, other) -> bool:
     return order.index(preset) <= order.index(other)
 
 
-def load(path) -> tuple[list[Entry], list[Entry]]:
-    """The paper's figures, and our own. Raises UserError, naming it, for what is no entry."""
+def load(path) -> list[Entry]:
+    """The paper's figures. Raises UserError, naming it, for what is no entry."""
     import yaml
 
-    content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    return tuple([_entry(path, facts) for facts in content[part]] for part in ("paper", "own"))
+    return [_entry(path, facts) for facts in yaml.safe_load(
+        Path(path).read_text(encoding="utf-8"))]
+
+
+def own(entries, alts: dict[tuple[str, str], str]) -> list[Entry]:
+    """The figures that no entry names, page by page: by its name and what its picture's
+    alternative text says; the same curve by linear time (NAME_linear) goes with it. `alts` maps
+    every (page, name) in the book to that text, in the order of the pages."""
+    named = {split(place) for entry in entries for place in entry.ours}
+    left = [place for place in alts if (place[0], f"figure-{place[1]}") not in named]
+    found = []
+    for page, name in left:
+        if name.endswith(LINEAR) and (page, name.removesuffix(LINEAR)) in left:
+            continue  # it goes with that
+        places = [f"{page}#figure-{each}" for each in (name, f"{name}{LINEAR}")
+                  if (page, each) in left]
+        found.append(Entry(name.replace("_", " "), alts[page, name], tuple(places)))
+    return found
 
 
 def _entry(path, facts):
@@ -83,14 +100,9 @@ def split(place) -> tuple[str, str]:
     return page if "/" in page else f"notebooks/{page}", anchor
 
 
-def problems(entries, anchors: dict[str, set], figures: set, made: dict) -> list[str]:
-    """What does not fit: places that no page has, and figures that no entry names. `anchors`
-    holds those of each page, `figures` every (page, name) in the book, and `made` the preset of
-    each page (None: of none)."""
+def problems(entries, anchors: dict[str, set], made: dict) -> list[str]:
+    """Places that no page has. `anchors` holds those of each page, and `made` the preset of each
+    page (None: of none)."""
     places = [(entry, *split(place)) for entry in entries for place in entry.ours]
-    named = {(page, anchor) for _, page, anchor in places}
-    found = [f"{entry.figure}: there is no {page}#{anchor}"
-             for entry, page, anchor in places
-             if anchor not in anchors.get(page, ()) and entry.is_drawn(made.get(page))]
-    return found + [f"{page} has a figure {name!r} that the index lacks; add {page}#figure-{name}"
-                    for page, name in sorted(figures) if (page, f"figure-{name}") not in named]
+    return [f"{entry.figure}: there is no {page}#{anchor}" for entry, page, anchor in places
+            if anchor not in anchors.get(page, ()) and entry.is_drawn(made.get(page))]

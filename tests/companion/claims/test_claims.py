@@ -26,7 +26,7 @@ from companion.claims.verdicts import (
     REPRODUCED,
     VERDICTS,
 )
-from companion.results import save
+from companion.results import Results, save
 from devlib.errors import UserError
 from devlib.settings import StageSettings, as_dict
 from tests.companion.claims.made_up import (
@@ -83,6 +83,46 @@ def test_the_released_numbers_are_reproduced(released, found_stages, claim):
     assert found.verdict == (COARSE if any(m.verdict == COARSE for m in found.rows)
                              else REPRODUCED)
     assert (found.preset, found.seed) == ("paper", 0)
+
+
+def long_chains(*steps):
+    """Tables of chains as long as the paper's, of an LLC of 100 + 1 at these steps."""
+    return {"estimates": pd.DataFrame({
+        "protocol": "as published", "step": steps, "llc": 101.0, "mcse": 0.5, "chain_sd": 3.0,
+        "chains": 4})}
+
+
+def lr_1(root):
+    return next(found for found in ledger.ledger(runs=root) if found.claim.id == "LR-1")
+
+
+def test_the_llc_of_a_stage_s_end_is_that_of_the_paper_s_long_chains(tmp_path, found_stages):
+    """Where a run has them; its curve's, of shorter ones, is then no measurement elsewhere."""
+    put(tmp_path, "published", "regression", 1, regression())
+    before = lr_1(tmp_path)
+    put(tmp_path, "published", "protocols", 1, long_chains(984, 40_404, 328_282))
+    rows = lr_1(tmp_path).rows
+    assert [(m.value, m.error) for m in rows[:3:2]] == [(101.0, 1.5)] * 2  # 40,404 for 40,292
+    assert [m.value for m in rows[3:]] == [m.value for m in before.rows[3:]]
+    assert {m.verdict for m in (rows[1], *rows[3:])} == {ILL}  # 328,282 is not 318,181
+    assert rows[1].why.endswith("draws a chain, and no chains of the paper's length there")
+    assert DIFFERS in {m.verdict for m in rows[:3:2]}
+
+
+def test_long_chains_are_not_those_of_another_sampler(tmp_path, found_stages):
+    put(tmp_path, "published", "protocols", 1, long_chains(984))
+    run = results_of(regression(), changes={"eps": 1e-4})
+    of_sampler = ledger.Run("published", 1, {"regression": run},
+                        places=ledger.places_beside("published", 1, tmp_path))
+    claim = next(claim for claim in ledger.entries() if claim.id == "LR-1")
+    assert ledger.judged(claim, of_sampler).rows[0].value != 101.0
+    del run.manifest["changes"]
+    assert ledger.judged(claim, of_sampler).rows[0].value == 101.0
+
+
+def results_of(tables, **manifest):
+    settings = {"llc": {"eps": 3e-4, "gamma": 20 / 3, "nbeta": 200 / 3}}
+    return Results(tables, {"preset": "published", "seed": 1, "settings": settings} | manifest)
 
 
 def test_seeds_are_spread(released, found_stages):

@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 
 from companion.claims import seeds
+from companion.claims.interval import prediction
+from companion.long_chains import as_published
 from companion.pages import curve
 from devlib.boundaries import Rule
 
@@ -82,3 +84,57 @@ def test_the_paper_s_step_is_too_long_for_the_steepest_direction_in_lr2():
     found = seeds.curve("eig_1").set_index("step")
     assert (3e-4 * NBETA * found.loc[10_101:30_303, "least"] > 4).all()
     assert (3e-4 * NBETA * found.loc[:984, "greatest"] < 1).all()
+
+
+def climbing(step, start="w0, long", draws=50, rate=0.0):
+    """Blocks of 100 draws: alternately 90 and 110, on a climb of `rate` a block."""
+    number = np.arange(draws)
+    return pd.DataFrame({"start": start, "step": step, "draw": 100 * number + 50,
+                         "llc": 100 + 10.0 * (-1.0) ** (number // 5) + rate * number})
+
+
+def test_long_chains_settle_after_their_first_part():
+    table = pd.concat([climbing(7), climbing(9, "prior"), climbing(8, rate=1.0)])
+    flat, climb = curve.settled(table, first=1_000).sort_values("step").itertuples()
+    assert (flat.step, flat.llc) == (7, 100.0)  # the last 40 blocks, in eight parts of five
+    assert flat.error == pytest.approx(np.std([10, -10] * 4, ddof=1) / 8**0.5)
+    assert climb.llc == pytest.approx(129.5) and climb.error > flat.error  # which is not at rest
+
+
+def test_shorter_chains_are_held_against_long_ones_in_both_errors():
+    rest = pd.DataFrame({"step": [7, 8], "llc": [100.0, 120.0], "error": [3.0, 0.0]})
+    found = curve.short_of(rest, {"short": pd.DataFrame(
+        {"step": [8, 9], "llc": [110.0, 1.0], "error": [4.0, 1.0]})})
+    assert list(found) == ["step", "long", "error", "short", "short, in errors"]
+    assert found["short"].tolist()[1] == -10.0
+    assert found["short, in errors"].tolist()[1] == -2.5 and found.iloc[0].isna().sum() == 2
+
+
+def test_both_starts_in_long_chains_are_told_apart_like_any_two():
+    prior = estimates((7, "prior", 105.0, 1.0, 0.0, 3), (8, "prior", 200.0, 1.0, 0.0, 3))
+    table = pd.concat([climbing(7), climbing(8), climbing(9)])
+    found = curve.long_starts(prior.assign(protocol="long from the prior"), table, first=1_000)
+    assert found.groupby("step").meet.all().to_dict() == {7: True, 8: False}
+    assert found.groupby("step").start.agg(set).tolist() == [{"w0", "prior"}] * 2
+    assert curve.long_starts(prior.assign(protocol="equilibrium"), table, 1_000).empty
+
+
+def test_long_chains_beside_the_released_five():
+    """The interval of `prediction`, joined with the scatter of our chains; and the released LLC at
+    the step where their norm was what ours is."""
+    norm, llc = (seeds.curve(name).set_index("step") for name in ("weight_norm", "llc"))
+    rows = as_published(pd.DataFrame({
+        "step": [984, 217_171], "llc": [19.0, 120.0], "mcse": [0.3, 0.9], "chain_sd": [2.0, 1.0],
+        "chains": [4, 4], "protocol": "as published"}))
+    ours = pd.DataFrame({"step": [984, 217_171], "weight_norm": [
+        norm["mean"][984], norm["mean"][318_181]]})
+    early, late = curve.as_published(rows, ours).itertuples()
+    mean, reach = prediction(seeds.of_seeds("llc", 984))
+    assert (early.error, late.error) == (1.0, 0.9)  # the scatter of the chains, or their MCSE
+    assert (early.low, early.high) == pytest.approx(
+        (mean - np.hypot(reach, 1.96), mean + np.hypot(reach, 1.96)), rel=1e-3)
+    assert early.within and not late.within
+    assert np.isnan(early.at_norm) and late.at_norm == pytest.approx(llc["mean"][318_181])
+    far = curve.as_published(rows, ours.assign(weight_norm=1e3))
+    assert far.at_norm.isna().all()  # no released run came so far
+    assert curve.as_published(rows[:0], ours).empty
