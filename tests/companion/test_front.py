@@ -98,7 +98,7 @@ def test_the_news_of_the_curve():
             if row["start"] == "w0, long" and row["step"] == "499999" and int(row["draw"]) > 1_000]
     w0 = sum(late) / len(late)  # of 5,000 draws, the first fifth left out
     assert len(late) == 40 and f"say {w0:.0f}, chains from the prior {prior:.0f}" in said
-    assert "agree with its seeds at 17 of 17 checkpoints" in said
+    assert "within the 95% interval of its seeds at 17 of 17 checkpoints" in said
 
 
 def test_the_headline_draws_ours_over_the_released_range():
