@@ -269,4 +269,5 @@ def _what_the_curve_measures():
             f"{long.step.max():,} chains from the checkpoint say {last.w0:.0f}, chains from "
             f"the prior {last.prior:.0f}. Run for as long as the paper's and averaged in the same "
             f"way, our chains lie within the 95% interval of its seeds at {beside.within.sum()} of "
-            f"{len(beside)} checkpoints; early and late it is too wide to tell much ([what the curve measures](../notebooks/16_what_the_curve_measures)).")
+            f"{len(beside)} checkpoints; early and late it is too wide to tell much "
+            "([what the curve measures](../notebooks/16_what_the_curve_measures)).")
