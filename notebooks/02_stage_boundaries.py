@@ -117,8 +117,8 @@ show_table(beside, "The paper's boundaries, and ours that are nearest on the log
 # %% [markdown]
 # Not every estimate passed its own checks. Where the burn-in ends on its bound, half of the draws, or R-hat is above
 # 1.05, the chains were still on their way when they ended. Such points are drawn open. Their errors say nothing of
-# how far they are from where the chains would come to rest. Nor do those of the other points say all: these chains are
-# shorter than the spring's memory, and longer ones may settle a few units away. Both are measured on the page
+# how far they are from where the chains would come to rest. Nor do those of the other points say all: chains that are no
+# longer than the spring's memory may settle a few units away. Both are measured on the page
 # [what the curve measures](16_what_the_curve_measures). The stages above are those of all points.
 
 # %%

@@ -48,7 +48,7 @@ from companion import figures, presets, results
 from companion.claims import seeds
 from companion.claims.table_rows import MATCH
 from companion.claims.verdicts import say
-from companion.long_chains import as_published
+from companion.long_chains import as_published, left_out
 from companion.pages import curve, curve_figures
 from companion.shown_tables import show_table
 from companion.summary import summary
@@ -73,14 +73,15 @@ plateaus = curve.released_plateaus()
 r = plateaus[plateaus.curve == "correlation to 40404"].value
 own = np.corrcoef(llc.llc[early.index], -early.loss)[0, 1]
 short = curve.with_meeting(part[part.protocol == "equilibrium"])
-long = curve.long_starts(part, found["climb"], first=chosen.long_draws // 5)
+first = left_out(chosen)
+long = curve.long_starts(part, found["climb"], first)
 both = long if len(long) else short  # the longest that the preset runs
 published = as_published(part)
 local = curve.with_meeting(part[part.protocol == "local"])
 local = curve.with_retained(local, nothing)
 apart = sorted(both[~both.meet].step.unique())
 agree = sorted(both[both.meet].step.unique())
-beside = curve.as_published(published, evaluation)
+beside = curve.beside_seeds(published, evaluation)
 like_theirs = [
     "Chains as long as the paper's, averaged in the same way, are where the five "
     f"released seeds want one more run at {beside.within.sum()} of {len(beside)} "
@@ -225,7 +226,8 @@ figures.show(fig, table, "positions_of_chains", found.description)
 # Chains that have forgotten their start cannot tell where they began. So each checkpoint is sampled twice: from
 # $w_0$, and from the prior, $w_0 + N(0, 1/\gamma)$. Filled marks: the two agree within three standard errors. Open
 # marks: they do not, and neither number is *the* LLC. Diamonds are the same chains from $w_0$ with every draw
-# averaged, as the paper's code does. All checkpoints share the batches and the noise of their start.
+# averaged, as the paper's code does. All checkpoints share the batches and the noise of their start. A chain that is
+# still climbing has a large error here, and meets the more easily: the climb below shows where.
 
 # %% tags=["tabs"] mystnb={"image": {"alt": "LLC over training from two starts, with the released range in grey: late in training those from the start fall with the released curve, and those from the prior do not"}}
 RELEASED_LLC = seeds.curve("llc")
@@ -288,7 +290,7 @@ else:
 # three the first half is left out.
 
 # %% tags=["hide-input"]
-rest = curve.settled(found["climb"], first=chosen.long_draws // 5)
+rest = curve.settled(found["climb"], first)
 rest = rest[rest.step <= LAST]
 if len(rest):
     others = {
@@ -302,7 +304,7 @@ if len(rest):
         off[["step", "long", "error", *others]].rename(
             columns={name: f"{name}: off by" for name in others}
         ),
-        f"Long chains after {chosen.long_draws // 5:,} draws; how far others are off",
+        f"Long chains after {first:,} draws; how far others are off",
         digits=1,
     )
     for name, table in others.items():
@@ -318,11 +320,10 @@ else:
 
 # %% [markdown]
 # All checkpoints share the batches and the noise of their chains, so that these are few deviations and not one a
-# checkpoint. Still they are larger than the errors beside them. An error is computed from draws that a chain has
-# taken, and knows nothing of directions in which it has hardly moved. From $w_0$ the slow directions come in from
-# below, from the prior from above. So the curve of the other pages is good to the deviations above, not to the errors
-# that it quotes; `devlib.measure` asks the distance from $w_0$ too whether it is at rest, and those chains would not
-# have passed.
+# checkpoint. Those of the other pages and of the short chains from the prior are larger than their errors. An error
+# is computed from draws that a chain has taken, and knows nothing of directions in which it has hardly moved. So the
+# curve of the other pages is good to the deviations above, not to the errors that it quotes. `devlib.measure` asks
+# whether the distance from $w_0$ is at rest too; by that even the longer chains from the prior are not yet.
 #
 # The climb shows why a long chain's average depends on its length. From $w_0$ the chain needs thousands of draws to
 # leave the surroundings of a late checkpoint, if it leaves them at all; an average over all draws is the mean of
@@ -462,7 +463,8 @@ say(
 # and on how many draws it takes.
 #
 # *Inferred.* The fall of the released curve in LR4 is a change of regime: the weights outgrow a spring of fixed
-# width, and chains that before forgot the model now stay near it for as long as they are run.
+# width, and chains that before forgot the model leave it later and later. At the last two checkpoints they stay near it
+# for as long as they are run.
 #
 # *Open.* The local protocol keeps the model, but its numbers depend on the spring and on $n\beta$: which of them, if
 # any, has plateaus that neither the loss nor the norm has, one seed and one spring do not settle.

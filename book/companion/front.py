@@ -12,7 +12,7 @@ from companion.claims import seeds
 from companion.claims.table_rows import HESSIAN_ERRORS, MATCH, matched, plateaus_on
 from companion.figures_released import GREY
 from companion.health import curve_health, ill, withdrawn
-from companion.long_chains import as_published
+from companion.long_chains import as_published, left_out
 from companion.pages import curve
 from companion.paper_stages import find_named, match, paper_ends
 from companion.places import project_root
@@ -260,9 +260,9 @@ def _what_the_curve_measures():
     table, run = curve.released_plateaus(), largest("protocols-doubled")
     least = table.value[table.curve == "correlation to 40404"].min()
     chosen = presets.get(run.manifest["preset"]).protocols
-    long = curve.long_starts(run["estimates"], run["climb"], chosen.long_draws // 5)
+    long = curve.long_starts(run["estimates"], run["climb"], left_out(chosen))
     last = long[long.step == long.step.max()].set_index("start").llc
-    beside = curve.as_published(as_published(run["estimates"]), regression()[0]["evaluation"])
+    beside = curve.beside_seeds(as_published(run["estimates"]), regression()[0]["evaluation"])
     return ("**What the curve measures.** Up to step 40,404 the LLC at the paper's settings is "
             f"the test loss upside down, with r = {least:.5f} or more in each of the five released "
             "seeds: its chains unlearn the task. Later it depends on where a chain starts. At step "

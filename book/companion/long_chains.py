@@ -10,6 +10,12 @@ AS_PUBLISHED = "as published"  # from w0, every draw averaged, as the released L
 FROM_PRIOR = "long from the prior"
 
 
+def left_out(chosen) -> int:
+    """How many first draws of the long chains are left out where they are to have settled: a fifth,
+    which by the paper's numbers is one relaxation of the spring. `chosen`: ProtocolSettings."""
+    return chosen.long_draws // 5
+
+
 def scatter_error(rows):
     """The error of estimates: their MCSE, or the scatter of the chains' means where that is more.
     An average over a climb has no MCSE."""

@@ -10,7 +10,7 @@ from devlib.files import make_directory
 
 # Of each part what computes it; the LLC curve at every checkpoint, which takes longest, is left to
 # `results.regression`: the protocols have the LLC at the kept ones.
-PARTS = {
+TABLES = {
     "training": "evaluation",  # and evaluates each checkpoint
     "metrics of the regression model": "development", "block means": "blocks",
     "protocols": "protocols", "Hessian": "hessian"}
@@ -24,8 +24,8 @@ def study(preset, seed, residual=None) -> list:
     key = RunKey.of("evaluation", preset, seed, residual=residual)
     make_directory(runs_directory() / preset)  # refused now, and not after hours
     times = expected(preset, [])
-    with reporting({name: times.get(name, UNKNOWN) for name in PARTS}):
-        for name, kind in PARTS.items():
+    with reporting({name: times.get(name, UNKNOWN) for name in TABLES}):
+        for name, kind in TABLES.items():
             with part(name):
                 getattr(results, kind)(preset, key.seed, True, key.residual)
-    return [RunKey.of(kind, preset, seed, residual=residual).own() for kind in PARTS.values()]
+    return [RunKey.of(kind, preset, seed, residual=residual).own() for kind in TABLES.values()]

@@ -70,6 +70,7 @@ def test_one_seed_has_no_spread_and_a_step_that_is_not_reached_no_row():
     row, = beside_released({1: evaluated(0.0)}, "weight_norm", (984, 5_000)).itertuples()
     assert np.isnan(row.sd) and np.isnan(row.spread_p) and row.outside == 0
     assert beside_released({}, "loss", (984,)).empty
+    assert departures({}).empty  # a preset with no run in the doubled stream
 
 
 def test_departures_are_from_the_released_mean_in_the_unit_of_its_axis():

@@ -277,12 +277,11 @@ def open_run(preset, seed, runs=None, parameters=None, rule=None) -> Run:
 def places_beside(preset, seed, runs=None, parameters=None) -> dict[str, tuple]:
     """Where the block means and the long chains of a regression run would lie, by kind: its own,
     and those of the checkpoints that the repository keeps of it."""
-    keys = [RunKey.of_page(kind, preset, seed, {**(parameters or {}), "reuse": reuse})
-            for kind in (BLOCKS, PROTOCOLS) for reuse in (False, True)]
-    found = {}
-    for key in keys:
-        found.setdefault(key.kind, []).append(key.own(runs) if runs else key.committed)
-    return {kind: tuple(places) for kind, places in found.items()}
+    def place(kind, reuse):
+        key = RunKey.of_page(kind, preset, seed, {**(parameters or {}), "reuse": reuse})
+        return key.own(runs) if runs else key.committed
+
+    return {kind: (place(kind, False), place(kind, True)) for kind in (BLOCKS, PROTOCOLS)}
 
 
 def seeds_of(preset, kind, runs=None, parameters=None) -> list[int]:

@@ -21,6 +21,13 @@ def cores() -> int:
     return cpu_count()
 
 
+def shares(pieces, jobs=None) -> tuple[int, int]:
+    """How many of so many pieces run at once on this machine (default: one a core), and on how many
+    cores each."""
+    at_once = max(1, min(jobs or cores(), pieces))
+    return at_once, max(1, cores() // at_once)
+
+
 def each(function, items, *, jobs=None, label="", cluster=None) -> list:
     """[function(item) for item in items], with a progress bar on a terminal. Results come in the
     order of the items.

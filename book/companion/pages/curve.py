@@ -35,7 +35,7 @@ def chain_loss(llc: pd.DataFrame, nbeta) -> pd.DataFrame:
                          "chain_loss": llc.init_loss + llc.llc / nbeta})
 
 
-def as_published(rows: pd.DataFrame, evaluation: pd.DataFrame) -> pd.DataFrame:
+def beside_seeds(rows: pd.DataFrame, evaluation: pd.DataFrame) -> pd.DataFrame:
     """The LLC by chains as long as the paper's, every draw averaged, beside the released five:
     step, ours, error, released, low and high (the 95% prediction interval for one more run, joined
     with our error), within it or not, and at_norm: the released mean where the released mean norm

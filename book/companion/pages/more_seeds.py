@@ -31,7 +31,7 @@ def departures(evaluations: dict) -> pd.DataFrame:
             part[column] = ours / mean if over else ours - mean
             part[f"{column}_reach"] = reach / mean if over else reach
         parts.append(part.dropna())
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def late(table: pd.DataFrame, first: int) -> Figure:

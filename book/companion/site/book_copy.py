@@ -34,10 +34,9 @@ def _run_all(work) -> list[Path]:
     """Runs the pages, one a core of this machine, each on its share: what they read is computed."""
     from companion.compute import parallel  # torch, only where something is computed
 
-    at_once = max(1, min(parallel.cores(), len(work)))
-    share = str(max(1, parallel.cores() // at_once))
-    return parallel.each(functools.partial(run_job, bar=False, LOKY_MAX_CPU_COUNT=share), work,
-                         jobs=at_once, label=PAGES, cluster="")
+    at_once, share = parallel.shares(len(work))
+    one = functools.partial(run_job, bar=False, LOKY_MAX_CPU_COUNT=str(share))
+    return parallel.each(one, work, jobs=at_once, label=PAGES, cluster="")
 
 
 def book_lock(preset, seed, runs_dir=None):

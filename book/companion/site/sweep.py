@@ -129,8 +129,8 @@ def _finished(cells):
 def _run_all(wave, jobs):
     from companion.compute import parallel  # torch, only where something is computed
 
-    at_once = max(1, min(jobs or parallel.cores(), len(wave)))
-    share = 1 if os.environ.get("DEVLIB_CLUSTER") else max(1, parallel.cores() // at_once)
+    at_once, share = parallel.shares(len(wave), jobs)
+    share = 1 if os.environ.get("DEVLIB_CLUSTER") else share
     parallel.each(functools.partial(_run, share), wave, jobs=at_once, label="sweep")
 
 

@@ -128,13 +128,13 @@ def test_long_chains_beside_the_released_five():
         "chains": [4, 4], "protocol": "as published"}))
     ours = pd.DataFrame({"step": [984, 217_171], "weight_norm": [
         norm["mean"][984], norm["mean"][318_181]]})
-    early, late = curve.as_published(rows, ours).itertuples()
+    early, late = curve.beside_seeds(rows, ours).itertuples()
     mean, reach = prediction(seeds.of_seeds("llc", 984))
     assert (early.error, late.error) == (1.0, 0.9)  # the scatter of the chains, or their MCSE
     assert (early.low, early.high) == pytest.approx(
         (mean - np.hypot(reach, 1.96), mean + np.hypot(reach, 1.96)), rel=1e-3)
     assert early.within and not late.within
     assert np.isnan(early.at_norm) and late.at_norm == pytest.approx(llc["mean"][318_181])
-    far = curve.as_published(rows, ours.assign(weight_norm=1e3))
+    far = curve.beside_seeds(rows, ours.assign(weight_norm=1e3))
     assert far.at_norm.isna().all()  # no released run came so far
-    assert curve.as_published(rows[:0], ours).empty
+    assert curve.beside_seeds(rows[:0], ours).empty
