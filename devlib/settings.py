@@ -78,6 +78,7 @@ class LLCSettings:
 
 # Ours, of what an estimate's error rests on:
 MIN_ESS = 200  # below it the MCSE is itself a guess
+RELAXATIONS = 5  # of the spring; after so many, what is left of the start is below one percent
 TEST_RHAT = 1.05  # above it chains, or their halves, are not averaged
 
 

@@ -155,8 +155,9 @@ show("LR-15", regression=first, others=runs.values())
 # ## Late in training: another recipe, or a seed?
 #
 # Loss and norm of every seed of ours in the doubled stream, those without an LLC curve among them, beside the
-# released five. The grey band is where the five want one more run, at 95%. A run that leaves it was made another
-# way, or is one in twenty. So is the mean of our seeds judged, by the narrower interval for a mean of so many.
+# released five. The grey band is where the five want one more run, at 95% at each step by itself: neighbouring steps
+# share their noise, so that a line which leaves it once in a while says little, and one that stays out was made
+# another way or is rare. The mean of our seeds is judged by the narrower interval for a mean of so many.
 
 # %% mystnb={"image": {"alt": "Weight norm over the mean of the released seeds, and test loss less their mean, over training: a line for each of our seeds, and the band in which one more run is expected"}}
 apart = more_seeds.departures(evaluations)

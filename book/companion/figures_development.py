@@ -42,7 +42,7 @@ def curves(panels: dict, stages: pd.DataFrame, ylabel, *, columns=2, height=2.7,
         ax.set_xlim(0, table.step.max())
         for number, name in enumerate(table.columns.drop("step")):
             known = table[table[name].notna()]  # a curve may have fewer checkpoints than others
-            style = _style(number)
+            style = curve_style(number)
             ax.plot(known.step, known[name], **style, label=name)
             if errors is not None and name in errors:
                 error = 2 * errors[name][known.index]
@@ -197,7 +197,7 @@ def pilots(panels: dict) -> Figure:
     for ax, (title, table) in zip(axes.flat, panels.items(), strict=True):
         for number, (name, values) in enumerate(table.items()):
             values = values.dropna()
-            ax.plot(values.index, values, **_style(number), label=name)
+            ax.plot(values.index, values, **curve_style(number), label=name)
         ax.set_title(title, fontsize=10)
         ax.set_xscale("symlog", linthresh=values.index[1])
     axes[0, 0].set_ylabel("worth of positions (nats)")
@@ -239,7 +239,7 @@ def position_norms(positions: pd.DataFrame, most=6) -> Figure:
     return fig
 
 
-def _style(number) -> dict:
+def curve_style(number) -> dict:
     """Colour and dash of a panel's curve, by its number."""
     return {"color": COLOURS[number % len(COLOURS)],
             "ls": DASHES[number // len(COLOURS) % len(DASHES)]}

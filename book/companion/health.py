@@ -7,12 +7,13 @@ import warnings
 import pandas as pd
 
 from devlib.errors import UnsoundPoints
-from devlib.settings import MIN_ESS, TEST_RHAT, LLCSettings
+from devlib.settings import MIN_ESS, RELAXATIONS, TEST_RHAT, LLCSettings
 from devlib.stages import IMPRECISE, find_stages
 from devlib.steps import at
 
 SETTLED = 2  # relaxations that a burn-in must last, so that 14% of the start is left at most
 FORGOTTEN = 0.03  # share of the untrained chains' loss within which the model is forgotten
+SLOW = 2.6  # LLC: root mean square of what shorter ones are off where long ones settle (page 16)
 
 
 def row_health(row, llc: LLCSettings, untrained=None) -> str:
@@ -28,7 +29,7 @@ def row_health(row, llc: LLCSettings, untrained=None) -> str:
       95,959 of the regression run it is 161 +- 1 after 195 draws and 164 +- 1 after 250. Chains
       whose own loss L(w0) + LLC / nbeta is that of untrained ones have nothing left to forget,
       but their slow directions still move: up to step 40,404 of that run such estimates are 4 off
-      at most where long chains settle (page 16), at quoted errors of 1.
+      at most where long chains settle (page 16), at quoted errors of 1; see `slow_error`.
 
     Where none of these fails but the precision asked for was not reached, or the ESS is below 200
     where none was, it begins with "imprecise" (devlib.stages).
@@ -63,6 +64,12 @@ def find_stages_quietly(*args):
 def relaxation(llc: LLCSettings) -> float:
     """Draws in which the spring alone forgets the start by a factor e (SGLD.relaxation)."""
     return 2 / (llc.eps * llc.gamma) if llc.gamma else math.inf
+
+
+def slow_error(row, llc: LLCSettings) -> float:
+    """An error that no row quotes, for it is computed from draws that were taken: of directions
+    that chains shorter than RELAXATIONS of the spring have hardly moved in."""
+    return 0.0 if row["draws"] >= RELAXATIONS * relaxation(llc) * (1 - 1e-9) else SLOW
 
 
 def chain_loss(row, llc: LLCSettings) -> float:
@@ -115,8 +122,6 @@ def say_health(llc: pd.DataFrame, loss: pd.DataFrame, chains: LLCSettings, rule)
     """What a page says of the health of its curve, in lines: how many estimates are not sound and
     which boundaries rest on them (`find_stages`, with the stage settings `rule`), how many are
     imprecise, and how long the chains are beside the spring's relaxation."""
-    from devlib.sampling.sgld import RELAXATIONS  # brings torch, which the claims do without
-
     llc = llc.assign(health=curve_health(llc, chains))
     lines = [str(warning) for warning in _unsound(llc, loss, rule)]
     lines = lines or [f"all {len(llc)} estimates are sound"]

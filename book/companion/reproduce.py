@@ -35,11 +35,13 @@ UNKNOWN, PAGE, BOOK = 60.0, 20.0, 120.0  # seconds: of a part that was never tim
 def expected(preset, pages) -> dict[str, float]:
     """The seconds of each part of `reproduce` at this preset, as the committed tables took them on
     the machine that made them, then of the pages, one a core, and of the book."""
-    found = {name: _committed(preset, *which) for name, which in PARTS.items()}
+    found = {name: committed_seconds(preset, *which) for name, which in PARTS.items()}
     return found | {PAGES: PAGE * len(pages) / min(cores(), len(pages) or 1), "the book": BOOK}
 
 
-def _committed(preset, kinds, own) -> float:
+def committed_seconds(preset, kinds, own) -> float:
+    """How long these parts (`own`: None for all but training) of the committed tables of these
+    kinds took, of the lowest seed; UNKNOWN where nothing says."""
     lowest = {}
     for key in finished(preset, COMMITTED):
         lowest.setdefault(key.kind, key)

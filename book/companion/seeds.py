@@ -51,13 +51,13 @@ def spread(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside_released(evaluations: dict, column, steps) -> pd.DataFrame:
-    """A column of "evaluation" (`loss` or `weight_norm`) of our seeds beside the released five, at
-    each step that both reach: step, seeds (how many of ours), ours and sd (their mean and standard
+    """A column (`loss`, `weight_norm` or `llc`) of our seeds beside the released five, at each step
+    that both reach: step, seeds (how many of ours), ours and sd (their mean and standard
     deviation), released and released_sd, low and high (the 95% prediction interval for the mean of
-    so many more runs from the released five, joined as the ledger joins it with our own error,
-    `loss_se`), outside (how many single runs of ours lie out of the interval for one), and spread_p
-    (two-sided F test that both have one spread; NaN with one seed of ours). `evaluations`: seed ->
-    table."""
+    so many more runs from the released five, joined as the ledger joins it with our own error, the
+    column's name with `_se`), outside (how many single runs of ours lie out of the interval for
+    one), and spread_p (two-sided F test that both have one spread; NaN with one seed of ours).
+    `evaluations`: seed -> its table."""
     known, rows = released.curve(column), []
     for step in steps:
         ours = [row for table in evaluations.values()

@@ -4,7 +4,7 @@ page of the book, this adds a seed to the few of a preset that takes hours."""
 from companion import results
 from companion.places import runs_directory
 from companion.progress import part, reporting
-from companion.reproduce import UNKNOWN, expected
+from companion.reproduce import UNKNOWN, committed_seconds, expected
 from companion.runs import RunKey
 from devlib.files import make_directory
 
@@ -23,7 +23,8 @@ def study(preset, seed, residual=None) -> list:
     raises UserError before any work for a preset, seed or residual that there is not."""
     key = RunKey.of("evaluation", preset, seed, residual=residual)
     make_directory(runs_directory() / preset)  # refused now, and not after hours
-    times = expected(preset, [])
+    times = expected(preset, []) | {
+        "training": committed_seconds(preset, {"regression"}, {"training", "evaluation"})}
     with reporting({name: times.get(name, UNKNOWN) for name in TABLES}):
         for name, kind in TABLES.items():
             with part(name):

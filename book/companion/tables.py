@@ -17,6 +17,10 @@ from devlib.files import sha256
 from devlib.sealed import read_sealed
 
 
+class NoTable(KeyError):
+    """Results that do not have a table."""
+
+
 @dataclass(frozen=True)
 class Results:
     """Tables by name, the settings that made them, and the manifest's other facts."""
@@ -25,6 +29,8 @@ class Results:
     manifest: dict
 
     def __getitem__(self, name) -> pd.DataFrame:
+        if name not in self.tables:
+            raise NoTable(name)
         return self.tables[name]
 
     @property

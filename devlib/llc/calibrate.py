@@ -24,7 +24,8 @@ from devlib.sampling.checked import first_losses
 from devlib.sampling.draws import Draws
 from devlib.sampling.given import problem_of
 from devlib.sampling.sample import COMPILE_FROM
-from devlib.sampling.sgld import RELAXATIONS, SGLD
+from devlib.sampling.sgld import SGLD
+from devlib.settings import RELAXATIONS
 
 OK, DIVERGED, ESCAPING, UNCONVERGED = "ok", "diverged", "escaping", "not converged"
 NOISY, BIASED, SLOW = "too noisy", "biased", "too slow"

@@ -11,8 +11,7 @@ import torch
 
 from devlib.checks import check_count, check_number
 from devlib.errors import ShortChains
-
-RELAXATIONS = 5  # after so many, what is left of the start is below one percent
+from devlib.settings import RELAXATIONS
 
 
 @dataclass(frozen=True)

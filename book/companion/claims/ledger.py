@@ -20,8 +20,8 @@ from companion.claims.verdicts import ILL, NOT_REACHED, NOT_RUN
 from companion.health import find_stages_quietly
 from companion.places import runs_directory
 from companion.runs import LAYERS, MANIFEST, RunKey, finished
-from companion.scale import steps_are_the_papers
-from companion.tables import Results, load
+from companion.scale import of_model, steps_are_the_papers
+from companion.tables import NoTable, Results, load
 from devlib.errors import UserError
 
 # A table's kind and the table whose last step says how far the run went.
@@ -31,10 +31,16 @@ LENGTHS = {"regression": "evaluation", "development": "behaviour", "hessian": "s
 KINDS = (*LENGTHS, "primer")
 # Kinds of tables of a regression run that no claim is about: errors of changes, and long chains.
 BLOCKS, PROTOCOLS = "blocks", "protocols"
+EVALUATION = "evaluation"  # stands in for "regression" where a seed has no LLC curve
 
 
 class NotRun(Exception):
     """A measurement's tables are not there."""
+
+
+# What makes two folders of tables those of one run, for its checkpoints and for their LLC.
+OF_ONE_RUN = {BLOCKS: ("task", "model", "training"),
+              PROTOCOLS: ("task", "model", "training", "llc")}
 
 
 @dataclass
@@ -72,10 +78,16 @@ class Run:
 
     @functools.cache  # noqa: B019 (runs are few)
     def beside(self, kind) -> Results | None:
-        """The tables of a kind in `places`, of the preset's own sampler; None if there are none."""
-        place = next((place for place in self.places.get(kind, ())
-                      if (place / MANIFEST).exists()), None)
-        return place and load(place)
+        """The tables of a kind in `places` that are of this very run, and for the LLC of its
+        sampler; None if there are none."""
+        found = (load(place) for place in self.places.get(kind, ()) if (place / MANIFEST).exists())
+        return next((tables for tables in found if self._has(tables, OF_ONE_RUN[kind])), None)
+
+    def _has(self, tables, parts):
+        mine = next(iter(found for found in map(self.results.get, ("regression", "development"))
+                         if found))
+        mine, other = (of_model(found.manifest["settings"]) for found in (mine, tables))
+        return all(mine.get(part) == other.get(part) for part in parts)
 
     @functools.cached_property
     def scale(self):
@@ -185,6 +197,8 @@ def _reading(claim, row, run, kind):
         found = measures.MEASURES[claim.id](run, **row.at)
     except NotRun as missing:
         return NOT_RUN, f"no tables of kind {missing}"
+    except NoTable as missing:
+        return NOT_RUN, f"no table {missing}"
     return (NOT_REACHED, "") if found is None else (_floats(found), "")
 
 
@@ -198,7 +212,7 @@ def ledger(preset=None, runs=None, seed=None, parameters=None) -> list[Judged]:
 
     `preset`, `runs` and `parameters` (see `measure`) force one preset, another directory than the
     committed tables, and tables of other settings. Of several seeds the named one is judged, or
-    else the lowest. Raises UserError for an unknown preset.
+    else the lowest that has all tables. Raises UserError for an unknown preset.
     """
     order = [presets.get(preset).name] if preset else list(presets.PRESETS)[::-1]
 
@@ -214,7 +228,9 @@ def ledger(preset=None, runs=None, seed=None, parameters=None) -> list[Judged]:
         name = next((name for name in order if seeds_of(name, kind, runs, parameters)), None)
         seeds = seeds_of(name, kind, runs, parameters) if name else []
         first = seed if seed in seeds else (seeds or [None])[0]
-        spread = [opened(name, other) for other in seeds if other != first]
+        further = (seeds_of(name, EVALUATION, runs, parameters)
+                   if name and kind == "regression" else [])
+        spread = [opened(name, other) for other in sorted({*seeds, *further} - {first})]
         found.append(judged(claim, opened(name, first) if name else None, spread))
     return found
 
@@ -267,9 +283,11 @@ def chosen(ids) -> dict[str, Claim]:
 
 def open_run(preset, seed, runs=None, parameters=None, rule=None) -> Run:
     """The tables that there are of one preset and seed. Raises UserError as `measure`."""
-    keys = [RunKey.of_page(kind, preset, seed, parameters or {}) for kind in KINDS]
+    keys = [RunKey.of_page(kind, preset, seed, parameters or {}) for kind in (*KINDS, EVALUATION)]
     places = {key.kind: key.own(runs) if runs else key.committed for key in keys}
     found = {kind: load(place) for kind, place in places.items() if (place / MANIFEST).exists()}
+    if EVALUATION in found:  # of a seed whose LLC curve was not taken
+        found.setdefault("regression", found.pop(EVALUATION))
     return Run(preset, seed, found, rule=rule,
                places=places_beside(preset, seed, runs, parameters))
 

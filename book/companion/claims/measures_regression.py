@@ -4,11 +4,10 @@ function a claim (companion.claims.measures)."""
 import numpy as np
 
 from companion.claims.interval import Reading
+from companion.claims.llc import llc_at, llc_between
 from companion.claims.paired import change
-from companion.claims.registry import llc_change, measures, spacing
+from companion.claims.registry import measures, spacing
 from companion.claims.table_rows import HESSIAN_ERRORS, matched, plateaus_on, told_apart
-from companion.health import ill
-from companion.long_chains import as_published, as_published_at
 from devlib.stages import PAPER_STAGE_ENDS
 from devlib.steps import at
 
@@ -18,28 +17,17 @@ CONTEXT_FREE, RIDGE = 4.125, 1.669  # expected losses of zero and of the ridge p
 
 @measures("LR-1")
 def llc_at_steps(run, step):
-    """The LLC at a step, as it was released: by chains of the paper's length, every draw averaged.
-    Where a run has none there, its curve's; if it has them at other steps, that is no measurement,
-    for they show how far shorter chains are off."""
-    tables = run["regression"]
-    changed = tables.manifest.get("changes")  # the long chains are of the preset's own sampler
-    beside = None if changed else run.beside("protocols")
-    if beside and (long := as_published_at(beside["estimates"], step)) is not None:
-        return Reading(long.llc, long.error)
-    found, reason = at(tables["llc"], step), ill(tables, step)
-    if beside and not reason and len(as_published(beside["estimates"])):
-        reason = (f"step {found.step:,.0f}: {found.draws:,.0f} draws a chain, and no chains of the "
-                  "paper's length there")
-    return Reading(found.llc, found.mcse, ill=reason)
+    """The LLC at a step."""
+    return llc_at(run, step)
 
 
 @measures("LR-2")
 def stage_changes(run, of, start, end):
     """What changes between two steps."""
-    tables = run["regression"]
     if of == "loss":
-        return change(tables["evaluation"], start, end, "loss", run.blocks("regression"))
-    return llc_change(tables["llc"], start, end, ill(tables, start, end))
+        return change(run["regression"]["evaluation"], start, end, "loss",
+                      run.blocks("regression"))
+    return llc_between(run, start, end)
 
 
 @measures("LR-3")
@@ -85,13 +73,12 @@ def hessian_statistics(run, of, column, step=None):
 def turning_points(run, of, column):
     """Where a Hessian statistic is highest, and where it is lowest after that; or what the LLC
     does from the one step to the end of LR2, and from the other on."""
-    statistics, tables = run["hessian"]["statistics"], run["regression"]
+    statistics = run["hessian"]["statistics"]
     top = statistics[column].idxmax()
     low = statistics[column].loc[top:].idxmin()
     step = statistics.step[top if of in ("highest", "still climbing") else low]
     if of == "still climbing":
-        end = BOUNDARIES[1]
-        return llc_change(tables["llc"], step, end, ill(tables, step, end))
+        return llc_between(run, step, BOUNDARIES[1])
     return Reading(float(step), blind=spacing(statistics.step, step))
 
 

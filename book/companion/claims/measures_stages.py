@@ -4,6 +4,7 @@ those counted that the paper does not have (companion.claims.measures)."""
 import numpy as np
 
 from companion.claims.interval import Reading
+from companion.claims.llc import llc_between
 from companion.claims.measures_regression import BOUNDARIES
 from companion.claims.registry import llc_change, measures, spacing
 from companion.claims.table_rows import matched
@@ -64,8 +65,7 @@ def all_seeds(run, of, start=None, end=None):
         return Reading(sum(near.value == len(BOUNDARIES) and not beside.value
                            for near, beside in readings),
                        ill=next((near.ill for near, _ in readings if near.ill), ""))
-    changes = [llc_change(other["regression"]["llc"], start, end,
-                          ill(other["regression"], start, end)) for other in runs]
+    changes = [llc_between(other, start, end) for other in runs]
     error = np.sqrt(sum(change.error**2 for change in changes)) / len(changes)
     return Reading(float(np.mean([change.value for change in changes])), float(error),
                    runs=len(changes), ill=next((c.ill for c in changes if c.ill), ""))

@@ -3,8 +3,10 @@ that it is held against (data/released)."""
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from companion.claims import seeds
+from companion.claims.interval import TAIL, Z
 from companion.claims.table_rows import MATCH, matched
 from companion.long_chains import FROM_PRIOR, scatter_error
 from companion.places import project_root
@@ -36,17 +38,18 @@ def chain_loss(llc: pd.DataFrame, nbeta) -> pd.DataFrame:
 
 
 def beside_seeds(rows: pd.DataFrame, evaluation: pd.DataFrame) -> pd.DataFrame:
-    """The LLC by chains as long as the paper's, every draw averaged, beside the released five:
-    step, ours, error, released, low and high (the 95% prediction interval for one more run, joined
-    with our error), within it or not, and at_norm: the released mean where the released mean norm
-    is what ours is at this step, NaN before LR3, where the norm hardly grows, and where no
-    released norm is as large. `rows`: those of companion.long_chains.as_published; `evaluation`
-    has the norm."""
+    """The LLC of our run beside the released five: step, ours, error, released, off (by how many
+    standard deviations of the released seeds), low and high (the 95% prediction interval for one
+    more run, joined with our error), within it or not, and at_norm: the released mean where the
+    released mean norm is what ours is at this step, NaN before LR3, where the norm hardly grows,
+    and where no released norm is as large. `rows`: step, llc and error, as
+    companion.long_chains.as_published has them; `evaluation` has the norm."""
     found = beside_released({0: rows.assign(llc_se=rows.error)}, "llc", rows.step)
     if found.empty:  # no chains, or none at a step of the released runs
         return found
-    found = found[["step", "ours", "released", "low", "high"]].assign(within=lambda table: (
-        table.ours.between(table.low, table.high)))
+    found = found.assign(off=(found.ours - found.released) / found.released_sd,
+                         within=found.ours.between(found.low, found.high))
+    found = found[["step", "ours", "released", "off", "low", "high", "within"]]
     found.insert(2, "error", rows.set_index("step").error[found.step].to_numpy())
     norms, llcs = seeds.curve("weight_norm"), seeds.curve("llc")
     ours = evaluation.set_index("step").weight_norm.reindex(found.step)
@@ -54,27 +57,49 @@ def beside_seeds(rows: pd.DataFrame, evaluation: pd.DataFrame) -> pd.DataFrame:
     return found.assign(at_norm=np.where(found.step > PAPER_STAGE_ENDS["LR"]["LR2"], there, np.nan))
 
 
-def settled(climb: pd.DataFrame, first, blocks=8) -> pd.DataFrame:
-    """The LLC of long chains from w0 after so many draws: step, llc, error (of the means of so many
-    parts of what is left, each about as long as the spring's memory, so that slow directions are in
-    it). `climb`: block means along the chains (companion.protocols.climb_rows)."""
+PARTS = 4  # of long chains after their first: as many relaxations of the spring as the paper's have
+
+
+def settled(climb: pd.DataFrame, first) -> pd.DataFrame:
+    """The LLC of long chains from w0 after so many draws: step, llc, error and `rests`, whether
+    they are at rest. The error is that of the mean of PARTS parts of what is left, each as long as
+    the spring's memory, so that slow directions are in it, widened by Student's t. They are at
+    rest if the first quarter of it is where the second half wants it (`at_rest`): the mean of
+    chains that still climb is no level, however large its error. `climb`: block means along the
+    chains (companion.protocols.climb_rows)."""
     rows = []
     for step, part in climb[(climb.start == "w0, long") & (climb.draw > first)].groupby("step"):
-        means = [some.mean() for some in np.array_split(part.llc.to_numpy(), blocks)]
+        means = _means(part.llc, PARTS)
         rows.append({"step": step, "llc": part.llc.mean(),
-                     "error": np.std(means, ddof=1) / blocks**0.5})
-    return pd.DataFrame(rows, columns=["step", "llc", "error"])
+                     "error": np.std(means, ddof=1) / PARTS**0.5 * stdtrit(PARTS - 1, TAIL) / Z,
+                     "rests": at_rest(_means(part.llc, 2 * PARTS))})
+    return pd.DataFrame(rows, columns=["step", "llc", "error", "rests"])
+
+
+def _means(values, parts):
+    return np.array([part.mean() for part in np.array_split(values.to_numpy(), parts)])
+
+
+def at_rest(means) -> bool:
+    """Whether the mean of the first quarter of such parts of a chain lies in the 95% prediction
+    interval from those of the second half."""
+    first, last = means[:len(means) // 4], means[len(means) // 2:]
+    reach = np.std(last, ddof=1) * (1 / len(first) + 1 / len(last)) ** 0.5
+    return bool(abs(first.mean() - last.mean()) <= stdtrit(len(last) - 1, TAIL) * reach)
 
 
 def long_starts(estimates: pd.DataFrame, climb: pd.DataFrame, first) -> pd.DataFrame:
     """Both starts in long chains, `with_meeting`, as rows of estimates: from w0 the `settled` ones,
-    from the prior those of the part that is named so. Empty where a preset runs none."""
+    from the prior those of the part that is named so. Two whose first is not at rest do not meet.
+    Empty where a preset runs none."""
     prior = estimates[estimates.protocol == FROM_PRIOR]
     if prior.empty:
         return prior
     w0 = settled(climb, first).rename(columns={"error": "mcse"}).assign(
         start="w0", chain_sd=0.0, chains=1)
-    return with_meeting(pd.concat([w0[w0.step.isin(prior.step)], prior], ignore_index=True))
+    both = with_meeting(pd.concat([w0[w0.step.isin(prior.step)], prior], ignore_index=True))
+    climbing = w0.step[~w0.rests]
+    return both.assign(meet=both.meet & ~both.step.isin(climbing)).drop(columns="rests")
 
 
 def short_of(settled: pd.DataFrame, short: dict) -> pd.DataFrame:

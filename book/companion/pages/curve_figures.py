@@ -68,7 +68,7 @@ def two_starts(estimates: pd.DataFrame, published: pd.DataFrame, stored: pd.Data
         part = estimates[estimates.start == start]
         for meet, face in ((True, colour), (False, "none")):
             some = part[part.meet == meet]
-            ax.errorbar(some.step, some.llc, 2 * some.mcse, fmt=mark, ms=5, color=colour, lw=1,
+            ax.errorbar(some.step, some.llc, 2 * some.error, fmt=mark, ms=5, color=colour, lw=1,
                         mfc=face, label=name + (", the starts meet" if meet else
                                                 ", they do not"))
     if len(published):
@@ -82,6 +82,7 @@ def two_starts(estimates: pd.DataFrame, published: pd.DataFrame, stored: pd.Data
 
 
 CLIMBS = {"w0, long": (BLUE, "from w0"), "prior": (VERMILLION, "from the prior"),
+          "prior, long": (VERMILLION, "from the prior"),
           "w0, small step": (BLUE, "from w0"), "prior, small step": (VERMILLION,
                                                                      "from the prior")}
 
@@ -167,7 +168,7 @@ def profile(rows: pd.DataFrame) -> Figure:
             ax.plot(part.nbeta, part.llc, color=colour, lw=1)
             for meet, face in ((True, colour), (False, "white")):
                 some = part[part.meet == meet]
-                ax.errorbar(some.nbeta, some.llc, 2 * some.mcse, fmt="o", ms=4, color=colour,
+                ax.errorbar(some.nbeta, some.llc, 2 * some.error, fmt="o", ms=4, color=colour,
                             mfc=face, lw=1, label=f"step {step:,}" if meet else None)
         ax.set_xscale("log")
         ax.xaxis.set_minor_formatter(NullFormatter())

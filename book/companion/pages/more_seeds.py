@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from companion.claims import seeds
 from companion.claims.interval import Z, half_width
 from companion.figures import figure, log_steps
-from companion.figures_development import COLOURS
+from companion.figures_development import curve_style
 from companion.figures_released import GREY
 from companion.seeds import FIVE
 
@@ -36,7 +36,7 @@ def departures(evaluations: dict) -> pd.DataFrame:
 
 def late(table: pd.DataFrame, first: int) -> Figure:
     """`departures` from the step `first` on, by linear time: a line a seed, and in grey where the
-    released five want one more run."""
+    released five want one more run at each step by itself, joined with the error of our first."""
     shown = table[table.step >= first]
     fig, axes = figure(1, 2, height=3.4)
     for ax, (column, label) in zip(axes, NAMES.items(), strict=True):
@@ -45,10 +45,11 @@ def late(table: pd.DataFrame, first: int) -> Figure:
         band = shown.drop_duplicates("step").sort_values("step")
         reach = band[f"{column}_reach"]
         ax.fill_between(band.step, level - reach, level + reach, color=GREY, alpha=0.3, lw=0,
-                        label="released: 95% for one more run")
+                        label="released: 95% for one more run,\nstep by step")
         ax.axhline(level, color=GREY, lw=0.9)
-        for (seed, part), colour in zip(shown.groupby("seed"), COLOURS, strict=False):
-            ax.plot(part.step, part[column], color=colour, lw=1.4, label=f"ours, seed {seed}")
+        for number, (seed, part) in enumerate(shown.groupby("seed")):
+            ax.plot(part.step, part[column], **curve_style(number), lw=1.4,
+                    label=f"ours, seed {seed}")
         log_steps(ax, linear=True)
         ax.set_ylabel(label)
         ax.locator_params(axis="x", nbins=5)

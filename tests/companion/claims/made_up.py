@@ -5,7 +5,7 @@ import pandas as pd
 
 from companion.claims import measures_development, seeds
 from companion.results import save
-from companion.runs import LAYERS, RunKey
+from companion.runs import LAYERS, OF_REGRESSION, RunKey
 from devlib.settings import as_dict
 
 
@@ -166,7 +166,8 @@ def put(root, preset, kind, seed, tables, about="regression", **settings):
     """Files tables as a finished run."""
     key = RunKey.of(kind, preset, seed)
     chains = {"eps": 3e-4, "gamma": 20 / 3, "nbeta": 200 / 3}
-    model = as_dict(key.settings) if kind in LAYERS else {"llc": {}}
+    model = (as_dict(key.settings) if kind in (*LAYERS, *OF_REGRESSION)
+             else {"llc": {}})
     settings = {"toys": {"burn_in": 1_000, "eps": 1e-3, "gamma": 4.0}, **model,
                 "llc": model["llc"] | chains} | settings
     save(key.own(root), tables,

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from companion import health, presets
-from companion.claims import ledger, text
+from companion.claims import ledger, llc, text
 from companion.claims.entries import Row
 from companion.claims.explain import explain
 from companion.claims.interval import Interval, Reading, interval, judge
@@ -85,44 +85,86 @@ def test_the_released_numbers_are_reproduced(released, found_stages, claim):
     assert (found.preset, found.seed) == ("paper", 0)
 
 
-def long_chains(*steps):
+def long_chains(*steps, diverged=0):
     """Tables of chains as long as the paper's, of an LLC of 100 + 1 at these steps."""
     return {"estimates": pd.DataFrame({
         "protocol": "as published", "step": steps, "llc": 101.0, "mcse": 0.5, "chain_sd": 3.0,
-        "chains": 4})}
+        "chains": 4, "diverged": diverged})}
 
 
-def lr_1(root):
-    return next(found for found in ledger.ledger(runs=root) if found.claim.id == "LR-1")
+def short(tables, draws=1_000):
+    """The same curve by chains of a relaxation."""
+    return tables | {"llc": tables["llc"].assign(draws=draws)}
+
+
+def lr_1(root, seed=None):
+    return next(found for found in ledger.ledger(runs=root, seed=seed)
+                if found.claim.id == "LR-1")
 
 
 def test_the_llc_of_a_stage_s_end_is_that_of_the_paper_s_long_chains(tmp_path, found_stages):
-    """Where a run has them; its curve's, of shorter ones, is then no measurement elsewhere."""
-    put(tmp_path, "published", "regression", 1, regression())
+    """Where a run has them; elsewhere its curve's, with the error that shorter chains have."""
+    put(tmp_path, "published", "regression", 1, short(regression()))
     before = lr_1(tmp_path)
     put(tmp_path, "published", "protocols", 1, long_chains(984, 40_404, 328_282))
     rows = lr_1(tmp_path).rows
     assert [(m.value, m.error) for m in rows[:3:2]] == [(101.0, 1.5)] * 2  # 40,404 for 40,292
-    assert [m.value for m in rows[3:]] == [m.value for m in before.rows[3:]]
-    assert {m.verdict for m in (rows[1], *rows[3:])} == {ILL}  # 328,282 is not 318,181
-    assert rows[1].why.endswith("draws a chain, and no chains of the paper's length there")
+    assert [m.reading for m in rows[3:]] == [m.reading for m in before.rows[3:]]
+    assert min(m.error for m in (rows[1], *rows[3:])) >= health.SLOW  # 328,282 is not 318,181
     assert DIFFERS in {m.verdict for m in rows[:3:2]}
 
 
-def test_long_chains_are_not_those_of_another_sampler(tmp_path, found_stages):
+def test_chains_as_long_as_the_paper_s_have_no_error_of_short_ones(tmp_path, found_stages):
+    put(tmp_path, "published", "regression", 1, regression())
+    assert max(m.error for m in lr_1(tmp_path).rows) < 1
+
+
+def test_long_chains_that_diverged_are_no_measurement(tmp_path, found_stages):
+    put(tmp_path, "published", "regression", 1, regression())
+    put(tmp_path, "published", "protocols", 1, long_chains(984, diverged=1))
+    assert lr_1(tmp_path).rows[0].why == "step 984: 1 diverged"
+
+
+def test_long_chains_are_not_those_of_another_sampler_or_run(tmp_path, found_stages):
     put(tmp_path, "published", "protocols", 1, long_chains(984))
-    run = results_of(regression(), changes={"eps": 1e-4})
-    of_sampler = ledger.Run("published", 1, {"regression": run},
-                        places=ledger.places_beside("published", 1, tmp_path))
+    places = ledger.places_beside("published", 1, tmp_path)
     claim = next(claim for claim in ledger.entries() if claim.id == "LR-1")
-    assert ledger.judged(claim, of_sampler).rows[0].value != 101.0
-    del run.manifest["changes"]
-    assert ledger.judged(claim, of_sampler).rows[0].value == 101.0
+
+    def first_of(**changes):
+        settings = as_dict(presets.get("published").regression)
+        for part, values in changes.items():
+            settings[part] = settings[part] | values
+        run = Results(regression(), {"preset": "published", "seed": 1, "settings": settings})
+        return ledger.judged(claim, ledger.Run("published", 1, {"regression": run},
+                                               places=places)).rows[0].value
+
+    assert first_of() == first_of(evaluation={"samples": 7}) == 101.0
+    assert 101.0 not in (first_of(llc={"eps": 1e-4}), first_of(training={"batch": 7}))
 
 
-def results_of(tables, **manifest):
-    settings = {"llc": {"eps": 3e-4, "gamma": 20 / 3, "nbeta": 200 / 3}}
-    return Results(tables, {"preset": "published", "seed": 1, "settings": settings} | manifest)
+def test_a_change_of_the_llc_has_both_ends_errors(tmp_path, found_stages):
+    """As if they were independent; of long chains at both ends, at one, and at none."""
+    put(tmp_path, "published", "regression", 1, short(regression()))
+    put(tmp_path, "published", "protocols", 1, long_chains(984, 40_404))
+    run = ledger.open_run("published", 1, tmp_path)
+    both, one, none = (llc.llc_between(run, *ends) for ends in (
+        (984, 40_292), (40_292, 126_262), (126_262, 318_181)))
+    assert (both.value, both.error) == (0.0, pytest.approx(1.5 * 2**0.5))
+    assert one.error > health.SLOW and none.error > health.SLOW * 2**0.5
+    assert one.value == pytest.approx(llc.llc_at(run, 126_262).value - 101)
+
+
+def test_a_seed_without_a_curve_stands_beside_the_judged_one(tmp_path, found_stages):
+    """Its loss and norm, and its LLC where it has long chains."""
+    put(tmp_path, "published", "regression", 1, regression())
+    put(tmp_path, "published", "evaluation", 0, {"evaluation": regression()["evaluation"]})
+    put(tmp_path, "published", "protocols", 0, long_chains(984))
+    found = {judged.claim.id: judged for judged in ledger.ledger(runs=tmp_path)}
+    assert found["LR-1"].seed == found["LR-12"].seed == 1
+    assert [m.spread for m in found["LR-1"].rows] == [(101.0,), *[()] * 5]
+    norms = [m.value for m in found["LR-12"].rows]
+    assert [m.spread for m in found["LR-12"].rows] == [(norm,) for norm in norms]
+    assert found["LR-13"].verdict == NOT_RUN
 
 
 def test_seeds_are_spread(released, found_stages):

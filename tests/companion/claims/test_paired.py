@@ -8,6 +8,7 @@ from companion.claims import ledger, text
 from companion.claims.paired import PAIRED, UNPAIRED, change, standing_for
 from companion.results import save
 from companion.runs import RunKey
+from devlib.settings import as_dict
 from tests.companion.claims.made_up import development, put, regression
 
 TABLE = pd.DataFrame({"step": [0, 900], "loss": [4.0, 3.0], "loss_se": [0.3, 0.4]})
@@ -56,8 +57,9 @@ def test_the_ledger_takes_a_run_s_blocks_and_each_row_says_which_error_it_has(tm
     put(tmp_path, "paper", "regression", 0, regression())
     put(tmp_path, "paper", "development", 0, development())
     one = blocks(step_0=4 + SHARED, step_984=3 + SHARED + OWN, step_40404=2 + SHARED)
-    save(RunKey.of("blocks", "paper", 0, reuse=reuse).own(tmp_path), {"blocks": one},
-         {"preset": "paper", "seed": 0, "settings": {}, "seconds": {}})
+    key = RunKey.of("blocks", "paper", 0, reuse=reuse)
+    save(key.own(tmp_path), {"blocks": one},
+         {"preset": "paper", "seed": 0, "settings": as_dict(key.settings), "seconds": {}})
     run = ledger.open_run("paper", 0, tmp_path)
     rows = ledger.judged(ledger.chosen(["LR-2"])["LR-2"], run)
     first, second, third = (rows[f"loss over LR{i}"] for i in (1, 2, 3))

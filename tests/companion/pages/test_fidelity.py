@@ -271,8 +271,8 @@ def test_claims_of_several_runs_side_by_side():
     assert list(table) == ["claim", "what", "wanted", *runs]
     assert set(table.claim) == {"LR-1", "LR-12"}
     at = table.set_index("what").loc["step 984, end of LR1"]
-    assert at.tolist() == ["LR-1", "5 seeds 18.2 to 20.1; 16.6 to 21.8",
-                           "19.76 +- 0.51: reproduced", "21.87 +- 0.64: reproduced"]
+    assert at.tolist() == ["LR-1", "5 seeds 18.2 to 20.1; 13.5 to 25",
+                           "19.8 +- 2.6: reproduced", "21.9 +- 2.7: reproduced"]
     assert "not reached" in table["seed 0"].tolist()
 
 

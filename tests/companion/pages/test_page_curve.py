@@ -4,10 +4,12 @@ released curves that it is held against."""
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import stdtrit
 
+from companion import health, presets, results
 from companion.claims import seeds
-from companion.claims.interval import prediction
-from companion.long_chains import as_published
+from companion.claims.interval import Z, prediction
+from companion.long_chains import as_published, left_out
 from companion.pages import curve
 from devlib.boundaries import Rule
 
@@ -96,9 +98,17 @@ def climbing(step, start="w0, long", draws=50, rate=0.0):
 def test_long_chains_settle_after_their_first_part():
     table = pd.concat([climbing(7), climbing(9, "prior"), climbing(8, rate=1.0)])
     flat, climb = curve.settled(table, first=1_000).sort_values("step").itertuples()
-    assert (flat.step, flat.llc) == (7, 100.0)  # the last 40 blocks, in eight parts of five
-    assert flat.error == pytest.approx(np.std([10, -10] * 4, ddof=1) / 8**0.5)
-    assert climb.llc == pytest.approx(129.5) and climb.error > flat.error  # which is not at rest
+    assert (flat.step, flat.llc, flat.error, flat.rests) == (7, 100.0, 0.0, True)  # 4 parts of ten
+    means = 100 + np.array([14.5, 24.5, 34.5, 44.5])
+    widened = stdtrit(3, 0.975) / Z
+    assert climb.error == pytest.approx(np.std(means, ddof=1) / 2 * widened)
+    assert climb.llc == pytest.approx(129.5)
+
+
+def test_chains_are_at_rest_where_their_first_quarter_is_no_climb():
+    """The block means of the book's own run at step 217,171, and at 328,282."""
+    assert not curve.at_rest(np.array([128.4, 142.5, 149.4, 152, 156.4, 155.4, 158, 158.1]))
+    assert curve.at_rest(np.array([106.8, 110.8, 111.8, 110, 105.7, 106.4, 107.6, 113.9]))
 
 
 def test_shorter_chains_are_held_against_long_ones_in_both_errors():
@@ -114,7 +124,14 @@ def test_both_starts_in_long_chains_are_told_apart_like_any_two():
     prior = estimates((7, "prior", 105.0, 1.0, 0.0, 3), (8, "prior", 200.0, 1.0, 0.0, 3))
     table = pd.concat([climbing(7), climbing(8), climbing(9)])
     found = curve.long_starts(prior.assign(protocol="long from the prior"), table, first=1_000)
+    assert found.groupby("step").meet.all().to_dict() == {7: False, 8: False}  # 5 apart, of 1
+    near = prior.assign(protocol="long from the prior", llc=[102.0, 200.0])
+    found = curve.long_starts(near, table, first=1_000)
     assert found.groupby("step").meet.all().to_dict() == {7: True, 8: False}
+    climbs = pd.concat([climbing(7, rate=3.0), table[table.step != 7]])
+    level = curve.settled(climbs, 1_000).set_index("step").llc[7]
+    found = curve.long_starts(near.assign(llc=[level, 200.0]), climbs, first=1_000)
+    assert not found.meet.any()  # of the one that still climbs nothing is said to meet
     assert found.groupby("step").start.agg(set).tolist() == [{"w0", "prior"}] * 2
     assert curve.long_starts(prior.assign(protocol="equilibrium"), table, 1_000).empty
 
@@ -138,3 +155,15 @@ def test_long_chains_beside_the_released_five():
     far = curve.beside_seeds(rows, ours.assign(weight_norm=1e3))
     assert far.at_norm.isna().all()  # no released run came so far
     assert curve.beside_seeds(rows[:0], ours).empty
+
+
+def test_the_error_that_no_row_quotes_is_what_short_chains_of_the_book_s_run_are_off():
+    """Up to where all chains forget, as page 16 has it."""
+    run, chosen = results.protocols("published", 1), presets.get("published").protocols
+    rest = curve.settled(run["climb"], left_out(chosen))
+    stored = results.regression("published", 1)["llc"].rename(columns={"mcse": "error"})
+    off = curve.short_of(rest[rest.step <= 40_404], {"curve": stored})["curve"]
+    assert pytest.approx((off**2).mean() ** 0.5, abs=0.1) == health.SLOW
+    settings = presets.get("published").regression.llc
+    assert health.slow_error({"draws": 1_000}, settings) == health.SLOW
+    assert health.slow_error({"draws": 5_000}, settings) == 0
