@@ -18,13 +18,12 @@ from devlib.errors import UserError
 from devlib.llc.estimate import default_nbeta, estimate_llc, scaled_losses
 from devlib.llc.precision import TEST_RHAT, OnDemand, estimate_to_precision
 from devlib.rng import stream_seed
-from devlib.sampling import ChainDiverged, sample_chains
+from devlib.sampling import SGLD, ChainDiverged, sample_chains
 from devlib.sampling.burn_in import find_burn_in
 from devlib.sampling.checked import first_losses
 from devlib.sampling.draws import Draws
 from devlib.sampling.given import problem_of
 from devlib.sampling.sample import COMPILE_FROM
-from devlib.sampling.sgld import SGLD
 from devlib.settings import RELAXATIONS
 
 OK, DIVERGED, ESCAPING, UNCONVERGED = "ok", "diverged", "escaping", "not converged"
