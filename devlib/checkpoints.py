@@ -20,10 +20,8 @@ REMEDY = "set it aside, then train the run again"
 
 
 class CheckpointStore:
-    """The checkpoints of one run in one directory.
-
-    Raises CheckpointError if the directory already holds a run with other settings.
-    """
+    """The checkpoints of one run in one directory. Raises CheckpointError if the directory already
+    holds a run with other settings."""
 
     def __init__(self, directory, settings: dict | None = None):
         self.directory = Path(directory)
@@ -48,21 +46,23 @@ class CheckpointStore:
 
     @property
     def loadable(self) -> list[int]:
-        """The steps whose files are there. A run that was carried from machine to machine may have
-        left some behind, after what a curve takes from them was measured."""
+        """The steps whose files are there, which of a run that was carried are not all."""
         return [step for step in self.steps if self.has(step)]
 
     def has(self, step) -> bool:
-        """Whether the checkpoint is in the manifest and its file is there."""
+        """Whether the checkpoint's file is there."""
         return str(step) in self.manifest["checkpoints"] and self.path(step).exists()
+
+    def left(self, step) -> bool:
+        """Whether it was left behind on another machine, and is not to be made again."""
+        return self.manifest["checkpoints"].get(str(step), {}).get("left", False)
 
     def path(self, step) -> Path:
         return self.directory / f"step_{step:07d}.safetensors"
 
     def save(self, step, tensors, **facts):
         """Stores one checkpoint: the file first, then its line in the manifest."""
-        # one entry: safetensors writes several in an order of chance, and the same command gives
-        # the same bytes
+        # one entry: several would be written in an order of chance
         data = save(tensors, {"checkpoint": f"run {self.manifest['hash']}, step {step}"})
         write_atomic(self.path(step), data)
         self.manifest["checkpoints"][str(step)] = {
@@ -79,8 +79,8 @@ class CheckpointStore:
             raise CheckpointError(f"{self.directory} has no checkpoint of step {step}; it has "
                                   f"{_spell(self.steps)}")
         if not path.exists():
-            raise CheckpointError(f"checkpoint {path} is missing; train the run again (finished "
-                                  "steps are kept)")
+            remedy = REMEDY if self.left(step) else "train the run again (finished steps are kept)"
+            raise CheckpointError(f"checkpoint {path} is missing; {remedy}")
         data = path.read_bytes()
         if sha256(data) != entry["sha256"]:
             raise CheckpointError(f"checkpoint {path} is damaged or of another run: its sha256 is "

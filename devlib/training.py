@@ -80,7 +80,7 @@ def _go_on(make_trainer, who, training, directory, threads, save_every):
         raise CheckpointError(f"{directory} holds a run with other settings: it goes on to step "
                               f"{store.steps[-1]}, beyond the {training.stop} updates asked for; "
                               "name another directory, or delete it")
-    missing = {step for step in wanted if not store.has(step)}
+    missing = {step for step in wanted if not (store.has(step) or store.left(step))}
     if not missing:
         return store
     before = torch.get_num_threads()

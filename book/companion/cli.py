@@ -9,10 +9,10 @@ import subprocess
 import sys
 import warnings
 
+from companion import cli_options as options
 from companion import presets
 from companion.places import project_root
 from companion.program import PROGRAM
-from companion.site.bounds import BOUNDS
 from devlib.errors import CheckpointError, UnsoundPoints, UserError
 from devlib.files import FULL
 
@@ -33,13 +33,6 @@ def fail(message):
     sys.exit(2)
 
 
-def directory(text):
-    """What --runs takes. An empty text is an unset variable of a shell, and not the default."""
-    if not text.strip() or "\0" in text:
-        raise argparse.ArgumentTypeError(f"{text!r} names no directory")
-    return text
-
-
 def parser() -> Parser:
     """The commands and what they take."""
     top = Parser(prog=PROGRAM, description="Rerun the pages of the book.")
@@ -53,94 +46,19 @@ def parser() -> Parser:
         for group in groups:
             group(sub)
 
-    command(_run, _takes_page, _takes_scale, _takes_cluster, _takes_parameters)
-    command(_sweep, _takes_page, _takes_grid, _takes_preset, _takes_runs, _takes_cluster)
-    command(_reproduce, _takes_scale, _takes_cluster, _takes_corpus)
-    command(_train, _takes_scale, _takes_model, _takes_residual, _takes_corpus)
-    command(_study, _takes_scale, _takes_residual, _takes_cluster)
-    command(_claims, _takes_tables, _takes_claims)
-    command(_adopt, _takes_scale)
-    command(_refresh, _takes_pages)
+    command(_run, options.page, options.scale, options.cluster, options.parameters)
+    command(_sweep, options.page, options.grid, options.preset, options.runs, options.cluster)
+    command(_reproduce, options.scale, options.cluster, options.corpus)
+    command(_train, options.scale, options.model, options.residual, options.corpus)
+    command(_study, options.scale, options.residual, options.cluster, options.carried)
+    command(_carry, options.file, options.scale, options.residual)
+    command(_claims, options.tables, options.claims)
+    command(_adopt, options.scale)
+    command(_refresh, options.pages)
     command(_tag)
     command(_list_presets, name="presets")
-    command(_mend, _takes_results)
+    command(_mend, options.results)
     return top
-
-
-def _takes_page(sub):
-    sub.add_argument("notebook", help="such as 02_stage_boundaries, or stage_boundaries")
-
-
-def _takes_preset(sub):
-    sub.add_argument("--preset", default="laptop", help="the scale (default: laptop)")
-
-
-def _takes_scale(sub):
-    _takes_preset(sub)
-    sub.add_argument("--seed", type=int, default=0, help="0 or more (default: 0)")
-    _takes_runs(sub)
-
-
-def _takes_runs(sub):
-    sub.add_argument("--runs", metavar="DIR", type=directory,
-                     help="where results go (default: $DEVLIB_RUNS, or runs/)")
-
-
-def _takes_results(sub):
-    sub.add_argument("--runs", metavar="DIR", type=directory,
-                     help="where results lie (default: $DEVLIB_RUNS, or runs/)")
-
-
-def _takes_corpus(sub):
-    sub.add_argument("--corpus", choices=presets.CORPORA,
-                     help="what language models read (default: the preset's)")
-
-
-def _takes_cluster(sub):
-    sub.add_argument("--cluster", metavar="ADDRESS",
-                     help="a dask scheduler, such as tcp://host:8786, whose workers compute "
-                          "(default: $DEVLIB_CLUSTER, or this machine's cores)")
-
-
-def _takes_parameters(sub):
-    sub.add_argument("-p", dest="extra", nargs=2, action="append", default=[],
-                     metavar=("NAME", "VALUE"), help="another parameter of the page")
-
-
-def _takes_grid(sub):
-    sub.add_argument("--seeds", required=True, help="such as 0-4, or 0,2,5")
-    sub.add_argument("--set", dest="settings", action="append", default=[],
-                     metavar="NAME=VALUE,VALUE", help="a parameter of the page, with its values; "
-                     "several parameters make a grid")
-    sub.add_argument("--jobs", type=int, help="cells at a time on this machine (default: one a "
-                     "core)")
-
-
-def _takes_model(sub):
-    sub.add_argument("--model", choices=("regression", "language", "one-layer"),
-                     default="regression", help="which one (default: regression)")
-
-
-def _takes_residual(sub):
-    sub.add_argument("--residual", choices=BOUNDS["residual"].choices,
-                     help="the regression model's residual stream (default: the preset's)")
-
-
-def _takes_tables(sub):
-    sub.add_argument("--preset", help="the scale (default: of each claim the largest there is)")
-    sub.add_argument("--runs", metavar="DIR",
-                     help="where the tables are (default: the committed ones)")
-
-
-def _takes_claims(sub):
-    sub.add_argument("--explain", nargs="+", metavar="ID", default=[],
-                     help="of these claims the whole arithmetic: data, interval, errors, power")
-
-
-def _takes_pages(sub):
-    sub.add_argument("names", nargs="*", help="pages (default: all)")
-    sub.add_argument("--address", action="store_true",
-                     help="run nothing; only follow the repository's address in _config.yml")
 
 
 def _run(args):
@@ -256,7 +174,15 @@ def _study(args):
 
     _choose_runs(args)
     _choose_cluster(args)
-    print(*study.study(args.preset, args.seed, args.residual), sep="\n")
+    print(*study.study(args.preset, args.seed, args.residual, args.carried), sep="\n")
+
+
+def _carry(args):
+    """Set down in one file what a study needs to go on, on another machine."""
+    from companion import carry
+
+    _choose_runs(args)
+    print(carry.set_down(args.file, args.preset, args.seed, args.residual))
 
 
 def _train(args):

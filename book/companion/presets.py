@@ -169,7 +169,15 @@ class Preset:
     language_description: str = "the paper's settings throughout"
 
 
-PAPER = Preset("paper", "the paper's settings throughout")
+# Checkpoints that get both starts and chains of the paper's length: over the whole run, the ends of
+# the paper's stages among them.
+PROTOCOL_STEPS = (0, 134, 661, 984, 2_181, 5_050, 8_211, 10_101, 12_221, 18_190, 27_072, 40_404,
+                  60_606, 95_959, 126_262, 146_464, 217_171, 318_181, 328_282, 499_999)
+
+PAPER = Preset(
+    "paper", "the paper's settings throughout",
+    protocols=ProtocolSettings(steps=PROTOCOL_STEPS, long_steps=PROTOCOL_STEPS, long_chains=10,
+                               prior_steps=PROTOCOL_STEPS))
 
 LAPTOP_LANGUAGE = LanguageSettings(
     model=LanguageModel(heads=4, embed_dim=64, head_dim=16, context=128, vocabulary=1024,
@@ -234,11 +242,6 @@ PUBLISHED_LANGUAGE = LanguageSettings(
         bigram_contexts=500, bigram_positions=8, ngram_contexts=1_800,
         previous_sequences=1_000, prefix_sequences=1_000),
     evaluation=LanguageEvaluation(curve_checkpoints=52, check_checkpoints=2))
-
-# Checkpoints that get both starts and chains of the paper's length: over the whole run, the ends of
-# the paper's stages among them.
-PROTOCOL_STEPS = (0, 134, 661, 984, 2_181, 5_050, 8_211, 10_101, 12_221, 18_190, 27_072, 40_404,
-                  60_606, 95_959, 126_262, 146_464, 217_171, 318_181, 328_282, 499_999)
 
 PUBLISHED = Preset(
     "published",

@@ -142,7 +142,7 @@ def development(preset: str, seed: int, recompute=False, residual=None, reuse=Fa
         from companion.regression import metric_tables, path_tables
 
         store = checkpoints(key, timed)
-        steps = thin(store.steps, settings.evaluation.curve_checkpoints)
+        steps = thin(store.loadable, settings.evaluation.curve_checkpoints)
         tables = timed("metrics", lambda: metric_tables(store, steps, settings, metrics, seed,
                                                         place / "metrics"))
         return tables | timed("path", lambda: path_tables(store, steps, settings, metrics, seed))
