@@ -144,12 +144,36 @@ if len(runs) > 1:
 # authors' five released seeds want one more run.
 
 # %%
-for (kind, number), run in runs.items():
+for (kind, number), run in (results.evaluated_runs(preset) | own).items():
     print(f"{kind} residual stream, seed {number}:")
     show("LR-1", "LR-3", "LR-12", regression=run)
 
 # %%
 show("LR-15", regression=first, others=runs.values())
+
+# %% [markdown]
+# ## The LLC by chains of the paper's length
+#
+# The curves above come from chains of at most 1,000 draws. At some checkpoints of each seed chains of 5,000 draws
+# were run too, all of them averaged, as the released LLC was made ([what the curve measures](16_what_the_curve_measures)
+# says what that number is). The grey band is where the five released seeds want one more run.
+
+# %% mystnb={"image": {"alt": "LLC by chains of the paper's length, less the mean of the released seeds, over log and linear time: a point with its error for each of our seeds, and the band in which one more run is expected"}}
+long = more_seeds.long_llcs(preset)
+by_long = more_seeds.departures(long, ("llc",))
+if len(by_long):
+    figures.show(more_seeds.by_long_chains(by_long), by_long, "llc_long_chains",
+                 f"{preset} preset, doubled stream")
+    table = beside_released(long, "llc", sorted(by_long.step.unique()))
+    values = table.columns.drop(["step", "seeds", "outside", "spread_p"])
+    show_table(table, "LLC of our seeds beside the released five",
+               digits=dict.fromkeys(values, 1) | {"spread_p": 3})
+    out = table[(table.ours < table.low) | (table.ours > table.high)]
+    say("LLC by long chains: the mean of our seeds is out of its interval at",
+        ", ".join(f"{step:,}" for step in out.step) or "none",
+        "of the", len(table), "steps")
+else:
+    print("this preset has no chains of the paper's length at its steps")
 
 # %% [markdown]
 # ## Late in training: another recipe, or a seed?

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from companion import results
 from companion.claims import seeds as released
 from companion.claims.interval import prediction
-from companion.pages.more_seeds import departures, late
+from companion.pages.more_seeds import by_long_chains, departures, late, long_llcs
 from companion.seeds import at_steps, beside_released, spread
 
 
@@ -86,3 +87,33 @@ def test_departures_are_from_the_released_mean_in_the_unit_of_its_axis():
     lines = late(found, first=100_000).axes[0].lines
     assert [line.get_label() for line in lines[1:]] == ["ours, seed 2", "ours, seed 4"]
     assert lines[1].get_xdata().tolist() == [126_262]
+
+
+def test_long_chains_are_those_of_the_doubled_stream_with_the_larger_of_two_errors(monkeypatch):
+    estimates = pd.DataFrame({
+        "protocol": ["equilibrium", "as published", "as published"], "step": [984, 984, 40_404],
+        "llc": [9.0, 19.0, 170.0], "mcse": [0.1, 0.1, 3.0], "chain_sd": [4.0, 4.0, 4.0],
+        "chains": 4})
+    tables = {("doubled", 0): estimates, ("standard", 0): estimates,
+              ("doubled", 3): estimates[:1]}  # a run without such chains
+    monkeypatch.setattr(results, "finished_runs", lambda preset, kind: list(tables))
+    monkeypatch.setattr(results, "protocols", lambda preset, seed, residual: {
+        "estimates": tables[residual, seed]})
+    found = long_llcs("published")
+    assert list(found) == [0]
+    assert found[0].to_dict("list") == {
+        "step": [984, 40_404], "llc": [19.0, 170.0], "llc_se": [2.0, 3.0]}
+
+
+def test_long_chains_are_drawn_about_the_released_mean():
+    known = released.curve("llc").set_index("step")
+    ours = pd.DataFrame({"step": [984, 40_404], "llc": [20.0, 171.0], "llc_se": [0.5, 1.0]})
+    table = departures({0: ours, 2: ours[:1]}, ("llc",))
+    early, top = 20 - known["mean"][984], 171 - known["mean"][40_404]
+    assert table.llc.tolist() == pytest.approx([early, top, early])
+    assert table.llc_reach[0] == pytest.approx(np.hypot(3.0414 * known.sd[984], 1.96 * 0.5),
+                                               rel=1e-4)
+    fig = by_long_chains(table)
+    for ax in fig.axes:
+        labels = ax.get_legend_handles_labels()[1]
+        assert labels[1:] == ["ours, seed 0", "ours, seed 2"]
