@@ -17,7 +17,7 @@ from companion.pages import curve
 from companion.paper_stages import find_named, match, paper_ends
 from companion.places import project_root
 from companion.program import PROGRAM
-from companion.runs import COMMITTED, finished
+from companion.runs import COMMITTED, MANIFEST, finished
 from companion.tables import Results, load
 from devlib.errors import UserError
 from devlib.settings import LLCSettings, RegressionMetrics
@@ -31,14 +31,27 @@ RELEASED = project_root() / "data" / "released.json"
 
 @functools.cache
 def largest(stem) -> Results:
-    """The tables of the largest preset that has any of this kind, of its lowest seed. Raises
-    UserError if there are none."""
+    """The tables of the largest preset that has any of this kind, of its lowest seed, and of the
+    regression's side tables of its lowest seed that has an LLC curve. Raises UserError if there are
+    none."""
     for preset in reversed(presets.PRESETS):
         keys = [key for key in finished(preset, COMMITTED) if key.stem == stem]
         if keys:
-            return load(keys[0].committed)
+            return load(min(keys, key=lambda key: not has_curve(key)).committed)
     raise UserError(f"data/results has no tables of {stem}, which the front page shows; "
                     f"{PROGRAM} reproduce makes them")
+
+
+def has_curve(key) -> bool:
+    """Whether the run that tables are about has its own tables committed, the LLC among them."""
+    return (key.trained.committed / MANIFEST).exists()
+
+
+def others(*stems) -> list[Results]:
+    """The committed tables of these kinds of the further seeds of the run that the page shows."""
+    shown = regression()[0].manifest
+    return [load(key.committed) for key in finished(shown["preset"], COMMITTED)
+            if key.stem in stems and key.seed != shown["seed"]]
 
 
 @functools.cache
@@ -94,6 +107,13 @@ def _ours(ax, table, name, error, colour):
                     color=colour, alpha=0.35, lw=0)
 
 
+def _further(ax, tables, name, colour, form):
+    """The same of further seeds: thin lines, or small open marks."""
+    for number, table in enumerate(tables):
+        ax.plot(table.step, table[name], form, color=colour, lw=0.7, ms=4, mfc="white", mew=0.8,
+                zorder=3, label=None if number else "the same, further seeds")
+
+
 def headline():
     """Test loss and LLC of our run over the mean and range of the released five: by log time on
     the left, by linear time on the right."""
@@ -113,13 +133,18 @@ def headline():
             ax.plot(theirs.step, theirs["mean"], color=figures.BLACK, lw=1, ls="--",
                     label="released: their mean")
             _ours(ax, table, name, error, colour)
-            if name == "llc":
+            if name == "loss":
+                _further(ax, [other["evaluation"] for other in others(
+                    "evaluation-doubled", "regression-doubled")], "loss", colour, "-")
+            else:
                 bad = table[is_unsound(curve_health(table, rule.llc))]
                 ax.plot(bad.step, bad.llc, color=colour, marker="o", ms=3, mfc="white", lw=0,
                         mew=0.8, label="no measurement: depends on the chains' length")
                 long = as_published(largest("protocols-doubled")["estimates"])
                 ax.plot(long.step, long.llc, "D", color=figures.GREEN, ms=4, zorder=4,
                         label="here, chains as long and averaged as the paper's")
+                _further(ax, [as_published(other["estimates"]) for other in others(
+                    "protocols-doubled")], "llc", figures.GREEN, "d")
             figures.stage_bands(ax, stages, label=ax in axes[0])
             figures.paper_ticks(ax, {name: end for name, end in paper_ends().items()
                                      if end < 500_000}, last)

@@ -13,6 +13,7 @@ from companion import front
 from companion.claims import seeds
 from companion.health import ill
 from companion.places import project_root
+from companion.runs import RunKey
 from devlib.errors import UserError
 
 DATA = project_root() / "data"
@@ -27,6 +28,36 @@ def test_the_run_is_the_largest_that_is_committed():
     run, _, _ = front.regression()
     assert (run.manifest["preset"], run.manifest["seed"]) == ("published", 1)
     assert front.largest("primer").manifest["preset"] == "laptop"
+
+
+def test_side_tables_are_those_of_a_run_with_a_curve(monkeypatch):
+    """Seed 0 has long chains before it has a curve: the page shows those of seed 1."""
+    kinds = ("protocols", "protocols", "evaluation", "regression", "regression")
+    keys = [RunKey.of(kind, "published", seed) for kind, seed in zip(
+        kinds, (0, 1, 0, 1, 2), strict=True)]
+    monkeypatch.setattr(front, "finished", lambda preset, place: [
+        key for key in keys if key.preset == preset])
+    monkeypatch.setattr(front, "load", lambda place: place)
+    assert front.largest.__wrapped__("protocols-doubled") == keys[1].committed
+    assert front.largest.__wrapped__("evaluation-doubled") == keys[2].committed
+    assert front.others("protocols-doubled") == [keys[0].committed]
+    assert front.others("evaluation-doubled", "regression-doubled") == [
+        keys[2].committed, keys[4].committed]
+
+
+def test_further_seeds_are_drawn_beside_the_run(monkeypatch):
+    run = front.regression()[0]
+    tables = {"evaluation": run["evaluation"], "estimates": front.largest("protocols-doubled")[
+        "estimates"]}
+    monkeypatch.setattr(front, "others", lambda *stems: [tables, tables])
+    fig = front.headline()
+    try:
+        for ax in fig.axes:
+            further = [line for line in ax.lines if line.get_linewidth() == 0.7]
+            labels = ax.get_legend_handles_labels()[1]
+            assert len(further) == 2 and labels.count("the same, further seeds") == 1
+    finally:
+        plt.close(fig)
 
 
 def test_tables_that_are_not_there_are_named():
