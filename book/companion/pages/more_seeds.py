@@ -82,7 +82,7 @@ def by_long_chains(table: pd.DataFrame) -> Figure:
     known = seeds.curve("llc", last)
     reach = half_width(known.sd.to_numpy(), FIVE)
     for ax, linear in zip(axes, (False, True), strict=True):
-        ax.set_xlim(0, last)
+        ax.set_xlim(0, 1.02 * last)  # the last point whole
         ax.fill_between(known.step, -reach, reach, color=GREY, alpha=0.3, lw=0,
                         label="released: 95% for one more run,\nstep by step")
         ax.axhline(0, color=GREY, lw=0.9)
