@@ -73,8 +73,8 @@ summary(
         f"(untrained heads {untrained_match:.3f}), and the ICL score is {end.icl:+.2f} "
         f"± {end.icl_se:.2f} nats.",
         f"At three times the paper's rate one head scores "
-        f"{faster_end.prefix.max():.2f} at step {faster_end.step.max():,}: the model and "
-        "the text allow the circuit.",
+        f"{faster_end.prefix.max():.2f} at step {faster_end.step.max():,}: the model "
+        "and the text allow the circuit.",
     ],
     "LM-4",
     "LM-5",
