@@ -23,33 +23,49 @@ PASSING = (".part", ".lock")  # how files end that are of a process, and not of 
 def set_down(file, preset, seed, residual=None) -> Path:
     """Writes to `file` (.tar.xz) what a run's study needs to go on elsewhere, also while it trains:
     the state of training, the checkpoints that the repository would keep, and all that was measured
-    so far. Every other checkpoint is evaluated now and left behind. Raises UserError if no training
-    state is there yet."""
+    so far. Every other checkpoint is evaluated now and left behind. Raises UserError before that if
+    no training state is there yet, or `file` cannot be written."""
+    file = Path(file)
+    if file.is_dir():
+        raise UserError(f"{file} is a folder; name a file in it, such as "
+                        f"{file / f'study-seed{seed}.tar.xz'}")
+    make_directory(file.parent, "another name for the file")
+    key = RunKey.of("evaluation", preset, seed, residual=residual)
+    place = key.checkpoints()
+    with tempfile.TemporaryDirectory() as folder:
+        resume = Path(folder) / RESUME
+        if (place / RESUME).exists():  # a copy, as training may go on; read before the manifest is
+            resume.write_bytes((place / RESUME).read_bytes())
+        store = CheckpointStore(place)
+        if not resume.exists():
+            raise UserError(f"{place} has no {RESUME} yet; training writes it every half minute: "
+                            "try again then")
+        lines, files = _what_goes(key, store, int(read_state(resume)[1]["step"]))
+        manifest = Path(folder) / MANIFEST
+        write_sealed(manifest, store.manifest | {"checkpoints": lines})
+        write_atomic(file, _archive([(path, path) for path in files] + [
+            (copy, place / copy.name) for copy in (resume, manifest)]))
+    return file
+
+
+def _what_goes(key, store, taken):
+    """The manifest's lines of a run's checkpoints, after so many updates, and the files that go
+    with it. Of a later checkpoint there is no line: it is made again."""
     from companion.regression import evaluation_table  # torch, only where something is computed
 
-    key = RunKey.of("evaluation", preset, seed, residual=residual)
-    scale, place = presets.get(preset), key.checkpoints()
-    store = CheckpointStore(place)
-    if not (place / RESUME).exists():
-        raise UserError(f"{place} has no {RESUME} yet; training writes it every half minute: try "
-                        "again then")
-    taken = int(read_state(place / RESUME)[1]["step"])  # updates; a later checkpoint is made again
     training = key.settings.training
     kept = results.kept_steps(schedule(training.steps, training.log_checkpoints,
-                                       training.linear_checkpoints, training.stop), scale)
+                                       training.linear_checkpoints, training.stop),
+                              presets.get(key.preset))
     evaluation_table(store, key.settings, key.seed, key.trained.own() / "evaluation")
     lines = {step: entry if int(step) in kept else entry | {"left": True}
              for step, entry in store.manifest["checkpoints"].items() if int(step) < taken}
-    folders = [RunKey.of(kind, preset, seed, residual=residual).own() for kind in OF_REGRESSION]
+    folders = [RunKey.of(kind, key.preset, key.seed, residual=key.residual).own()
+               for kind in OF_REGRESSION]
     files = [path for folder in folders for path in sorted(folder.rglob("*"))
-             if path.is_file() and path.parent != place and not path.name.endswith(PASSING)]
-    files += [place / RESUME, *(store.path(step) for step in kept if str(step) in lines)]
-    with tempfile.TemporaryDirectory() as folder:
-        manifest = Path(folder) / MANIFEST
-        write_sealed(manifest, store.manifest | {"checkpoints": lines})
-        data = _archive([(path, path) for path in files] + [(manifest, place / MANIFEST)])
-    write_atomic(make_directory(Path(file).parent) / Path(file).name, data)
-    return Path(file)
+             if path.is_file() and path.parent != store.directory
+             and not path.name.endswith(PASSING)]
+    return lines, files + [store.path(step) for step in kept if str(step) in lines]
 
 
 def _archive(files) -> bytes:
@@ -82,11 +98,23 @@ def take_up(file, preset, seed, residual=None) -> list[Path]:
             raise UserError(f"{file} carries another run than preset {preset}, seed {key.seed}, "
                             f"residual {key.residual}; name that one, or another file")
         CheckpointStore(key.checkpoints(folder))  # refuses a damaged one
-        places = []
-        # the run last: with it the study counts as taken up
-        for path in sorted(Path(folder, preset).iterdir(),
-                           key=lambda path: path.name == key.trained.folder):
-            place = make_directory(top / preset) / path.name
-            if not place.exists():  # nothing that was computed here is replaced
-                places.append(path.rename(place))
-        return places
+        return _move(Path(folder, preset), top / preset, key.trained.folder)
+
+
+def _move(source, target, run):
+    """Moves the folders that the target has not; of the folder `run` each file that it has not, the
+    manifest of its checkpoints last: with it the study counts as taken up."""
+    places = []
+    for path in sorted(source.iterdir(), key=lambda path: path.name == run):
+        place = make_directory(target) / path.name
+        if not place.exists():
+            places.append(path.rename(place))
+        elif path.name == run:
+            for file in sorted(filter(Path.is_file, path.rglob("*")),
+                               key=lambda file: file.name == MANIFEST):
+                copy = place / file.relative_to(path)
+                if not copy.exists():
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    file.rename(copy)
+            places.append(place)
+    return places

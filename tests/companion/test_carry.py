@@ -2,7 +2,7 @@
 
 import pytest
 
-from companion import carry, results
+from companion import carry, regression, results
 from companion.cli import main
 from companion.compute import parallel
 from companion.runs import RunKey
@@ -62,6 +62,27 @@ def test_it_ends_with_the_bytes_of_a_run_that_stayed(carried, tmp_path, monkeypa
         assert store.path(step).read_bytes() == whole.path(step).read_bytes()
 
 
+def test_training_may_go_on_meanwhile(tmp_path, monkeypatch):
+    broken_off(tmp_path / "here", monkeypatch)
+    evaluate = regression.evaluation_table
+
+    def while_it_trains(*of):
+        train(KEY.settings, KEY.seed, KEY.checkpoints(), save_every=0)
+        return evaluate(*of)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(regression, "evaluation_table", while_it_trains)
+        file = carry.set_down(tmp_path / "study.tar.xz", "smoke", KEY.seed)
+    monkeypatch.setenv("DEVLIB_RUNS", str(tmp_path / "there"))
+    carry.take_up(file, "smoke", KEY.seed)
+    assert max(CheckpointStore(KEY.checkpoints()).steps) < BROKEN_OFF
+    taken, update = [], Trainer.update
+    monkeypatch.setattr(Trainer, "update", lambda trainer: taken.append(trainer.step) or update(
+        trainer))
+    train(KEY.settings, KEY.seed, KEY.checkpoints())
+    assert taken == list(range(BROKEN_OFF, 600))
+
+
 def test_what_the_repository_keeps_comes_along_and_nothing_else(carried, tmp_path):
     carry.take_up(carried, "smoke", KEY.seed)
     here = CheckpointStore(KEY.checkpoints(tmp_path / "here"))
@@ -101,6 +122,14 @@ def test_nothing_here_is_replaced(carried, tmp_path, monkeypatch):
     assert KEY.checkpoints().stat().st_mtime_ns == before and list(folder.iterdir()) == []
 
 
+def test_a_run_that_had_not_come_to_its_first_checkpoint_gives_way(carried):
+    mine = KEY.trained.own() / "seconds.json"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("{}")
+    assert KEY.trained.own() in carry.take_up(carried, "smoke", KEY.seed)
+    assert mine.read_text() == "{}" and CheckpointStore(KEY.checkpoints()).loadable
+
+
 def test_before_training_there_is_nothing_to_carry(tmp_path, monkeypatch):
     monkeypatch.setenv("DEVLIB_RUNS", str(tmp_path))
     with pytest.raises(UserError, match="train it first"):
@@ -110,6 +139,15 @@ def test_before_training_there_is_nothing_to_carry(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="try again then"):
         carry.set_down(tmp_path / "study.tar.xz", "smoke", KEY.seed)
     assert not (tmp_path / "study.tar.xz").exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(carry, "CheckpointStore", lambda place: pytest.fail("work was begun"))
+    with pytest.raises(UserError, match=r"is a folder; name a file in it, such as .*study-seed3"):
+        carry.set_down(tmp_path, "smoke", 3)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write to .*another name for the file"):
+        carry.set_down(tmp_path / "file" / "study.tar.xz", "smoke", 3)
 
 
 @pytest.mark.parametrize("spoil, word", [
